@@ -1,0 +1,70 @@
+# Every target works alone on a fresh Debian machine with Python 3.11, make and git: it makes the
+# environment that it needs. There are two, because they differ by a factor of twenty:
+#   .venv-run   what the wheel needs. Ready in seconds, and captions provably run without torch.
+#   .venv       the workstation: torch, exporters, test and lint tools. A gigabyte, minutes.
+# Extra arguments go through ARGS: make train ARGS="--help"
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup captions export-int8 check lint fix test bench train wheel clean
+
+RUN := .venv-run
+DEV := .venv
+PINS := pyproject.toml requirements/constraints.txt requirements/make-venv
+ROOMS := $(wildcard apps edge_asr export model quant tests)
+EXAMPLE := tests/data/an4/an418-fjlp-b.flac
+
+help: ## say what the targets do
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+$(RUN)/.ready: $(PINS)
+	@requirements/make-venv $(RUN) --editable .
+	@touch $@
+
+$(DEV)/.ready: $(PINS)
+	@requirements/make-venv $(DEV) --editable . --group workstation --group dev
+	@touch $@
+
+setup: $(RUN)/.ready $(DEV)/.ready ## make both environments now
+
+captions: $(RUN)/.ready ## captions from the microphone, or of a file: INPUT=speech.wav
+ifdef INPUT
+	@$(RUN)/bin/python -m edge_asr.mic --input "$(INPUT)" $(ARGS)
+else
+	@requirements/system-packages libportaudio2 || true
+	@$(RUN)/bin/python -m edge_asr.mic $(ARGS) || { code=$$?; \
+	[ $$code -ne 69 ] || echo "without a microphone, give a file: make captions INPUT=$(EXAMPLE)" >&2; \
+	exit $$code; }
+endif
+
+export-int8: $(DEV)/.ready ## a package out of a checkpoint: CKPT=folder [OUT=folder]
+	@$(DEV)/bin/python -m export $(if $(CKPT),"$(CKPT)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+check: lint ## format, lint, types, import contracts and the fast tests; within a minute
+	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)
+
+lint: $(DEV)/.ready ## the part of check that runs no test
+	@$(DEV)/bin/ruff format --quiet --check $(ROOMS) || { echo "unformatted files; run: make fix" >&2; exit 1; }
+	@$(DEV)/bin/ruff check --quiet $(ROOMS)
+	@$(DEV)/bin/mypy
+	@$(DEV)/bin/lint-imports --no-logo
+
+fix: $(DEV)/.ready ## format, and mend what ruff can mend
+	@$(DEV)/bin/ruff check --fix $(ROOMS); $(DEV)/bin/ruff format $(ROOMS)
+
+test: $(DEV)/.ready ## every test, the slow and the device ones too; within 15 minutes on two cores
+	@requirements/system-packages gcc libasound2-dev libportaudio2 || true
+	@$(DEV)/bin/python -m pytest $(ARGS)
+
+bench: $(DEV)/.ready ## speed and accuracy of the bundled package on this machine
+	@$(DEV)/bin/python -m edge_asr bench $(ARGS)
+
+train: $(DEV)/.ready ## train a model; ARGS="--help" tells how
+	@$(DEV)/bin/python -m model.train $(ARGS)
+
+wheel: $(DEV)/.ready ## dist/edge_asr-*.whl
+	@$(DEV)/bin/python -m build --wheel --no-isolation --outdir dist .
+
+clean: ## remove what was built and cached; the environments stay
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find $(ROOMS) -name __pycache__ -type d -prune -exec rm -rf {} +
