@@ -1,0 +1,71 @@
+"""Backends behind one narrow protocol, looked up in one table, imported only when used."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_asr.errors import BackendError, UsageError
+from edge_asr.manifest import EncoderSpec
+
+State = tuple[npt.NDArray[np.generic], ...]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncoderStep:
+    """One step's result: encoder_out (1, T', D), log_probs (1, T', V) and the next state."""
+
+    encoder_out: FloatArray
+    log_probs: FloatArray
+    state: State
+
+
+class Encoder(Protocol):
+    """A loaded encoder program. ``step`` is pure: streams share one program."""
+
+    def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
+        """Advance by feats (1, T, F); ``offset`` counts the encoder frames before them."""
+
+
+class OpenEncoder(Protocol):
+    """What each backend module offers under the name ``open_encoder``."""
+
+    def __call__(self, program: bytes, spec: EncoderSpec, threads: int) -> Encoder: ...
+
+
+# name on the command line -> (module, what to install)
+BACKENDS: dict[str, tuple[str, str]] = {
+    "onnx": ("edge_asr.backends.onnx_runtime", "pip install onnxruntime"),
+    "executorch": ("edge_asr.backends.executorch_runtime", "pip install executorch torch==2.13.0"),
+    "torchscript": ("edge_asr.backends.torchscript_runtime", "pip install torch==2.13.0"),
+}
+
+
+def zero_state(spec: EncoderSpec) -> State:
+    """The state at the beginning of a stream."""
+    return tuple(np.zeros(tensor.shape, tensor.dtype) for tensor in spec.state)
+
+
+def open_encoder(name: str, program: bytes, spec: EncoderSpec, threads: int = 1) -> Encoder:
+    """Load ``program`` with backend ``name``.
+
+    Raises:
+        UsageError: no backend has that name.
+        BackendError: its library is not installed, or it refuses the program.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"backend {name!r} is unknown; choose one of: {', '.join(BACKENDS)}")
+    module_name, install = BACKENDS[name]
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise BackendError(
+            f"backend {name!r} is not installed ({error.name or error}); run: {install}"
+        ) from error
+    opener: OpenEncoder = module.open_encoder
+    return opener(program, spec, threads)

@@ -1,0 +1,67 @@
+"""The one tree of errors, each with the exit code that the command line ends with.
+
+    EdgeAsrError            70  internal error
+    ├── UsageError          64  a wrong option or value
+    ├── AudioError          65  audio that cannot be read or decoded
+    ├── InputMissingError   66  a file that is not there
+    ├── DeviceError         69  no microphone, or it is busy or gone
+    ├── OutputError         73  a file that cannot be created
+    └── ConfigError         78  something installed or packaged is wrong
+        ├── PackageError        a package that is missing, damaged or from another version
+        └── BackendError        a backend that is not installed or refuses a program
+
+The codes are those of sysexits.h. A message is one line and says what is wrong, where, what
+is allowed, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class EdgeAsrError(Exception):
+    """Base of every error that edge_asr raises on purpose."""
+
+    exit_code = 70
+
+
+class UsageError(EdgeAsrError):
+    """An option or argument outside what is allowed."""
+
+    exit_code = 64
+
+
+class AudioError(EdgeAsrError):
+    """Audio that cannot be read, is empty, or holds values that are not numbers."""
+
+    exit_code = 65
+
+
+class InputMissingError(EdgeAsrError):
+    """An input file that does not exist or may not be read."""
+
+    exit_code = 66
+
+
+class DeviceError(EdgeAsrError):
+    """No microphone, no such microphone, or one that is busy."""
+
+    exit_code = 69
+
+
+class OutputError(EdgeAsrError):
+    """An output file that cannot be created."""
+
+    exit_code = 73
+
+
+class ConfigError(EdgeAsrError):
+    """Something installed or packaged is wrong."""
+
+    exit_code = 78
+
+
+class PackageError(ConfigError):
+    """A model package that is missing, damaged, or of another schema version."""
+
+
+class BackendError(ConfigError):
+    """A backend that is unknown to a package, not installed, or refuses a program."""

@@ -1,0 +1,69 @@
+"""What a stream says, and what is guaranteed about it.
+
+* ``Partial.committed`` of one segment never changes but by growing; ``tail`` may change.
+* Every segment that said anything ends with exactly one ``Final``; its text begins with all
+  that was committed; nothing about the segment follows it.
+* Segment numbers start at 0 and have no holes.
+* Times are milliseconds of audio since the stream began, lost audio included, as integers
+  counted from samples: they cannot drift.
+* The same samples in any blocking give the same finals and word times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word with its place in the audio and how sure the model was (0 to 1)."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What the open segment says so far."""
+
+    segment: int
+    committed: str
+    tail: str
+    at_ms: int
+
+
+@dataclass(frozen=True)
+class Final:
+    """A finished segment."""
+
+    segment: int
+    text: str
+    words: tuple[Word, ...]
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Audio that never reached the recognizer."""
+
+    start_ms: int
+    end_ms: int
+    reason: Literal["overflow", "unplugged", "stalled", "overload"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """A change of the source or the session that a listener should know of."""
+
+    kind: Literal[
+        "listening", "waiting", "lost", "recovered", "stalled", "silent", "signal", "overflow"
+    ]
+    message: str
+    at_ms: int
+
+
+Event = Partial | Final | Gap | Status

@@ -1,0 +1,1 @@
+"""The torch network, with WeNet's mathematics and WeNet's state_dict names, and its training."""

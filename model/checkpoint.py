@@ -1,0 +1,148 @@
+"""Checkpoint directories in WeNet's layout: train.yaml, final.pt, units.txt, global_cmvn."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from edge_asr.errors import ConfigError, InputMissingError
+from model.config import NetworkConfig, network_config, read_yaml
+from model.network import Network
+from model.tokenizer import read_units, write_units
+
+# Keys of WeNet state_dicts that carry no weight of the function: regenerated position tables,
+# layers that old versions saved without using, and the noise of a training-only router.
+_IGNORED = (".pos_enc.pe", ".embed.1.pe", ".concat_linear", ".num_batches_tracked", "noisy_gate")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model in eval mode, float32, and its units."""
+
+    network: Network
+    symbols: list[str]
+    tree: dict[str, Any]
+    path: Path
+
+    @property
+    def conf(self) -> NetworkConfig:
+        return self.network.conf
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint directory that WeNet or ``model.train`` wrote.
+
+    Raises:
+        InputMissingError: the directory or one of its files is not there.
+        ConfigError: a setting, key or shape that does not fit.
+    """
+    for name in ("train.yaml", "final.pt", "units.txt"):
+        if not (path / name).is_file():
+            raise InputMissingError(
+                f"{path}: {name} is missing; a checkpoint is a directory with train.yaml, "
+                "final.pt and units.txt, as WeNet writes it"
+            )
+    tree = read_yaml(path / "train.yaml")
+    conf = network_config(tree, str(path / "train.yaml"))
+    symbols = read_units(path / "units.txt")
+    if len(symbols) != conf.vocab_size:
+        raise ConfigError(
+            f"{path}: units.txt has {len(symbols)} units, train.yaml says {conf.vocab_size}"
+        )
+    weights = _read_weights(path / "final.pt")
+    network = Network(conf)
+    if "encoder.global_cmvn.mean" not in weights:
+        weights.update(_cmvn_weights(tree, path, conf))
+    _load_strictly(network, weights, path / "final.pt")
+    return Checkpoint(network.eval(), symbols, tree, path)
+
+
+def save_checkpoint(
+    network: Network, symbols: list[str], tree: dict[str, Any], path: Path, dtype: torch.dtype
+) -> None:
+    """Write a checkpoint directory; weights in ``dtype``, statistics in float32."""
+    path.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: tensor.detach().to(dtype if tensor.is_floating_point() and "cmvn" not in name else tensor.dtype)
+        for name, tensor in network.state_dict().items()
+    }
+    torch.save(weights, path / "final.pt.part")
+    (path / "final.pt.part").rename(path / "final.pt")
+    write_units(symbols, path / "units.txt")
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    (path / "train.yaml").write_text(text, encoding="utf-8")
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{path}: not a state_dict that torch.load accepts ({reason})") from error
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise ConfigError(f"{path}: a state_dict (names to tensors) is expected")
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+        if not any(part in name for part in _IGNORED)
+    }
+
+
+def _load_strictly(network: Network, weights: dict[str, Tensor], path: Path) -> None:
+    expected = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not any(part in name for part in _IGNORED)
+    }
+    missing = sorted(set(expected) - set(weights))
+    if missing:
+        raise ConfigError(
+            f"{path}: {len(missing)} tensors are missing, the first is {missing[0]}; "
+            "does train.yaml belong to this state_dict?"
+        )
+    extra = sorted(set(weights) - set(expected))
+    if extra:
+        raise ConfigError(
+            f"{path}: {len(extra)} tensors have no place in the network, the first is "
+            f"{extra[0]}; does train.yaml belong to this state_dict?"
+        )
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
+            raise ConfigError(
+                f"{path}: {name} has shape {tuple(weights[name].shape)}, "
+                f"train.yaml asks for {tuple(tensor.shape)}"
+            )
+    network.load_state_dict(weights, strict=False)
+
+
+def _cmvn_weights(tree: dict[str, Any], path: Path, conf: NetworkConfig) -> dict[str, Tensor]:
+    """Mean and inverse deviation from a JSON ``global_cmvn``, where the weights lack them.
+
+    A model trained without CMVN has neither: the identity.
+    """
+    named = tree.get("cmvn_file") or (tree.get("cmvn_conf") or {}).get("cmvn_file")
+    source = path / "global_cmvn"
+    if not source.is_file():
+        if named is not None:
+            raise InputMissingError(f"{path}: global_cmvn is missing and not in final.pt either")
+        mean, istd = torch.zeros(conf.input_dim), torch.ones(conf.input_dim)
+    else:
+        try:
+            stats = json.loads(source.read_text(encoding="utf-8"))
+            count = float(stats["frame_num"])
+            mean = torch.tensor(stats["mean_stat"], dtype=torch.float64) / count
+            square = torch.tensor(stats["var_stat"], dtype=torch.float64) / count
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ConfigError(f"{source}: not a global_cmvn in JSON ({error})") from error
+        istd = (square - mean * mean).clamp(min=1e-20).rsqrt()
+    return {
+        "encoder.global_cmvn.mean": mean.float(),
+        "encoder.global_cmvn.istd": istd.float(),
+    }

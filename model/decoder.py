@@ -1,0 +1,70 @@
+"""The attention decoders, left to right and right to left (U2++, arXiv 2106.05642)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import Attention
+from model.config import NetworkConfig
+from model.encoder import sinusoids
+from model.feed_forward import build_feed_forward
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, cross-attention, feed-forward, each on a residual."""
+
+    def __init__(self, conf: NetworkConfig, dropout: float = 0.0) -> None:
+        super().__init__()
+        dim = conf.dim
+        self.self_attn = Attention(dim, conf.decoder_heads)
+        self.src_attn = Attention(dim, conf.decoder_heads)
+        self.feed_forward = build_feed_forward(dim, conf.decoder_feed_forward)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+        query = self.norm1(x)
+        x = x + self.dropout(self.self_attn(query, query, mask))
+        x = x + self.dropout(self.src_attn(self.norm2(x), memory, memory_mask))
+        return x + self.dropout(self.feed_forward(self.norm3(x)))
+
+
+class Decoder(nn.Module):
+    """One direction: tokens so far and the encoder's output to scores of the next token."""
+
+    def __init__(self, conf: NetworkConfig, blocks: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Embedding(conf.vocab_size, conf.dim))
+        self.decoders = nn.ModuleList(DecoderLayer(conf, dropout) for _ in range(blocks))
+        self.after_norm = nn.LayerNorm(conf.dim)
+        self.output_layer = nn.Linear(conf.dim, conf.vocab_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, tokens: Tensor, token_mask: Tensor, memory: Tensor, memory_mask: Tensor
+    ) -> Tensor:
+        """tokens (B, U) beginning with sos, token_mask (B, U), memory (B or 1, T', D),
+        memory_mask (B or 1, T') to logits (B, U, V)."""
+        length = tokens.size(1)
+        dim = self.output_layer.in_features
+        positions = sinusoids(torch.arange(length, device=tokens.device), dim)
+        x = self.dropout(self.embed(tokens) * math.sqrt(dim) + positions)
+        causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
+        mask = (token_mask.unsqueeze(1) & causal).unsqueeze(1)
+        for layer in self.decoders:
+            x = layer(x, mask, memory, memory_mask[:, None, None, :])
+        return self.output_layer(self.after_norm(x))
+
+
+class BiDecoder(nn.Module):
+    """WeNet's ``bitransformer``: two complete decoders."""
+
+    def __init__(self, conf: NetworkConfig, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.left_decoder = Decoder(conf, conf.decoder_blocks, dropout)
+        self.right_decoder = Decoder(conf, conf.reverse_decoder_blocks, dropout)

@@ -1,0 +1,50 @@
+"""Word error rate of a network on manifests, greedy CTC, under a chunk mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jiwer
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from model.data import Example, batches
+from model.network import Network
+from model.tokenizer import Tokenizer
+
+
+def greedy_units(best: Sequence[int], blank: int) -> list[int]:
+    """Collapse repeats and drop blanks (Graves 2006)."""
+    units: list[int] = []
+    before = blank
+    for unit in best:
+        if unit not in (before, blank):
+            units.append(unit)
+        before = unit
+    return units
+
+
+@torch.inference_mode()
+def word_error_rate(
+    network: Network,
+    examples: Sequence[Example],
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    chunk: int,
+    left_context: int,
+) -> float:
+    """WER in percent over all examples (their first speed)."""
+    network.eval()
+    hypotheses = [""] * len(examples)
+    lengths = [len(example.frames[0]) for example in examples]
+    for batch in batches(lengths, 20000, np.random.default_rng(0)):
+        feats = [torch.from_numpy(examples[i].frames[0].astype(np.float32)) for i in batch]
+        sizes = torch.tensor([len(feat) for feat in feats])
+        padded = pad_sequence(feats, batch_first=True)
+        encoder_out, frames = network.whole(padded, sizes, chunk, left_context)
+        best = network.ctc(encoder_out).argmax(dim=-1)
+        for row, index in enumerate(batch):
+            units = greedy_units(best[row, : frames[row]].tolist(), network.conf.blank)
+            hypotheses[index] = tokenizer.decode(units)
+    return 100 * float(jiwer.wer(list(texts), hypotheses))

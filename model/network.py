@@ -1,0 +1,117 @@
+"""The whole model: encoder, CTC head, decoders, and the joint loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import NetworkConfig
+from model.decoder import BiDecoder, Decoder
+from model.encoder import Encoder, EncoderState, subsampled_frames
+from model.masks import chunk_mask, length_mask
+
+IGNORED = -1  # marks padding in label tensors
+
+
+class CtcHead(nn.Module):
+    """Encoder frames to log-probabilities of units."""
+
+    def __init__(self, dim: int, vocab_size: int) -> None:
+        super().__init__()
+        self.ctc_lo = nn.Linear(dim, vocab_size)
+
+    def forward(self, encoder_out: Tensor) -> Tensor:
+        """(B, T', D) to log_probs (B, T', V), float32."""
+        return F.log_softmax(self.ctc_lo(encoder_out).float(), dim=-1)
+
+
+class Network(nn.Module):
+    """U2++ with dense or mixture-of-experts feed-forward layers."""
+
+    def __init__(self, conf: NetworkConfig, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conf = conf
+        self.encoder = Encoder(conf, dropout)
+        self.ctc = CtcHead(conf.dim, conf.vocab_size)
+        self.decoder: nn.Module
+        if conf.reverse_decoder_blocks:
+            self.decoder = BiDecoder(conf, dropout)
+        else:
+            self.decoder = Decoder(conf, conf.decoder_blocks, dropout)
+
+    def step(
+        self, feats: Tensor, offset: Tensor, state: EncoderState
+    ) -> tuple[Tensor, Tensor, EncoderState]:
+        """One chunk: feats (B, T, F), offset int64 (1,), state to encoder_out (B, T', D),
+        log_probs (B, T', V) and the next state."""
+        encoder_out, state = self.encoder.step(feats, offset, state)
+        return encoder_out, self.ctc(encoder_out), state
+
+    def whole(
+        self, feats: Tensor, lengths: Tensor, chunk: int, left_context: int, offset: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """A batch of whole utterances under a chunk mask (see ``masks.chunk_mask``).
+
+        Args:
+            feats: (B, T, F), padded; lengths (B,) counts feature frames.
+            offset: position of the first encoder frame.
+
+        Returns:
+            encoder_out (B, T', D) and its lengths (B,).
+        """
+        frames = subsampled_frames(feats.size(1), self.conf)
+        out_lengths = torch.div(
+            lengths - self.conf.right_context - 1,
+            self.conf.subsampling_rate,
+            rounding_mode="floor",
+        ).add(1).clamp(min=0, max=frames)  # fmt: skip
+        valid = length_mask(out_lengths, frames)
+        mask = valid[:, None, None, :] & chunk_mask(frames, chunk, left_context)
+        state = self.encoder.zero_state(0, feats.size(0))
+        encoder_out, _ = self.encoder(feats, torch.tensor([offset]), state, mask)
+        return encoder_out, out_lengths
+
+    def loss(self, encoder_out: Tensor, lengths: Tensor, labels: list[list[int]]) -> Tensor:
+        """Joint loss per utterance (WeNet): ctc_weight * CTC + (1 - ctc_weight) * attention,
+        where the attention loss mixes both directions by reverse_weight."""
+        conf = self.conf
+        log_probs = self.ctc(encoder_out)
+        target = torch.tensor([unit for label in labels for unit in label], dtype=torch.long)
+        sizes = torch.tensor([len(label) for label in labels])
+        ctc = F.ctc_loss(
+            log_probs.transpose(0, 1), target, lengths, sizes,
+            blank=conf.blank, reduction="sum", zero_infinity=True,
+        ) / len(labels)  # fmt: skip
+        if conf.ctc_weight == 1.0:
+            return ctc
+        memory_mask = length_mask(lengths, encoder_out.size(1))
+        left = self._attention_loss(labels, encoder_out, memory_mask, reverse=False)
+        if not conf.reverse_decoder_blocks or conf.reverse_weight == 0.0:
+            return conf.ctc_weight * ctc + (1 - conf.ctc_weight) * left
+        right = self._attention_loss(labels, encoder_out, memory_mask, reverse=True)
+        attention = (1 - conf.reverse_weight) * left + conf.reverse_weight * right
+        return conf.ctc_weight * ctc + (1 - conf.ctc_weight) * attention
+
+    def _attention_loss(
+        self, labels: list[list[int]], memory: Tensor, memory_mask: Tensor, reverse: bool
+    ) -> Tensor:
+        conf = self.conf
+        longest = max(len(label) for label in labels) + 1
+        tokens = torch.full((len(labels), longest), conf.eos)
+        target = torch.full((len(labels), longest), IGNORED)
+        for row, label in enumerate(labels):
+            ordered = torch.tensor(label[::-1] if reverse else label, dtype=torch.long)
+            tokens[row, 0] = conf.sos
+            tokens[row, 1 : len(label) + 1] = ordered
+            target[row, : len(label)] = ordered
+            target[row, len(label)] = conf.eos
+        decoder = self.decoder
+        if isinstance(decoder, BiDecoder):
+            decoder = decoder.right_decoder if reverse else decoder.left_decoder
+        logits = decoder(tokens, target != IGNORED, memory, memory_mask)
+        loss = F.cross_entropy(
+            logits.float().flatten(0, 1), target.flatten(), ignore_index=IGNORED,
+            label_smoothing=conf.label_smoothing, reduction="sum",
+        )  # fmt: skip
+        return loss / len(labels)
