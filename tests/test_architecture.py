@@ -1,0 +1,175 @@
+"""The house rules that a machine can check: arrows between rooms, sizes, names, light imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("edge_asr", "model", "quant", "export", "apps")
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+MAX_LINES = 400
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
+SOURCES = {".py", ".c", ".cc", ".cpp", ".h", ".hpp", ".js"}
+
+
+def sources(*rooms: str) -> Iterator[Path]:
+    for room in rooms:
+        for path in sorted((ROOT / room).rglob("*")):
+            if path.suffix in SOURCES and "__pycache__" not in path.parts:
+                yield path
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the contracts of pyproject.toml on the packages below ``folder``."""
+    return subprocess.run(
+        [str(LINT_IMPORTS), "--no-logo", "--no-cache", "--config", str(ROOT / "pyproject.toml")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_arrows_between_rooms() -> None:
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_room_is_under_the_contracts() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    rooms = {room for room in ROOMS if any((ROOT / room).glob("*.py"))}
+    assert set(settings["tool"]["importlinter"]["root_packages"]) == rooms
+
+
+SMALL_HOUSE = {
+    "edge_asr/__init__.py": "",
+    "edge_asr/errors.py": "",
+    "edge_asr/features.py": "import edge_asr.errors",
+    "edge_asr/session.py": "import edge_asr.features",
+    "edge_asr/backends/__init__.py": "",
+    "edge_asr/backends/onnx_runtime.py": "import onnxruntime",
+    "edge_asr/backends/torchscript_runtime.py": "import torch",
+    "model/__init__.py": "",
+    "model/network.py": "import torch\nfrom edge_asr.features import spec",
+    "quant/__init__.py": "",
+    "quant/plan.py": "import model.network",
+    "export/__init__.py": "",
+    "export/onnx_program.py": "import quant.plan\nimport model.network\nimport edge_asr.session",
+}
+
+
+def build_house(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+
+
+def test_contracts_allow_the_flow(tmp_path: Path) -> None:
+    build_house(tmp_path, SMALL_HOUSE)
+    result = lint_imports(tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("edge_asr/errors.py", "import model.network"),
+        ("edge_asr/session.py", "import torch"),
+        ("edge_asr/session.py", "def late() -> None:\n    import onnxruntime"),
+        ("edge_asr/backends/onnx_runtime.py", "import torch"),
+        ("model/network.py", "import edge_asr.session"),
+        ("model/network.py", "from edge_asr import session"),
+        ("model/network.py", "import quant.plan"),
+        ("quant/plan.py", "import edge_asr.session"),
+        ("quant/plan.py", "import export.onnx_program"),
+    ],
+)
+def test_contracts_forbid(tmp_path: Path, file: str, line: str) -> None:
+    build_house(tmp_path, SMALL_HOUSE | {file: f"{SMALL_HOUSE[file]}\n{line}"})
+    result = lint_imports(tmp_path)
+    assert result.returncode == 1
+    assert "BROKEN" in result.stdout, result.stdout + result.stderr
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in sources(*ROOMS, "tests")}
+    long = {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_LINES}
+    assert lengths
+    assert not long, f"over {MAX_LINES} lines, find the wall to move: {long}"
+
+
+def test_names_say_what_is_inside() -> None:
+    vague = [
+        str(path.relative_to(ROOT))
+        for path in sources(*ROOMS, "tests")
+        if VAGUE_NAMES & {part.removesuffix(path.suffix) for part in path.relative_to(ROOT).parts}
+    ]
+    assert not vague, f"name these after what they own: {vague}"
+
+
+def imported_libraries() -> set[str]:
+    """Top-level names that any file of ours imports, our own rooms excepted."""
+    names: set[str] = set()
+    for path in sources(*ROOMS, "tests"):
+        if path.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+    return names - {*ROOMS, "tests", "__future__"}
+
+
+def test_no_file_is_named_like_a_library() -> None:
+    # Started as a script, such a file imports itself in the place of the library.
+    libraries = imported_libraries()
+    assert "numpy" in libraries
+    clashes = [
+        str(path.relative_to(ROOT))
+        for path in sources(*ROOMS, "tests")
+        if path.suffix == ".py" and path.stem in libraries
+    ]
+    assert not clashes
+
+
+def test_every_test_folder_is_a_package() -> None:
+    # Without the chain of __init__.py, tests/export would be imported as the room export.
+    folders = {path.parent for path in sources("tests") if path.suffix == ".py"}
+    missing = [str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").is_file()]
+    assert not missing
+
+
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, sys, threading
+import edge_asr
+light = {"torch", "onnxruntime", "executorch", "sounddevice"} & set(sys.modules)
+assert not light, f"import edge_asr loads {sorted(light)}"
+for module in pkgutil.walk_packages(edge_asr.__path__, "edge_asr."):
+    if not module.name.endswith(("_runtime", "__main__")):
+        importlib.import_module(module.name)
+heavy = {"torch", "onnxruntime", "executorch"} & set(sys.modules)
+assert not heavy, f"a module of edge_asr other than its backend loads {sorted(heavy)}"
+assert threading.active_count() == 1, "importing starts a thread"
+"""
+
+
+def test_importing_the_runtime_is_light() -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_EVERYTHING],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "", "importing prints"
+    assert result.stderr == "", "importing prints"

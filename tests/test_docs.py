@@ -1,0 +1,178 @@
+"""What the documents say is real: commands, options, code, paths and links."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import soundfile
+
+import edge_asr
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+ROOMS = ("edge_asr", "model", "quant", "export")
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+class Block(NamedTuple):
+    """A fenced block of a document."""
+
+    document: Path
+    language: str
+    text: str
+
+
+def documents() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = [ROOT / name for name in listed.stdout.splitlines()]
+    assert README in found
+    return found
+
+
+def blocks(language: str) -> list[Block]:
+    found = []
+    for document in documents():
+        for match in re.finditer(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.M | re.S):
+            if match[1] == language:
+                found.append(Block(document, match[1], match[2]))
+    return found
+
+
+def commands() -> Iterator[list[str]]:
+    for block in blocks("bash"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                yield words
+
+
+@cache
+def help_text(*arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-m", *arguments, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, f"python -m {' '.join(arguments)} --help: {result.stderr}"
+    return result.stdout
+
+
+def as_python_module(words: list[str]) -> list[str]:
+    """The words after ``python -m`` of a command that runs Python, else nothing."""
+    if words[0] == "edge-asr":
+        return ["edge_asr", *words[1:]]
+    if Path(words[0]).name.startswith("python") and words[1] == "-m":
+        return words[2:]
+    return []
+
+
+def test_make_targets_exist() -> None:
+    used = {words[1] for words in commands() if words[0] == "make"}
+    assert {"captions", "test"} <= used
+    assert used <= TARGETS
+
+
+def test_every_command_is_of_a_known_kind() -> None:
+    strange = [w for w in commands() if w[0] != "make" and not as_python_module(w)]
+    assert not strange, "teach tests/test_docs.py to check these"
+
+
+@pytest.mark.slow
+def test_commands_and_their_options_exist() -> None:
+    checked = [as_python_module(words) for words in commands() if as_python_module(words)]
+    assert checked
+    for module, *arguments in checked:
+        subcommand = arguments[:1] if module == "edge_asr" else []
+        text = help_text(module, *subcommand)
+        for option in (a.partition("=")[0] for a in arguments if a.startswith("--")):
+            assert option in text, f"python -m {module} has no {option}"
+
+
+@pytest.mark.slow
+def test_every_subcommand_is_in_the_readme() -> None:
+    (listed,) = re.findall(r"\{([a-z,]+)\}", help_text("edge_asr").splitlines()[0])[:1]
+    shown = {words[1] for words in commands() if words[0] == "edge-asr"}
+    assert set(listed.split(",")) == shown
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.document.name)
+def test_python_names_are_public(block: Block) -> None:
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(block.text))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "edge_asr"
+    }
+    assert used <= set(edge_asr.__all__)
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_runs(tmp_path: Path) -> None:
+    samples, rate = soundfile.read(ROOT / "tests/data/an4/an418-fjlp-b.flac")
+    soundfile.write(tmp_path / "speech.wav", samples, rate)
+    (program,) = [block.text for block in blocks("python") if block.document == README]
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Final(" in result.stdout
+
+
+def tree_paths() -> list[str]:
+    """Paths of the annotated tree: two spaces of indent for each level."""
+    (tree,) = [block.text for block in blocks("text") if block.document == README]
+    parents: list[str] = []
+    paths = []
+    for line in tree.splitlines():
+        indent = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        parents[indent:] = [name]
+        paths.append("".join(parents))
+    return paths
+
+
+def test_tree_paths_exist() -> None:
+    missing = [path for path in tree_paths() if not (ROOT / path).exists()]
+    assert not missing
+
+
+def test_tree_names_every_module() -> None:
+    modules = {
+        str(path.relative_to(ROOT))
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert modules
+    assert modules <= set(tree_paths()), "give these a phrase in the README's tree"
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text())
+    local = [link for link in links if "://" not in link]
+    missing = [link for link in local if not (document.parent / link).exists()]
+    assert not missing
