@@ -44,8 +44,8 @@ check: lint ## format, lint, types, import contracts and the fast tests; within 
 	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)
 
 lint: $(DEV)/.ready ## the part of check that runs no test
-	@$(DEV)/bin/ruff format --quiet --check $(ROOMS) || { echo "unformatted files; run: make fix" >&2; exit 1; }
-	@$(DEV)/bin/ruff check --quiet $(ROOMS)
+	@$(DEV)/bin/ruff format --quiet --check --output-format concise $(ROOMS) || { echo "unformatted files; run: make fix" >&2; exit 1; }
+	@$(DEV)/bin/ruff check --quiet --output-format concise $(ROOMS)
 	@$(DEV)/bin/mypy
 	@$(DEV)/bin/lint-imports --no-logo
 
