@@ -9,6 +9,17 @@ from torch.nn import functional as F
 from model.feed_forward import ACTIVATIONS
 
 
+class PointwiseConv(nn.Conv1d):
+    """A convolution of width 1, stored as WeNet stores it and computed as a linear layer."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__(dim_in, dim_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D_in) to (B, T, D_out)."""
+        return F.linear(x, self.weight.squeeze(-1), self.bias)
+
+
 class CausalConvolution(nn.Module):
     """Pointwise, GLU, depthwise over the last K frames, norm, activation, pointwise.
 
@@ -19,15 +30,15 @@ class CausalConvolution(nn.Module):
 
     def __init__(self, dim: int, kernel: int, norm: str, activation: str) -> None:
         super().__init__()
-        self.pointwise_conv1 = nn.Conv1d(dim, 2 * dim, 1)
+        self.pointwise_conv1 = PointwiseConv(dim, 2 * dim)
         self.depthwise_conv = nn.Conv1d(dim, dim, kernel, groups=dim)
         self.norm = nn.LayerNorm(dim) if norm == "layer_norm" else nn.BatchNorm1d(dim)
         self.activation = ACTIVATIONS[activation]()
-        self.pointwise_conv2 = nn.Conv1d(dim, dim, 1)
+        self.pointwise_conv2 = PointwiseConv(dim, dim)
 
     def step(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, D) and cache (B, K-1, D) to the output (B, T, D) and the next cache."""
-        gated = F.glu(self.pointwise1(x), dim=-1)
+        gated = F.glu(self.pointwise_conv1(x), dim=-1)
         if cache.size(1) == 0:
             window, rest = gated, torch.zeros_like(gated[:, :0])
         else:
@@ -36,21 +47,9 @@ class CausalConvolution(nn.Module):
             rest_row = F.glu(bias, dim=0)
             past = torch.cat([cache, gated - rest_row], dim=1)
             window, rest = past + rest_row, past[:, past.size(1) - cache.size(1) :]
-        y = self.depthwise(window)
+        y = self.depthwise_conv(window.transpose(1, 2)).transpose(1, 2)
         if isinstance(self.norm, nn.BatchNorm1d):
             y = self.norm(y.transpose(1, 2)).transpose(1, 2)
         else:
             y = self.norm(y)
-        return self.pointwise2(self.activation(y)), rest
-
-    def pointwise1(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, 2D): a 1x1 convolution is a linear layer."""
-        return F.linear(x, self.pointwise_conv1.weight.squeeze(-1), self.pointwise_conv1.bias)
-
-    def pointwise2(self, x: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
-        return F.linear(x, self.pointwise_conv2.weight.squeeze(-1), self.pointwise_conv2.bias)
-
-    def depthwise(self, window: Tensor) -> Tensor:
-        """(B, K-1+T, D) to (B, T, D)."""
-        return self.depthwise_conv(window.transpose(1, 2)).transpose(1, 2)
+        return self.pointwise_conv2(self.activation(y)), rest

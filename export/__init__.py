@@ -1,0 +1,1 @@
+"""Lower a quantized checkpoint to each backend, verify it, write the package."""

@@ -1,0 +1,1 @@
+"""Quantization: checkpoint in, one set of integers out."""

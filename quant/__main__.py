@@ -1,0 +1,40 @@
+"""``python -m quant CHECKPOINT -o DIR``: quantize and report, layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from edge_asr.errors import EdgeAsrError
+from model.checkpoint import load_checkpoint
+from quant.checkpoint import quantize, save_integers
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m quant", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="directory with train.yaml, final.pt, units.txt")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="directory to write")
+    options = parser.parse_args(arguments)
+    try:
+        checkpoint = load_checkpoint(options.checkpoint)
+        quantized = quantize(checkpoint, "int8")
+        options.out.mkdir(parents=True, exist_ok=True)
+        for name in ("train.yaml", "units.txt"):
+            shutil.copyfile(options.checkpoint / name, options.out / name)
+        save_integers(quantized, options.out / "quantized.pt")
+        rows = sorted((asdict(row) for row in quantized.report), key=lambda r: -r["weight_error"])
+        (options.out / "quant_report.json").write_text(json.dumps(rows, indent=1) + "\n")
+    except (EdgeAsrError, OSError) as error:
+        print(f"quant: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 73)
+    print(f"{len(rows)} layers; largest weight error {rows[0]['weight_error']:.4f} ({rows[0]['name']})")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,27 @@
+"""Which layers become int8, and which stay float32 and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from model.convolution import PointwiseConv
+
+# Routers choose experts: rounding flips the choice. Everything that is not a linear layer
+# (norms, softmax, depthwise and subsampling convolutions, positions) is float32 anyway.
+FLOAT_LAYERS = ("gate",)
+
+
+def quantizable(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Names and modules of all layers that the plan quantizes."""
+    for name, module in root.named_modules():
+        if isinstance(module, nn.Linear | PointwiseConv):
+            if name.rpartition(".")[2] not in FLOAT_LAYERS:
+                yield name, module
+
+
+def replace_module(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Put ``module`` in the place that ``name`` names."""
+    parent, _, leaf = name.rpartition(".")
+    setattr(root.get_submodule(parent), leaf, module)
