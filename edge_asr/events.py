@@ -27,12 +27,21 @@ class Word:
 
 @dataclass(frozen=True)
 class Partial:
-    """What the open segment says so far."""
+    """What the open segment says so far: ``committed + tail``.
+
+    ``committed`` are its complete words. ``tail`` is the word that still grows, with a space in
+    front where the language writes one; it may be empty.
+    """
 
     segment: int
     committed: str
     tail: str
     at_ms: int
+
+    @property
+    def text(self) -> str:
+        """All that the segment says so far."""
+        return self.committed + self.tail
 
 
 @dataclass(frozen=True)

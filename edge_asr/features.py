@@ -7,6 +7,7 @@ not applied here: it is inside the encoder program.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import kaldi_native_fbank as knf
@@ -19,6 +20,7 @@ Samples = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.float32]
 
 
+@functools.lru_cache(maxsize=8)
 def _options(spec: FeatureSpec) -> knf.FbankOptions:
     options = knf.FbankOptions()
     frame = options.frame_opts
@@ -47,32 +49,47 @@ def fbank(samples: Samples, spec: FeatureSpec) -> Frames:
     Returns:
         (T, F) float32 with ``T = max(0, 1 + (N - window) // shift)``.
     """
-    state = FbankState()
-    return push_samples(samples, state, spec)
+    return push_samples(samples, FbankState(), spec)
 
 
 @dataclass
 class FbankState:
-    """The samples that the next frame still needs."""
+    """The samples that the next frame still needs, and the frames made since the start."""
 
     pending: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
+    frames: int = 0
 
 
 def push_samples(samples: Samples, state: FbankState, spec: FeatureSpec) -> Frames:
     """All frames (T, F) that ``samples`` completes; what remains is kept in ``state``.
 
     Frames depend only on the samples inside their window, so every blocking of the same
-    samples gives the same frames.
+    samples gives the same frames. A call costs about 0.1 ms and then 12 us for each frame, of
+    which half is handing over the samples: a list is the cheapest form that the library takes.
     """
-    window = round(spec.sample_rate * spec.frame_length_ms / 1000)
-    shift = round(spec.sample_rate * spec.frame_shift_ms / 1000)
-    signal = np.concatenate([state.pending, samples])
+    window, shift = spec.window_samples, spec.shift_samples
+    signal = np.concatenate([state.pending, samples]) if len(state.pending) else samples
     count = max(0, 1 + (len(signal) - window) // shift)
-    state.pending = signal[count * shift :]
+    state.pending = signal[count * shift :].copy()
+    state.frames += count
     if count == 0:
         return np.zeros((0, spec.num_mel_bins), np.float32)
     computer = knf.OnlineFbank(_options(spec))
     used = signal[: (count - 1) * shift + window]
-    computer.accept_waveform(spec.sample_rate, (used * 32768.0).tolist())
-    frames = [computer.get_frame(index) for index in range(count)]
-    return np.stack(frames).astype(np.float32)
+    computer.accept_waveform(spec.sample_rate, (used * np.float32(32768.0)).tolist())
+    return np.stack([computer.get_frame(index) for index in range(count)])
+
+
+def flush_samples(state: FbankState, spec: FeatureSpec) -> Frames:
+    """The last frame (1, F), or none (0, F): samples that no frame has seen, then zeros.
+
+    ``state`` is as at the start afterwards.
+    """
+    seen = max(0, spec.window_samples - spec.shift_samples) if state.frames else 0
+    if len(state.pending) > seen:
+        missing = spec.window_samples - len(state.pending)
+        frames = push_samples(np.zeros(missing, np.float32), state, spec)
+    else:
+        frames = np.zeros((0, spec.num_mel_bins), np.float32)
+    state.pending, state.frames = np.zeros(0, np.float32), 0
+    return frames

@@ -4,12 +4,15 @@ Shape letters used in the whole project: ``B`` batch (1 on a device), ``N`` samp
 feature frames, ``T'`` encoder frames (about T / subsampling_rate), ``F`` mel bins, ``D`` model
 width, ``V`` units, ``L`` layers, ``H`` heads.
 
-Reading is strict: an unknown key, a wrong type or another schema version is a PackageError.
+Reading is strict: an unknown key, a wrong type, a number out of its range or another schema
+version is a PackageError. What concerns one record is checked here, where the record is
+declared; what concerns the files themselves is checked in ``edge_asr.package``.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,85 +22,125 @@ SCHEMA_VERSION = 1
 
 BackendName = Literal["onnx", "executorch", "torchscript"]
 Precision = Literal["fp32", "int8"]
+Role = Literal["encoder", "decoder"]
 Dtype = Literal["float32", "int64"]
+
+# \A and \Z, because $ would let a newline through at the end.
+FileName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+FileBytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 34)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+Index = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
+
+# A state is copied at each step, so anything near this size is a mistake or an attack.
+MAX_STATE_ELEMENTS = 1 << 28
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all manifest records."""
 
 
-class FeatureSpec(Strict):
+class FeatureSpec(Strict, frozen=True, kw_only=True):
     """Kaldi log-mel filterbank of samples in the int16 range (WeNet's settings, dither 0)."""
 
-    sample_rate: int = 16000
-    num_mel_bins: int = 80
-    frame_length_ms: float = 25.0
-    frame_shift_ms: float = 10.0
-    low_freq_hz: float = 20.0
+    sample_rate: Annotated[int, msgspec.Meta(ge=8000, le=48000)] = 16000
+    num_mel_bins: Annotated[int, msgspec.Meta(ge=1, le=256)] = 80
+    frame_length_ms: Annotated[float, msgspec.Meta(ge=5, le=100)] = 25.0
+    frame_shift_ms: Annotated[float, msgspec.Meta(ge=5, le=100)] = 10.0
+    low_freq_hz: Annotated[float, msgspec.Meta(ge=0)] = 20.0
     high_freq_hz: float = 0.0  # 0 is Nyquist
     window: Literal["povey"] = "povey"
-    preemphasis: float = 0.97
+    preemphasis: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.97
+
+    @property
+    def window_samples(self) -> int:
+        """Samples under one frame."""
+        return round(self.sample_rate * self.frame_length_ms / 1000)
+
+    @property
+    def shift_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return round(self.sample_rate * self.frame_shift_ms / 1000)
 
 
-class TensorSpec(Strict):
+class TensorSpec(Strict, frozen=True, kw_only=True):
     """One state tensor. It starts as zeros and never changes its shape."""
 
-    name: str
-    shape: tuple[int, ...]
+    name: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._]{1,64}\Z")]
+    shape: tuple[Count, ...]
     dtype: Dtype = "float32"
 
+    def __post_init__(self) -> None:
+        if math.prod(self.shape) > MAX_STATE_ELEMENTS:
+            raise ValueError(f"state {self.name!r} of shape {self.shape} is too large")
 
-class EncoderSpec(Strict):
+
+class EncoderSpec(Strict, frozen=True, kw_only=True):
     """Interface of the role "encoder".
 
     ``(feats f32[1,T,F], offset i64[1], *state) -> (encoder_out f32[1,T',D], log_probs
     f32[1,T',V], *next_state)`` with ``T' = ((T - 1) // 2 - 1) // 2`` for subsampling 4. A chunk
     of c encoder frames reads ``(c - 1) * subsampling_rate + right_context + 1`` feature frames
     and the next chunk begins ``c * subsampling_rate`` feature frames later. ``offset`` counts
-    the encoder frames that the state has seen.
+    the encoder frames that the state has seen. A program takes every chunk from ``min_chunk``
+    to ``max_chunk`` frames.
     """
 
-    subsampling_rate: int
-    right_context: int
-    left_context: int
-    default_chunk: int
-    min_chunk: int
-    max_chunk: int
-    encoder_dim: int
-    vocab_size: int
+    subsampling_rate: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    right_context: Annotated[int, msgspec.Meta(ge=0, le=256)]
+    left_context: Index
+    default_chunk: Count
+    min_chunk: Count
+    max_chunk: Count
+    encoder_dim: Count
+    vocab_size: Annotated[int, msgspec.Meta(ge=2, le=1 << 20)]
     state: tuple[TensorSpec, ...]
 
+    def __post_init__(self) -> None:
+        if not self.min_chunk <= self.default_chunk <= self.max_chunk:
+            raise ValueError(
+                "chunks must be ordered min <= default <= max, found "
+                f"{self.min_chunk}, {self.default_chunk}, {self.max_chunk}"
+            )
+        names = [tensor.name for tensor in self.state]
+        if len(set(names)) != len(names):
+            raise ValueError(f"state names must differ, found {', '.join(names)}")
 
-class UnitsSpec(Strict):
+    def input_frames(self, chunk_frames: int) -> int:
+        """Feature frames that a chunk of ``chunk_frames`` encoder frames reads."""
+        return (chunk_frames - 1) * self.subsampling_rate + self.right_context + 1
+
+
+class UnitsSpec(Strict, frozen=True, kw_only=True):
     """Which file lists the units, and the ids with a meaning of their own."""
 
-    file: str = "units.txt"
-    blank: int = 0
-    sos: int = 2
-    eos: int = 2
+    file: FileName = "units.txt"
+    blank: Index = 0
+    sos: Index = 2
+    eos: Index = 2
 
 
-class Program(Strict):
+class Program(Strict, frozen=True, kw_only=True):
     """One compiled program of the package."""
 
-    role: Literal["encoder", "decoder"]
+    role: Role
     backend: BackendName
     precision: Precision
-    file: str
-    bytes: int
-    sha256: str
+    file: FileName
+    bytes: FileBytes
+    sha256: Sha256
     native_ops: tuple[str, ...] = ()
 
 
-class FileEntry(Strict):
+class FileEntry(Strict, frozen=True, kw_only=True):
     """A file of the package that is not a program."""
 
-    file: str
-    bytes: int
-    sha256: str
+    file: FileName
+    bytes: FileBytes
+    sha256: Sha256
 
 
-class Provenance(Strict):
+class Provenance(Strict, frozen=True, kw_only=True):
     """Where the package came from."""
 
     checkpoint_sha256: str
@@ -106,11 +149,11 @@ class Provenance(Strict):
     versions: dict[str, str]
 
 
-class Manifest(Strict):
+class Manifest(Strict, frozen=True, kw_only=True):
     """The whole of manifest.json."""
 
     schema_version: int
-    name: str
+    name: FileName
     language: str
     license: str
     features: FeatureSpec
@@ -120,6 +163,21 @@ class Manifest(Strict):
     files: tuple[FileEntry, ...]
     provenance: Provenance
     metrics: dict[str, float] = {}
+
+    def __post_init__(self) -> None:
+        names = ["manifest.json", *(p.file for p in self.programs), *(f.file for f in self.files)]
+        # Names that differ only in case would be one file on another file system.
+        if len({name.casefold() for name in names}) != len(names):
+            raise ValueError(f"a file is listed twice: {', '.join(sorted(names))}")
+        for name in {".", ".."} & set(names):
+            raise ValueError(f"{name!r} is not a file name")
+        keys = [(program.role, program.backend, program.precision) for program in self.programs]
+        if len(set(keys)) != len(keys):
+            raise ValueError("two programs have the same role, backend and precision")
+        special = {"blank": self.units.blank, "sos": self.units.sos, "eos": self.units.eos}
+        for key, unit in special.items():
+            if unit >= self.encoder.vocab_size:
+                raise ValueError(f"{key} is {unit}, the last unit is {self.encoder.vocab_size - 1}")
 
 
 def decode_manifest(text: bytes, where: str) -> Manifest:

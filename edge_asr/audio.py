@@ -1,0 +1,207 @@
+"""Audio as it comes, into one channel at the rate of the model.
+
+The stages are dataclasses of plain values with ``push`` and ``flush``: a deep copy is a snapshot,
+and any blocking of the same samples gives bit-identical output, because all work happens in
+blocks whose borders depend on the position in the stream alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from edge_asr.errors import AudioError, InputMissingError
+from edge_asr.features import Samples
+
+MIN_RATE, MAX_RATE = 4_000, 384_000
+MAX_CHANNELS = 32
+# 36 dB over full scale: not loud, but integers that were cast to float instead of scaled.
+MAX_AMPLITUDE = 64.0
+
+_DOWNMIX_BLOCK_MS = 20
+_DOWNMIX_MEMORY_BLOCKS = 500  # 10 s: long against words, short against a cable that comes loose
+_LIVE_ENERGY = 1e-3  # a channel 30 dB below the loudest one is dead
+_RESAMPLE_BLOCK_MS = 40
+# Longer than half the resampling filter: the result equals resampling the whole signal at once
+# to the rounding of float32 (a test measures it).
+_RESAMPLE_CONTEXT_MS = 20
+
+
+def check_rate(sample_rate: int, where: str) -> None:
+    """Raise AudioError unless ``sample_rate`` is one that speech can have."""
+    if not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise AudioError(
+            f"{where}: sample rate {sample_rate} Hz; allowed are {MIN_RATE} to {MAX_RATE} Hz"
+        )
+
+
+def check_samples(samples: Samples, where: str) -> None:
+    """Raise AudioError if ``samples`` (N, C) hold NaN, infinities or unscaled integers."""
+    # One pass each for the common case: NaN fails the comparison too.
+    if samples.size == 0 or max(samples.max(), -samples.min()) <= MAX_AMPLITUDE:
+        return
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{where}: samples hold NaN or infinite values; record or convert again")
+    raise AudioError(
+        f"{where}: samples reach {np.abs(samples).max():.0f}; full scale is 1.0, so divide "
+        "integer samples by their full scale"
+    )
+
+
+def read_blocks(path: str | os.PathLike[str], block_s: float) -> Iterator[tuple[Samples, int]]:
+    """The samples of a file, ``block_s`` seconds at a time.
+
+    Yields:
+        ((N, C) float32 in [-1, 1), sample rate in Hz).
+
+    Raises:
+        InputMissingError: there is no such file or it may not be read.
+        AudioError: not a regular file, not audio, damaged, empty, a rate or channel count that
+            speech does not have, or values that are not numbers.
+    """
+    where = os.fspath(path)
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+        descriptor = os.open(path, os.O_RDONLY) if is_file else -1
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputMissingError(f"{where!r}: {reason}; give the path of an audio file") from error
+    if not is_file:
+        raise AudioError(f"{where!r} is not a regular file; give the path of an audio file")
+    try:
+        with soundfile.SoundFile(descriptor, closefd=True) as file:
+            rate, channels = int(file.samplerate), int(file.channels)
+            check_rate(rate, where)
+            if channels > MAX_CHANNELS:
+                raise AudioError(f"{where}: {channels} channels; allowed are 1 to {MAX_CHANNELS}")
+            total = 0
+            while len(block := file.read(round(block_s * rate), "float32", always_2d=True)):
+                check_samples(block, where)
+                total += len(block)
+                yield block, rate
+    except soundfile.SoundFileError as error:
+        reason = str(error).splitlines()[0].removesuffix(".")
+        raise AudioError(f"{where}: not readable as audio ({reason}); convert to WAV") from error
+    if total == 0:
+        raise AudioError(f"{where}: holds no samples; record or convert again")
+
+
+@dataclass
+class Downmix:
+    """(N, C) at ``rate`` to one channel (N,).
+
+    The mean of the live channels; where the mean cancels (one channel is the other turned
+    upside down) the loudest channel alone. Decided every 20 ms from the last seconds, and
+    faded in over the 20 ms.
+    """
+
+    rate: int
+    channels: int
+    _pending: npt.NDArray[np.float32] = field(init=False)
+    _channel_energy: npt.NDArray[np.float64] = field(init=False)
+    _mean_energy: float = 0.0
+    _weights: npt.NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        self._pending = np.zeros((0, self.channels), np.float32)
+        self._channel_energy = np.zeros(self.channels)
+
+    def push(self, samples: Samples) -> Samples:
+        """What is ready of (N, C); all of it where there is one channel."""
+        if self.channels == 1:
+            return samples[:, 0]
+        block = self.rate * _DOWNMIX_BLOCK_MS // 1000
+        signal = np.concatenate([self._pending, samples])
+        ready = len(signal) - len(signal) % block
+        self._pending = signal[ready:].copy()
+        mixed = [self._mix(signal[start : start + block]) for start in range(0, ready, block)]
+        return np.concatenate([*mixed, np.zeros(0, np.float32)])
+
+    def flush(self) -> Samples:
+        """The rest; the channels stay judged as they are."""
+        rest, self._pending = self._pending, self._pending[:0]
+        return self._mix(rest) if len(rest) else np.zeros(0, np.float32)
+
+    def _mix(self, block: Samples) -> Samples:
+        energy = np.square(block, dtype=np.float64).sum(axis=0)
+        decay = 1 - 1 / _DOWNMIX_MEMORY_BLOCKS
+        channels = self._channel_energy = self._channel_energy * decay + energy
+        live = channels >= _LIVE_ENERGY * channels.max()
+        weights = live / live.sum()
+        mean = (block * weights).sum(axis=1)
+        self._mean_energy = self._mean_energy * decay + float(np.square(mean).sum())
+        # C unrelated channels keep 1 / C of their energy in the mean; half of that is cancelling.
+        if self._mean_energy < 0.5 / live.sum() * channels[live].mean():
+            weights = np.zeros(self.channels)
+            weights[channels.argmax()] = 1.0
+        before = weights if self._weights is None else self._weights
+        self._weights = weights
+        fade = np.linspace(0, 1, len(block))[:, None]
+        mixed = (block * (before + fade * (weights - before))).sum(axis=1)
+        return np.asarray(mixed, np.float32)
+
+
+def to_mono(samples: Samples, rate: int) -> Samples:
+    """A whole signal (N, C) as one channel (N,); see Downmix."""
+    downmix = Downmix(rate, samples.shape[1])
+    return np.concatenate([downmix.push(samples), downmix.flush()])
+
+
+@dataclass
+class Resampler:
+    """One channel (N,) from ``rate_in`` to ``rate_out``, in blocks of their own.
+
+    soxr's stream object cannot be copied, so a snapshot of it is impossible. Instead each 40 ms
+    (or the shortest time that both rates count in whole samples, if that is longer) are resampled
+    with 20 ms of their surroundings, and the middle is kept.
+    """
+
+    rate_in: int
+    rate_out: int
+    _pending: Samples = field(default_factory=lambda: np.zeros(0, np.float32))
+    _lead: int = 0  # samples at the front of _pending that are only surroundings
+
+    def push(self, samples: Samples) -> Samples:
+        """The output that ``samples`` complete."""
+        if self.rate_in == self.rate_out:
+            return samples
+        block, context = self._blocks(_RESAMPLE_BLOCK_MS), self._blocks(_RESAMPLE_CONTEXT_MS)
+        signal = np.concatenate([self._pending, samples])
+        out, start = [np.zeros(0, np.float32)], self._lead
+        while start + block + context <= len(signal):
+            out.append(self._resample(signal, start, block, context))
+            start += block
+        first = max(0, start - context)
+        self._pending, self._lead = signal[first:].copy(), start - first
+        return np.concatenate(out)
+
+    def flush(self) -> Samples:
+        """The rest; the next push begins a new signal."""
+        signal, start = self._pending, self._lead
+        self._pending, self._lead = signal[:0], 0
+        if start >= len(signal):
+            return np.zeros(0, np.float32)
+        return self._resample(
+            signal, start, len(signal) - start, self._blocks(_RESAMPLE_CONTEXT_MS)
+        )
+
+    def _blocks(self, wanted_ms: int) -> int:
+        """Input samples of at least ``wanted_ms`` that are a whole number of output samples."""
+        period = self.rate_in // math.gcd(self.rate_in, self.rate_out)
+        return math.ceil(self.rate_in * wanted_ms / 1000 / period) * period
+
+    def _resample(self, signal: Samples, start: int, count: int, context: int) -> Samples:
+        first = max(0, start - context)
+        part = signal[first : start + count + context]
+        skip = (start - first) * self.rate_out // self.rate_in
+        keep = round(count * self.rate_out / self.rate_in)
+        resampled: Samples = soxr.resample(part, self.rate_in, self.rate_out)
+        return resampled[skip : skip + keep]

@@ -1,0 +1,227 @@
+"""Open a package and hand out its bytes, trusting nothing that was not checked.
+
+Most damaged model files load without an error and give wrong answers, so every byte that leaves
+this module was compared with the size and SHA-256 in the manifest: the very bytes handed out,
+read once. Files are opened without following links and must be regular.
+
+A hard link is allowed: installers link files out of their caches, and a link to a file outside
+the package brings in nothing that the manifest does not pin. A checksum proves integrity, not
+who made the package: only ``manifest.json`` itself has to come from somebody you trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edge_asr.errors import PackageError
+from edge_asr.manifest import BackendName, FileEntry, Manifest, Precision, Program, decode_manifest
+from edge_asr.units import Units
+
+DEFAULT_PACKAGE = "commands-en"
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+PARITY = "parity.json"
+
+_MAX_MANIFEST_BYTES = 1 << 20
+_MAX_GOLDEN_BYTES = 64 << 20
+_PACKAGES = Path(__file__).parent / "packages"
+
+
+def open_package(path_or_name: str | os.PathLike[str] = DEFAULT_PACKAGE) -> Package:
+    """Open the package in a directory, or the one of that name that came with edge_asr.
+
+    The manifest, the units and the names and sizes of all files are checked now; contents when
+    they are handed out.
+
+    Raises:
+        PackageError: there is none, or it is damaged or of another schema version.
+    """
+    root = _find(os.fspath(path_or_name))
+    text = _read_file(root, MANIFEST, None)
+    manifest = decode_manifest(text, str(root / MANIFEST))
+    entries = _listed(manifest)
+    _check_directory(root, entries)
+    for name in (manifest.units.file, GOLDEN, PARITY):
+        if name not in entries:
+            raise PackageError(f"{root / MANIFEST}: does not list {name!r}; export it again")
+    entry = entries[manifest.units.file]
+    units = Units.parse(_read_file(root, entry.file, entry), str(root / entry.file))
+    if len(units) != manifest.encoder.vocab_size:
+        raise PackageError(
+            f"{root / entry.file}: expected {manifest.encoder.vocab_size} units as the manifest's "
+            f"vocab_size says, found {len(units)}; export the package again"
+        )
+    return Package(root, manifest, units)
+
+
+@dataclass(frozen=True)
+class Package:
+    """An opened package."""
+
+    root: Path
+    manifest: Manifest
+    units: Units
+
+    def program(
+        self, role: str, backend: BackendName | str, precision: Precision | str | None = None
+    ) -> tuple[Program, bytes]:
+        """The program for ``role`` and its bytes; int8 before fp32 where no precision is asked.
+
+        Raises:
+            PackageError: there is no such program, or its file is damaged.
+        """
+        programs = [program for program in self.manifest.programs if program.role == role]
+        fitting = [
+            program
+            for program in programs
+            if program.backend == backend and precision in (None, program.precision)
+        ]
+        if not fitting:
+            offered = ", ".join(f"{p.backend} {p.precision}" for p in programs) or "none"
+            wanted = f"{backend} {precision or ''}".strip()
+            raise PackageError(
+                f"{self.root}: no {role} program for {wanted}; the package offers: {offered}"
+            )
+        program = min(fitting, key=lambda program: program.precision != "int8")
+        return program, self.read(program.file)
+
+    def read(self, name: str) -> bytes:
+        """The checked bytes of a file that the manifest lists.
+
+        Raises:
+            PackageError: it is not listed, or is missing, damaged or not a regular file.
+        """
+        entry = _listed(self.manifest).get(name)
+        if entry is None:
+            raise PackageError(f"{self.root / MANIFEST}: does not list {name!r}; export it again")
+        return _read_file(self.root, name, entry)
+
+    def check_files(self) -> None:
+        """Read and check every file.
+
+        Raises:
+            PackageError: a file is missing or damaged.
+        """
+        for name in _listed(self.manifest):
+            self.read(name)
+
+    def golden(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of golden.npz.
+
+        ``samples`` (N,) float32 at the rate of the features, and for every precision p
+        ``log_probs_p`` (T', V) float32 and ``text_p`` (a 0-d string).
+
+        Raises:
+            PackageError: the file is damaged or no such archive.
+        """
+        where, data = self.root / GOLDEN, self.read(GOLDEN)
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                inflated = sum(member.file_size for member in archive.infolist())
+            if inflated > _MAX_GOLDEN_BYTES:
+                raise PackageError(f"{where}: unpacks to {inflated} bytes; export it again")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+            raise PackageError(
+                f"{where}: not an archive of arrays ({error}); export it again"
+            ) from (error)
+
+    @cached_property
+    def parity(self) -> dict[str, dict[str, Any]]:
+        """``programs`` of parity.json: what the exporter measured, by program file.
+
+        Raises:
+            PackageError: the file is damaged or has no such table.
+        """
+        where = self.root / PARITY
+        try:
+            found = msgspec.json.decode(self.read(PARITY), type=dict[str, Any]).get("programs")
+            return msgspec.convert(found, dict[str, dict[str, Any]])
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise PackageError(f"{where}: 'programs': {error}; export it again") from error
+
+
+def _find(path_or_name: str) -> Path:
+    if os.path.isdir(path_or_name):
+        return Path(path_or_name)
+    bundled = sorted(path.name for path in _PACKAGES.glob("*") if (path / MANIFEST).is_file())
+    if path_or_name in bundled:
+        return _PACKAGES / path_or_name
+    raise PackageError(
+        f"{path_or_name!r} is neither a directory nor a package that came with edge_asr "
+        f"({', '.join(bundled) or 'none did'}); make one with: make export-int8 CKPT=..."
+    )
+
+
+def _listed(manifest: Manifest) -> dict[str, Program | FileEntry]:
+    entries: list[Program | FileEntry] = [*manifest.programs, *manifest.files]
+    return {entry.file: entry for entry in entries}
+
+
+def _check_directory(root: Path, entries: dict[str, Program | FileEntry]) -> None:
+    """Compare names and sizes with the manifest."""
+    try:
+        with os.scandir(root) as listing:
+            found = {entry.name: entry for entry in listing}
+    except OSError as error:
+        raise PackageError(f"{root}: {error.strerror}; make it readable") from error
+    if unlisted := sorted(found.keys() - entries.keys() - {MANIFEST}):
+        raise PackageError(f"{root}: {unlisted[0]!r} is not in the manifest; remove it")
+    for name, entry in entries.items():
+        size = found[name].stat(follow_symlinks=False).st_size if name in found else None
+        _check_size(root, entry, size)
+
+
+def _check_size(root: Path, entry: Program | FileEntry, size: int | None) -> None:
+    if size != entry.bytes:
+        shown = "no such file" if size is None else f"{size} bytes"
+        raise PackageError(
+            f"{root / entry.file}: expected {entry.bytes} bytes, found {shown}; "
+            "copy or export the package again"
+        )
+
+
+def _read_file(root: Path, name: str, entry: Program | FileEntry | None) -> bytes:
+    """The bytes of one file; checked against ``entry``, or but for a cap where there is none."""
+    path = root / name
+    # NONBLOCK, because opening a pipe would wait for ever. Not every system has these flags.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with open(os.open(path, flags), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise PackageError(f"{path}: expected a regular file; copy the package again")
+            if entry is None and status.st_size > _MAX_MANIFEST_BYTES:
+                raise PackageError(
+                    f"{path}: expected at most {_MAX_MANIFEST_BYTES} bytes, found "
+                    f"{status.st_size}; export the package again"
+                )
+            if entry is not None:
+                _check_size(root, entry, status.st_size)
+            data = file.read(status.st_size)
+    except OSError as error:
+        raise PackageError(
+            f"{path}: {os.strerror(error.errno or 0)}; expected a regular file; "
+            "copy or export the package again"
+        ) from error
+    if entry is not None:
+        found = hashlib.sha256(data).hexdigest()
+        if found != entry.sha256:
+            raise PackageError(
+                f"{path}: expected sha256 {entry.sha256[:12]}…, found {found[:12]}…; "
+                "the file is damaged or was changed: copy or export the package again"
+            )
+    return data

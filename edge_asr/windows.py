@@ -1,0 +1,87 @@
+"""Cut a stream of feature frames into encoder steps, so that each real frame is encoded once.
+
+Encoder frame k reads the feature frames from ``k * subsampling_rate`` to ``right_context`` more.
+A step of c encoder frames therefore reads ``(c - 1) * subsampling_rate + right_context + 1``
+frames and the next one begins ``c * subsampling_rate`` later. A stream of T frames has
+``ceil(T / subsampling_rate)`` encoder frames: the last of them begins at or before the last real
+frame, so nothing is lost; what its window misses behind the end is padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from edge_asr.features import Frames
+from edge_asr.manifest import EncoderSpec
+
+
+class Step(NamedTuple):
+    """Input of one encoder step, (1, T, F), and how many of its encoder frames count."""
+
+    feats: Frames
+    keep: int
+
+
+def tail_padding(last: Frames, count: int) -> Frames:
+    """``count`` frames (count, F) to follow the last real frame (F,): that frame again.
+
+    Digital silence instead would be a value of log(0), far from all that the encoder was
+    trained on.
+    """
+    return np.repeat(last[None], count, axis=0)
+
+
+@dataclass
+class Windows:
+    """Steps of ``chunk_frames`` encoder frames. Plain values: a deep copy is a snapshot."""
+
+    spec: EncoderSpec
+    chunk_frames: int
+    _pending: list[Frames] = field(default_factory=list)
+    _pending_frames: int = 0
+
+    @property
+    def missing_frames(self) -> int:
+        """Feature frames until the next step is complete, at least 1."""
+        return self.spec.input_frames(self.chunk_frames) - self._pending_frames
+
+    def push(self, frames: Frames) -> list[Step]:
+        """The steps that ``frames`` (T, F) complete."""
+        self._pending.append(frames)
+        self._pending_frames += len(frames)
+        if self.missing_frames > 0:
+            return []
+        feats = np.concatenate(self._pending)
+        steps = []
+        start, shift = 0, self.chunk_frames * self.spec.subsampling_rate
+        size = self.spec.input_frames(self.chunk_frames)
+        while start + size <= len(feats):
+            steps.append(Step(feats[None, start : start + size], self.chunk_frames))
+            start += shift
+        self._keep(feats[start:])
+        return steps
+
+    def flush(self) -> list[Step]:
+        """The steps of what remains, padded; the next push begins a new stream."""
+        if self._pending_frames == 0:
+            return []
+        feats = np.concatenate(self._pending)
+        self._keep(feats[:0])
+        steps = []
+        while len(feats):
+            # Usually one round; the frames that two steps share may begin another encoder frame.
+            count = min(self.chunk_frames, -(-len(feats) // self.spec.subsampling_rate))
+            # A program takes no fewer frames than min_chunk; the surplus is dropped again.
+            size = self.spec.input_frames(max(count, self.spec.min_chunk))
+            real = feats[:size]
+            padded = np.concatenate([real, tail_padding(real[-1], size - len(real))])
+            steps.append(Step(padded[None], count))
+            feats = feats[count * self.spec.subsampling_rate :]
+        return steps
+
+    def _keep(self, frames: Frames) -> None:
+        self._pending = [frames.copy()] if len(frames) else []
+        self._pending_frames = len(frames)
