@@ -1,7 +1,7 @@
 # Every target works alone on a fresh Debian machine with Python 3.11, make and git: it makes the
-# environment that it needs. There are two, because they differ by a factor of twenty:
+# environment that it needs. There are two, because they differ by a factor of ten:
 #   .venv-run   what the wheel needs. Ready in seconds, and captions provably run without torch.
-#   .venv       the workstation: torch, exporters, test and lint tools. A gigabyte, minutes.
+#   .venv       the workstation: torch, exporters, test and lint tools. Two gigabytes, minutes.
 # Extra arguments go through ARGS: make train ARGS="--help"
 
 SHELL := /bin/bash
