@@ -1,0 +1,54 @@
+"""When to try the microphone again: soon after a loss, rarely after a long one."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+PAUSE_PER_OUTAGE = 0.05  # so an outage ends at most this fraction later than it could
+SHORTEST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0  # an attempt costs 30 ms of CPU: below one per cent
+
+
+class Retry:
+    """The time of the next attempt, which is at once when something is plugged in."""
+
+    def __init__(self) -> None:
+        self._outage_began: float | None = None
+        self._next_at = time.monotonic()
+        self._surroundings = _surroundings()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep at most ``timeout_s``; whether an attempt is due now."""
+        if self._changed():
+            self._outage_began = None  # the new device may need a moment: be quick again
+            return True
+        remaining_s = self._next_at - time.monotonic()
+        if remaining_s <= 0:
+            return True
+        time.sleep(min(timeout_s, remaining_s))
+        return False
+
+    def failed(self) -> None:
+        """The device was lost, or an attempt failed: pause, the longer the longer it lasts."""
+        now = time.monotonic()
+        if self._outage_began is None:
+            self._outage_began = now
+        pause_s = PAUSE_PER_OUTAGE * (now - self._outage_began)
+        self._next_at = now + min(max(pause_s, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
+
+    def succeeded(self) -> None:
+        """The device works: the next loss is a new outage."""
+        self._outage_began = None
+
+    def _changed(self) -> bool:
+        before, self._surroundings = self._surroundings, _surroundings()
+        return before != self._surroundings
+
+
+def _surroundings() -> tuple[int, ...]:
+    """Changes when a sound card or a sound server comes or goes, or ALSA is set up anew."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    watched = ("/dev/snd", runtime, f"{runtime}/pulse", str(Path.home() / ".asoundrc"))
+    return tuple(os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in watched)
