@@ -7,5 +7,67 @@
         for event in stream.flush():
             ...
 
-Importing this loads no backend: torch and onnxruntime are imported when a package is loaded.
+Importing this is quick: numpy comes with the first use of ``load``, and torch or onnxruntime when
+a package is loaded. The capture process of the microphone imports it too and stays small.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from edge_asr.errors import (
+    AudioError,
+    BackendError,
+    ConfigError,
+    DeviceError,
+    EdgeAsrError,
+    InputMissingError,
+    OutputError,
+    PackageError,
+    UsageError,
+)
+from edge_asr.events import Event, Final, Gap, Partial, Status, Word
+
+if TYPE_CHECKING:
+    from edge_asr.recognizer import Recognizer, Transcript, load
+    from edge_asr.session import Stream
+
+__all__ = [
+    "AudioError",
+    "BackendError",
+    "ConfigError",
+    "DeviceError",
+    "EdgeAsrError",
+    "Event",
+    "Final",
+    "Gap",
+    "InputMissingError",
+    "OutputError",
+    "PackageError",
+    "Partial",
+    "Recognizer",
+    "Status",
+    "Stream",
+    "Transcript",
+    "UsageError",
+    "Word",
+    "load",
+]
+
+_LATER = {
+    "Recognizer": "edge_asr.recognizer",
+    "Stream": "edge_asr.session",
+    "Transcript": "edge_asr.recognizer",
+    "load": "edge_asr.recognizer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module 'edge_asr' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

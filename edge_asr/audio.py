@@ -205,3 +205,32 @@ class Resampler:
         keep = round(count * self.rate_out / self.rate_in)
         resampled: Samples = soxr.resample(part, self.rate_in, self.rate_out)
         return resampled[skip : skip + keep]
+
+
+@dataclass
+class Intake:
+    """Audio of one format to one channel at ``rate_out``."""
+
+    rate: int
+    channels: int
+    rate_out: int
+    received: int = 0  # samples per channel at ``rate``
+
+    def __post_init__(self) -> None:
+        self._downmix = Downmix(self.rate, self.channels)
+        self._resampler = Resampler(self.rate, self.rate_out)
+
+    @property
+    def received_out(self) -> int:
+        """What was received, in samples at ``rate_out``."""
+        return self.received * self.rate_out // self.rate
+
+    def push(self, samples: Samples) -> Samples:
+        """What is ready (M,) of ``samples`` (N, C)."""
+        self.received += len(samples)
+        return self._resampler.push(self._downmix.push(samples))
+
+    def flush(self) -> Samples:
+        """The rest."""
+        rest = self._resampler.push(self._downmix.flush())
+        return np.concatenate([rest, self._resampler.flush()])

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+GapReason = Literal["overflow", "unplugged", "stalled", "overload"]
+
 
 @dataclass(frozen=True)
 class Word:
@@ -61,7 +63,7 @@ class Gap:
 
     start_ms: int
     end_ms: int
-    reason: Literal["overflow", "unplugged", "stalled", "overload"]
+    reason: GapReason
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""TorchScript on the CPU.
+
+A TorchScript file is a program: it could read and write files from the moment it is loaded. Only
+load one from a package whose manifest you trust; its bytes are pinned there.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_asr.backends import Encoder, EncoderStep, FloatArray, State
+from edge_asr.errors import BackendError
+from edge_asr.manifest import EncoderSpec
+
+
+def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
+    """Load a TorchScript encoder.
+
+    Raises:
+        BackendError: its archive would inflate, the library refuses it, or its arguments are not
+            those of ``spec``.
+    """
+    _check_archive(program)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # pinned, so that it may be old
+            module = torch.jit.load(io.BytesIO(program), map_location="cpu")
+        arguments = len(module.forward.schema.arguments) - 1  # without self
+    except Exception as error:  # the library has no common base for its errors
+        raise BackendError(
+            f"torch {torch.__version__} refuses the program: {_reason(error)}; "
+            "export the package again"
+        ) from error
+    if arguments != 2 + len(spec.state):
+        raise BackendError(
+            f"the TorchScript program does not fit the manifest: expected {2 + len(spec.state)} "
+            f"arguments, found {arguments}; export the package again"
+        )
+    return TorchScriptEncoder(module.eval(), threads)
+
+
+class TorchScriptEncoder:
+    """An encoder in a ScriptModule."""
+
+    def __init__(self, module: Any, threads: int) -> None:
+        self._module = module
+        self._threads = threads
+
+    def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
+        """See ``Encoder``."""
+        # The count belongs to the process, so another encoder may have changed it.
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        inputs = (feats, np.array([offset], np.int64), *state)
+        try:
+            with torch.inference_mode():
+                outputs = self._module(*map(torch.from_numpy, inputs))
+            encoder_out, log_probs, *next_state = (output.numpy() for output in outputs)
+        except Exception as error:
+            raise BackendError(f"torch failed in a step: {_reason(error)}") from error
+        return EncoderStep(encoder_out, log_probs, tuple(next_state))
+
+
+def _check_archive(program: bytes) -> None:
+    """Refuse an archive that grows when it is unpacked; torch itself unpacks whatever comes."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(program)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise BackendError(
+            f"the TorchScript program is not an archive ({error}); export the package again"
+        ) from error
+    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    inflated = sum(member.file_size for member in members)
+    if packed or inflated > len(program):
+        found = f"{packed[0]!r} is compressed" if packed else f"it unpacks to {inflated} bytes"
+        raise BackendError(
+            f"the TorchScript program must be an archive of stored files no larger than itself: "
+            f"{found}; export the package again"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """The last line that says something: torch puts the cause below its own stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else repr(error)

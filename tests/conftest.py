@@ -1,0 +1,22 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge_asr.package import Package, open_package
+from tests.tiny import write_tiny_package
+
+
+@pytest.fixture(scope="session")
+def _built_tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_package(tmp_path_factory.mktemp("tiny") / "tiny").root
+
+
+@pytest.fixture
+def tiny_package(_built_tiny_package: Path, tmp_path: Path) -> Package:
+    """A package of its own for this test, to damage as it likes; see ``tests.tiny``."""
+    return open_package(shutil.copytree(_built_tiny_package, tmp_path / "tiny"))

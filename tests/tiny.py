@@ -1,0 +1,211 @@
+"""A package small enough to build in each test, whose encoder recognises tones.
+
+The encoder reads a band of mel energies per unit and says that unit while its tone sounds, blank
+otherwise. Its state is real: each output mixes in the frame before, so an encoder whose state is
+lost or mixed up gives other log-probabilities.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edge_asr.backends import EncoderStep, State, open_encoder
+from edge_asr.golden import stream_log_probs
+from edge_asr.manifest import (
+    SCHEMA_VERSION,
+    EncoderSpec,
+    FeatureSpec,
+    Manifest,
+    Provenance,
+    TensorSpec,
+    UnitsSpec,
+)
+from edge_asr.package import Package
+from edge_asr.package_writer import NewProgram, write_package
+from edge_asr.search import greedy
+from edge_asr.units import Units
+
+RATE = 16000
+SYMBOLS = ("<blank>", "<unk>", "<sos/eos>", "▁one", "▁two", "s", "ty")
+TONES_HZ = {"▁one": 400, "▁two": 900, "s": 1900, "ty": 4200}
+UNITS = Units(SYMBOLS)
+FEATURES = FeatureSpec(num_mel_bins=16)
+ENCODER = EncoderSpec(
+    subsampling_rate=4,
+    right_context=6,
+    left_context=1,
+    default_chunk=16,
+    min_chunk=1,
+    max_chunk=64,
+    encoder_dim=len(TONES_HZ),
+    vocab_size=len(SYMBOLS),
+    state=(TensorSpec(name="last", shape=(1, 1, len(TONES_HZ))),),
+)
+MANIFEST = Manifest(
+    schema_version=SCHEMA_VERSION,
+    name="tiny",
+    language="en",
+    license="CC0-1.0",
+    features=FEATURES,
+    encoder=ENCODER,
+    units=UnitsSpec(),
+    programs=(),
+    files=(),
+    provenance=Provenance(
+        checkpoint_sha256="", created="2026-01-01", quantization="none", versions={}
+    ),
+)
+_MIX = 0.1
+_THRESHOLD = 20.0  # of a log mel energy: between a tone and what it leaks into other bands
+Samples = npt.NDArray[np.float32]
+
+
+def tones(text: str, tone_ms: int = 200, pause_ms: int = 120) -> Samples:
+    """Samples (N,) for units separated by spaces; a number among them is a pause in ms."""
+    parts = [_silence(pause_ms)]
+    for word in text.split():
+        if word.isdigit():
+            parts.append(_silence(int(word)))
+            continue
+        time_s = np.arange(tone_ms * RATE // 1000) / RATE
+        parts.append(0.3 * np.sin(2 * np.pi * TONES_HZ[word] * time_s))
+        parts.append(_silence(pause_ms))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _silence(duration_ms: int) -> npt.NDArray[np.float64]:
+    return np.zeros(duration_ms * RATE // 1000)
+
+
+def band_weights() -> npt.NDArray[np.float32]:
+    """(F, D): which mel bin each unit listens to, found with its tone."""
+    from edge_asr.features import fbank
+
+    weights = np.zeros((FEATURES.num_mel_bins, len(TONES_HZ)), np.float32)
+    for unit, symbol in enumerate(TONES_HZ):
+        middle = fbank(tones(symbol), FEATURES)[20]
+        weights[middle.argmax(), unit] = 1.0
+    return weights
+
+
+def unit_scores() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """(D, V) and (V,): scores of the units from their bands."""
+    scores = np.zeros((len(TONES_HZ), len(SYMBOLS)), np.float32)
+    scores[:, 3:] = np.eye(len(TONES_HZ), dtype=np.float32)
+    bias = np.zeros(len(SYMBOLS), np.float32)
+    bias[0], bias[1:3] = _THRESHOLD * (1 + _MIX), -100.0
+    return scores, bias
+
+
+def tiny_onnx(**changes: object) -> bytes:
+    """The encoder as ONNX. ``changes``: fields of the model to set before it is serialised."""
+    scores, bias = unit_scores()
+    constants = {
+        "begin": np.array([3]),
+        "end": np.array([-3]),
+        "axis": np.array([1]),
+        "step": np.array([4]),
+        "minus_one": np.array([-1]),
+        "last_end": np.array([2**31]),
+        "bands": band_weights(),
+        "mix": np.array(_MIX, np.float32),
+        "scores": scores,
+        "bias": bias,
+        "zero": np.array([0]),
+        "not_offset": np.array(0.0, np.float32),
+    }
+    dim, vocab = len(TONES_HZ), len(SYMBOLS)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["feats", "begin", "end", "axis", "step"], ["centers"]),
+            helper.make_node("MatMul", ["centers", "bands"], ["energies"]),
+            helper.make_node("Concat", ["last", "energies"], ["joined"], axis=1),
+            helper.make_node("Slice", ["joined", "zero", "minus_one", "axis"], ["before"]),
+            helper.make_node("Mul", ["before", "mix"], ["memory"]),
+            # An input that nothing uses would be dropped from the interface.
+            helper.make_node("Cast", ["offset"], ["offset_float"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["offset_float", "not_offset"], ["nothing"]),
+            helper.make_node("Add", ["memory", "nothing"], ["memory_2"]),
+            helper.make_node("Add", ["energies", "memory_2"], ["encoder_out"]),
+            helper.make_node("MatMul", ["encoder_out", "scores"], ["raw"]),
+            helper.make_node("Add", ["raw", "bias"], ["logits"]),
+            helper.make_node("LogSoftmax", ["logits"], ["log_probs"], axis=-1),
+            helper.make_node("Slice", ["energies", "minus_one", "last_end", "axis"], ["next_last"]),
+        ],
+        "tiny",
+        [
+            value("feats", TensorProto.FLOAT, [1, "T", FEATURES.num_mel_bins]),
+            value("offset", TensorProto.INT64, [1]),
+            value("last", TensorProto.FLOAT, [1, 1, dim]),
+        ],
+        [
+            value("encoder_out", TensorProto.FLOAT, [1, "T2", dim]),
+            value("log_probs", TensorProto.FLOAT, [1, "T2", vocab]),
+            value("next_last", TensorProto.FLOAT, [1, 1, dim]),
+        ],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, **changes
+    )
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def tiny_files(program: bytes, bound: float = 1e-3) -> dict[str, bytes]:
+    """Units, golden vector and certificate for ``program``."""
+    samples = tones("▁one ▁two s 300 ▁one ty 100 ▁two")
+    encoder = open_encoder("onnx", program, ENCODER)
+    log_probs = stream_log_probs(encoder, MANIFEST, samples)
+    text = UNITS.text(token.id for token in greedy(log_probs, 0))
+    golden = io.BytesIO()
+    np.savez(golden, samples=samples, log_probs_fp32=log_probs, text_fp32=np.array(text))
+    parity = {"programs": {"encoder.fp32.onnx": {"golden_max_abs": bound}}}
+    return {
+        "units.txt": "".join(f"{s} {i}\n" for i, s in enumerate(SYMBOLS)).encode(),
+        "golden.npz": golden.getvalue(),
+        "parity.json": json.dumps(parity).encode(),
+        "README.md": b"# tiny\n",
+    }
+
+
+def write_tiny_package(directory: Path) -> Package:
+    """Build the package."""
+    program = tiny_onnx()
+    programs = [NewProgram("encoder", "onnx", "fp32", "encoder.fp32.onnx", program)]
+    return write_package(directory, MANIFEST, programs, tiny_files(program))
+
+
+class FakeEncoder:
+    """Says one unit per encoder frame, and keeps what it was given.
+
+    The unit of a frame follows from its first feature frame, so a frame lost, doubled or moved
+    changes the text. The state counts frames; the encoder checks it against ``offset``.
+    """
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.spec = spec
+        self.own: list[npt.NDArray[np.float32]] = []  # the feature frames of each encoder frame
+        self.offsets: list[int] = []
+
+    def step(self, feats: npt.NDArray[np.float32], offset: int, state: State) -> EncoderStep:
+        """See ``edge_asr.backends.Encoder``."""
+        rate, frames = self.spec.subsampling_rate, feats.shape[1]
+        count, rest = divmod(frames - self.spec.right_context - 1, rate)
+        assert rest == 0, f"{frames} frames are no whole number of encoder frames"
+        assert len(state) == len(self.spec.state)
+        own = [feats[0, k * rate : (k + 1) * rate] for k in range(count + 1)]
+        self.own += own
+        self.offsets.append(offset)
+        units = [3 + round(abs(float(f[0].sum())) * 1000) % (self.spec.vocab_size - 3) for f in own]
+        log_probs = np.full((1, len(own), self.spec.vocab_size), -10.0, np.float32)
+        log_probs[0, range(len(own)), units] = -0.01
+        return EncoderStep(log_probs, log_probs, state)
