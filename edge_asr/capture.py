@@ -18,12 +18,13 @@ from typing import Literal
 
 import numpy as np
 
-from edge_asr.capture_clock import Block, GapReason, Heard, SignalCheck, SpeedCheck, TimeAccount
+from edge_asr.capture_clock import Block, Heard, SignalCheck, SpeedCheck, TimeAccount
 from edge_asr.capture_devices import stable_name
 from edge_asr.capture_frames import Frame, FrameError, Kind, Reason
 from edge_asr.capture_process import CAPTURE_COMMAND, CaptureProcess
 from edge_asr.capture_retry import Retry
 from edge_asr.errors import DeviceError
+from edge_asr.events import GapReason
 
 OPEN_LIMIT_S = 5.0  # PortAudio itself tries a busy device for one second
 FIRST_BLOCK_LIMIT_S = 3.0  # a sound server may take two seconds to start a source
@@ -63,6 +64,8 @@ class Microphone:
             raises DeviceError.
         command: the capture process; tests put their own here.
     """
+
+    ended = False  # a microphone never does; a file does
 
     def __init__(
         self,
@@ -147,9 +150,7 @@ class Microphone:
     def close(self) -> list[Heard | Notice]:
         """Stop capturing; the audio and the loss that were still open."""
         self._stop_child()
-        if self._interruption is None:
-            return list(self._account.flush())
-        return list(self._account.interrupt(time.monotonic_ns(), self._interruption))
+        return list(self._account.finish(time.monotonic_ns()))
 
     def _on_frame(self, frame: Frame) -> list[Heard | Notice]:
         if frame.kind == Kind.OPENED:
@@ -268,16 +269,14 @@ class Microphone:
         return self._interrupt("stalled", "stalled", message)
 
     def _interrupt(self, reason: GapReason, kind: NoticeKind, message: str) -> list[Heard | Notice]:
-        """End this run of the capture process: declare what is missing so far, try again."""
+        """End this run of the capture process and try again."""
         self._stop_child()
         first = self._interruption is None
         news = first or self.state != kind
         self._interruption = self._interruption or reason
         self.state = kind
         self._retry.failed()
-        events: list[Heard | Notice] = []
-        if first or self._run_ns:
-            events += self._account.interrupt(time.monotonic_ns(), self._interruption)
+        events: list[Heard | Notice] = [*self._account.interrupt(self._interruption)]
         if news:
             events.append(Notice(kind, message))
         return events

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-GapReason = Literal["overflow", "unplugged", "stalled", "overload"]
+from edge_asr.events import GapReason
 
 MS = 1_000_000  # nanoseconds
 SUSPICIOUS_NS = 80 * MS  # a block this late may be late, or audio before it may be missing
@@ -89,11 +89,20 @@ class TimeAccount:
         self.accounted_ns += block.duration_ns
         return [block]
 
-    def interrupt(self, now_ns: int, reason: GapReason) -> list[Heard]:
-        """No more audio comes from this capture: what was held, and what is missing up to now."""
+    def interrupt(self, reason: GapReason) -> list[Heard]:
+        """No more audio comes from this capture: what was held back.
+
+        What is missing until the next block, or until ``finish``, is lost for ``reason``.
+        """
         heard = self.flush()
         self._expected = reason
-        if self.origin_ns is not None:
+        return heard
+
+    def finish(self, now_ns: int) -> list[Heard]:
+        """No more audio comes at all: what was held back, and what an interruption cost so far."""
+        reason = None if self._held else self._expected
+        heard = self.flush()
+        if reason and self.origin_ns is not None:
             heard += self._declare(self._behind_ns(now_ns) - self._edge_ns, reason)
         return heard
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 from edge_asr.capture_frames import Reason
 
 PREFERRED_RATES = (16_000, 48_000, 44_100)
+MAX_CHANNELS = 32
 
 
 class CaptureFailedError(Exception):
@@ -152,6 +153,6 @@ def settings(device: InputDevice) -> Iterator[tuple[int, int]]:
     """
     native = device.channels
     rates = dict.fromkeys((*PREFERRED_RATES, device.rate))
-    for channels in dict.fromkeys((native,) if native <= 2 else (1, 2, native)):
+    for channels in dict.fromkeys((native,) if native <= 2 else (1, 2, min(native, MAX_CHANNELS))):
         for rate in rates:
             yield rate, channels

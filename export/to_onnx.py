@@ -186,8 +186,8 @@ class OnnxMoe(nn.Module):
         return op("Add", op("Mul", op("Mul", product, scale), weight_scale), bias)
 
 
-def lower(program: EncoderProgram, example: tuple[Tensor, ...]) -> bytes:
-    """The program as one ONNX file; T is dynamic, the state's shapes are fixed."""
+def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> bytes:
+    """The program as one ONNX file; T has no bound, the state's shapes are fixed."""
     lowered = with_replaced(program, {MoeFeedForward: OnnxMoe, QuantLinear: OnnxLinear})
     file = io.BytesIO()
     with torch.no_grad():

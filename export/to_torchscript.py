@@ -44,8 +44,8 @@ class ScriptMoe(nn.Module):
         return torch.zeros_like(rows).index_add(0, row, weighted).reshape(x.shape)
 
 
-def lower(program: EncoderProgram, example: tuple[Tensor, ...]) -> bytes:
-    """The program as one TorchScript archive; T is dynamic."""
+def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> bytes:
+    """The program as one TorchScript archive; T has no bound."""
     lowered = with_replaced(
         program, {MoeFeedForward: lambda layer: torch.jit.script(ScriptMoe(layer))}
     )

@@ -56,6 +56,7 @@ class TrainConfig:
     frames_per_batch: int
     chunk_choices: list[int]
     left_context_choices: list[int]
+    easy_epochs: int  # at first: single utterances, no augmentation, no chunks
     max_joined: int
     max_joined_frames: int
     noise_only: float
@@ -157,7 +158,8 @@ def plan_epoch(data: Data, conf: TrainConfig, epoch: int) -> list[list[list[int]
     while order:
         item: list[int] = []
         length = 0
-        for _ in range(int(rng.integers(1, conf.max_joined + 1))):
+        most = conf.max_joined if epoch >= conf.easy_epochs else 1
+        for _ in range(int(rng.integers(1, most + 1))):
             if not order:
                 break
             size = len(data.train[order[-1]].frames[0])
@@ -174,9 +176,9 @@ def plan_epoch(data: Data, conf: TrainConfig, epoch: int) -> list[list[list[int]
 
 
 def draw(
-    item: list[int], data: Data, conf: TrainConfig, seed: list[int]
+    item: list[int], data: Data, conf: TrainConfig, seed: list[int], easy: bool
 ) -> tuple[Tensor, list[int]]:
-    """Augmented features (T, F) and label of one item."""
+    """Features (T, F), augmented unless ``easy``, and label of one item."""
     rng = np.random.default_rng(seed)
     frames: list[np.ndarray] = []
     label: list[int] = []
@@ -187,6 +189,8 @@ def draw(
     if not item:
         frames.append(data.noises[int(rng.integers(len(data.noises)))].astype(np.float32)[:400])
     speech = join(frames, rng)
+    if easy:
+        return torch.from_numpy(speech), label
     return torch.from_numpy(augment(speech, data.noises, AugmentConfig(), rng)), label
 
 
@@ -260,8 +264,9 @@ class Trainer:
             for index, items in enumerate(plan_epoch(self.data, self.conf, epoch)):
                 if index < begin:
                     continue
+                easy = epoch < self.conf.easy_epochs
                 drawn = [
-                    draw(item, self.data, self.conf, [self.conf.seed, epoch, index, number])
+                    draw(item, self.data, self.conf, [self.conf.seed, epoch, index, number], easy)
                     for number, item in list(enumerate(items))[self.rank :: self.world]
                 ]
                 yield Batch(epoch, index, drawn, len(items))
@@ -271,9 +276,11 @@ class Trainer:
         """One update; returns the loss per utterance of the whole batch."""
         conf = self.conf
         rng = np.random.default_rng([conf.seed, self.step])
-        chunk = int(rng.choice(conf.chunk_choices))
-        left_context = int(rng.choice(conf.left_context_choices))
-        offset = int(rng.integers(POSITION_PERIOD)) if rng.random() < 0.5 else 0
+        chunk, left_context, offset = 0, -1, 0
+        if batch.epoch >= conf.easy_epochs:
+            chunk = int(rng.choice(conf.chunk_choices))
+            left_context = int(rng.choice(conf.left_context_choices))
+            offset = int(rng.integers(POSITION_PERIOD)) if rng.random() < 0.5 else 0
         self.network.train()
         total = 0.0
         drawn = batch.drawn

@@ -85,9 +85,7 @@ class FakeMicrophone:
         rate: frames per second of the device; it accepts no other.
     """
 
-    def __init__(
-        self, folder: Path, plugin: Path, audio: npt.NDArray[np.int16], rate: int
-    ) -> None:
+    def __init__(self, folder: Path, plugin: Path, audio: npt.NDArray[np.int16], rate: int) -> None:
         self.home = folder
         self.rate = rate
         self.loop_frames, channels = audio.shape

@@ -1,0 +1,93 @@
+"""``python -m export CHECKPOINT -o DIR``: a checkpoint becomes a verified package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, get_args
+
+from edge_asr.errors import EdgeAsrError, InputMissingError, UsageError
+from edge_asr.manifest import BackendName, Precision
+from export.package import ExportConfig, export_package
+
+CLIPS = Path(__file__).parent.parent / "tests" / "data" / "clips.tsv"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    options = _parser().parse_args(arguments)
+    # The tracer and the exporters warn about their own future; the parity check is what counts.
+    warnings.filterwarnings("ignore")
+    try:
+        conf = _config(options)
+        export_package(conf, say=lambda line: print(line, file=sys.stderr))
+    except EdgeAsrError as error:
+        print(f"export: {error}", file=sys.stderr)
+        return error.exit_code
+    print(conf.out)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="directory with train.yaml, final.pt, units.txt")
+    add("-o", "--out", type=Path, required=True, help="the package's directory")
+    add("--precision", default="int8", help="int8, fp32, or both with a comma (default: int8)")
+    add("--backends", default="onnx,executorch,torchscript", help="some of onnx,executorch,torchscript")
+    add("--left-frames", type=int, default=64, help="left context in encoder frames (default: 64)")
+    add("--chunk-frames", type=int, default=16, help="default chunk in encoder frames (default: 16)")
+    add("--max-chunk-frames", type=int, default=512, help="largest chunk (default: 512)")
+    add("--name", help="name of the package (default: the directory's name)")
+    add("--language", default="und", help="language tag, e.g. en (default: und)")
+    add("--license", default="unknown", help="licence of the weights")
+    add("--speech", type=Path, default=CLIPS, help="manifest of clips to verify with")
+    add("--metrics", type=Path, help="JSON file with figures for the manifest")
+    add("--card", type=Path, help="README.md of the package (default: a short one is made)")
+    add("--replace", action="store_true", help="replace an existing package")
+    return parser
+
+
+def _config(options: argparse.Namespace) -> ExportConfig:
+    if options.left_frames < 1 or not 1 <= options.chunk_frames <= options.max_chunk_frames:
+        raise UsageError(
+            "--left-frames must be at least 1 and --chunk-frames between 1 and --max-chunk-frames"
+        )
+    return ExportConfig(
+        checkpoint=options.checkpoint,
+        out=options.out,
+        name=options.name or options.out.resolve().name,
+        precisions=_choices("--precision", options.precision, get_args(Precision)),
+        backends=_choices("--backends", options.backends, get_args(BackendName)),
+        left_context=options.left_frames,
+        default_chunk=options.chunk_frames,
+        max_chunk=options.max_chunk_frames,
+        language=options.language,
+        license=options.license,
+        speech=options.speech,
+        metrics=json.loads(_text(options.metrics)) if options.metrics else {},
+        card=_text(options.card) if options.card else None,
+        replace=options.replace,
+    )
+
+
+def _choices(option: str, given: str, allowed: tuple[str, ...]) -> Any:
+    chosen = tuple(dict.fromkeys(given.split(",")))
+    for name in chosen:
+        if name not in allowed:
+            raise UsageError(f"{option} has {name!r}; choose from: {', '.join(allowed)}")
+    return chosen
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputMissingError(f"{path}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

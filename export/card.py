@@ -1,0 +1,31 @@
+"""The model card that a package carries where the user gives none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_asr.manifest import Manifest
+
+
+def model_card(manifest: Manifest, parity: dict[str, Any]) -> str:
+    """README.md of a package, from what is known about it."""
+    rows = "\n".join(
+        f"| {file} | {row['max_abs']:.1e} | {row['mean_abs']:.1e} "
+        f"| {row['equal_texts']} of {row['texts']} |"
+        for file, row in parity["programs"].items()
+    )
+    metrics = "\n".join(f"| {name} | {value:g} |" for name, value in manifest.metrics.items())
+    table = f"\n| measured | |\n|---|---|\n{metrics}\n" if metrics else ""
+    return f"""# {manifest.name}
+
+Language: {manifest.language}. Licence: {manifest.license}. Units: {manifest.encoder.vocab_size}.
+Made on {manifest.provenance.created} from a checkpoint with sha256
+`{manifest.provenance.checkpoint_sha256}`.
+Quantization: {manifest.provenance.quantization}.
+{table}
+Each program against eager torch of the same precision, on log-probabilities of streamed speech:
+
+| program | max error | mean error | equal texts |
+|---|---|---|---|
+{rows}
+"""

@@ -1,0 +1,30 @@
+"""The table of lowerings: backend name to file ending and function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from torch import Tensor
+
+from edge_asr.manifest import BackendName
+from export.program import EncoderProgram
+
+Lower = Callable[[EncoderProgram, tuple[Tensor, ...], int], bytes]
+
+# backend -> (module with ``lower(program, example, max_frames)``, file ending)
+LOWERINGS: dict[BackendName, tuple[str, str]] = {
+    "onnx": ("export.to_onnx", "onnx"),
+    "executorch": ("export.to_executorch", "pte"),
+    "torchscript": ("export.to_torchscript", "pt"),
+}
+
+
+def lowering(backend: BackendName) -> tuple[Lower, str]:
+    """The function that lowers to ``backend`` and the ending of its files.
+
+    It is imported only now: each brings its backend's libraries along.
+    """
+    module, ending = LOWERINGS[backend]
+    lower: Lower = import_module(module).lower
+    return lower, ending

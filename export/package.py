@@ -1,0 +1,206 @@
+"""Checkpoint in, verified package out: the one exporter."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edge_asr.backends import open_encoder
+from edge_asr.manifest import (
+    SCHEMA_VERSION,
+    BackendName,
+    EncoderSpec,
+    FeatureSpec,
+    Manifest,
+    Precision,
+    Provenance,
+    UnitsSpec,
+)
+from edge_asr.package_writer import NewProgram, write_package
+from edge_asr.units import Units
+from export.card import model_card
+from export.eager import EagerEncoder
+from export.lowerings import lowering
+from export.program import EncoderProgram, encoder_spec, example_inputs
+from export.speech import MIN_STEPS, Speech, load_speech
+from export.verify import (
+    Parity,
+    certificate,
+    cut,
+    greedy_text,
+    stream_log_probs,
+    verify_program,
+    verify_streaming,
+)
+from model.checkpoint import Checkpoint, load_checkpoint
+from quant.checkpoint import QuantizedCheckpoint, quantize
+
+QUANTIZATION = {
+    "fp32": "none",
+    "int8": "weights int8 per output channel, activations int8 per row, router float32",
+}
+GOLDEN_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What the command line asks for."""
+
+    checkpoint: Path
+    out: Path
+    name: str
+    precisions: tuple[Precision, ...]
+    backends: tuple[BackendName, ...]
+    left_context: int
+    default_chunk: int
+    max_chunk: int
+    language: str
+    license: str
+    speech: Path
+    metrics: dict[str, float]
+    card: str | None
+    replace: bool
+
+
+def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
+    """Quantize, lower, verify, write.
+
+    Raises:
+        EdgeAsrError: the checkpoint cannot be read, a program does not equal the network
+            (ParityError), or the package cannot be written. Nothing is half-written.
+    """
+    torch.set_num_threads(1)  # the reference must not depend on the number of cores
+    checkpoint = load_checkpoint(conf.checkpoint)
+    features = FeatureSpec(num_mel_bins=checkpoint.conf.input_dim)
+    spec = encoder_spec(
+        checkpoint.network, conf.left_context, conf.default_chunk, conf.max_chunk
+    )
+    steps = max(MIN_STEPS, 2 * conf.left_context // conf.default_chunk + 1)
+    speech = load_speech(conf.speech, features, spec.input_frames(steps * conf.default_chunk))
+    units_text = (conf.checkpoint / "units.txt").read_bytes()
+    units = Units.parse(units_text, str(conf.checkpoint / "units.txt"))
+
+    programs: list[NewProgram] = []
+    parities: dict[str, Parity] = {}
+    streaming: dict[str, float] = {}
+    golden: dict[str, npt.NDArray[np.generic]] = {"samples": _golden_samples(speech, features)}
+    for precision in conf.precisions:
+        quantized = quantize(checkpoint, precision)
+        streaming[precision] = verify_streaming(quantized.network, speech, spec)
+        say(f"{precision}: streaming equals offline to {streaming[precision]:.1e}")
+        _add_golden(golden, quantized, spec, features, units)
+        for backend in conf.backends:
+            program = _lower(quantized, spec, backend)
+            programs.append(program)
+            encoder = open_encoder(backend, program.data, spec)
+            parity = verify_program(
+                encoder, quantized.network, speech, spec, units,
+                checkpoint.conf.blank, (backend, precision),
+            )  # fmt: skip
+            parities[program.file] = parity
+            say(
+                f"{program.file}: {len(program.data) / 1e6:.1f} MB, max error "
+                f"{parity.max_abs:.1e}, mean {parity.mean_abs:.1e}, "
+                f"{parity.equal_texts} of {parity.texts} texts equal"
+            )
+
+    manifest = _manifest(conf, checkpoint, spec, features)
+    parity_json = certificate(parities, streaming, speech)
+    files = {
+        "units.txt": units_text,
+        "golden.npz": _npz(golden),
+        "parity.json": (json.dumps(parity_json, indent=1) + "\n").encode(),
+        "README.md": (conf.card or model_card(manifest, parity_json)).encode(),
+    }
+    write_package(conf.out, manifest, programs, files, replace=conf.replace)
+
+
+def _lower(quantized: QuantizedCheckpoint, spec: EncoderSpec, backend: BackendName) -> NewProgram:
+    lower, ending = lowering(backend)
+    network = quantized.network
+    data = lower(
+        EncoderProgram(network).eval(),
+        example_inputs(network, spec.left_context, spec.default_chunk),
+        spec.input_frames(spec.max_chunk),
+    )
+    file = f"encoder.{quantized.precision}.{ending}"
+    return NewProgram("encoder", backend, quantized.precision, file, data)
+
+
+def _golden_samples(speech: Speech, features: FeatureSpec) -> npt.NDArray[np.float32]:
+    """A few seconds of the clips, as they follow one another."""
+    samples = np.concatenate(speech.clips)
+    return samples[: round(GOLDEN_SECONDS * features.sample_rate)]
+
+
+def _add_golden(
+    golden: dict[str, npt.NDArray[np.generic]],
+    quantized: QuantizedCheckpoint,
+    spec: EncoderSpec,
+    features: FeatureSpec,
+    units: Units,
+) -> None:
+    """What the eager network of this precision says to the golden samples."""
+    from edge_asr.features import FbankState, flush_samples, push_samples
+
+    samples = golden["samples"].astype(np.float32)
+    state = FbankState()
+    frames = np.concatenate(
+        [push_samples(samples, state, features), flush_samples(state, features)]
+    )
+    steps = cut(frames, spec, spec.default_chunk)
+    log_probs = stream_log_probs(EagerEncoder(quantized.network), steps, spec)
+    golden[f"log_probs_{quantized.precision}"] = log_probs
+    text = greedy_text(log_probs, units, quantized.network.conf.blank)
+    golden[f"text_{quantized.precision}"] = np.array(text)
+
+
+def _manifest(
+    conf: ExportConfig, checkpoint: Checkpoint, spec: EncoderSpec, features: FeatureSpec
+) -> Manifest:
+    digest = quantize(checkpoint, "fp32").source_sha256
+    network = checkpoint.conf
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=conf.name,
+        language=conf.language,
+        license=conf.license,
+        features=features,
+        encoder=spec,
+        units=UnitsSpec(blank=network.blank, sos=network.sos, eos=network.eos),
+        programs=(),
+        files=(),
+        provenance=Provenance(
+            checkpoint_sha256=digest,
+            created=datetime.now(UTC).strftime("%Y-%m-%d"),
+            quantization="; ".join(f"{p}: {QUANTIZATION[p]}" for p in conf.precisions),
+            versions=_versions(conf.backends),
+        ),
+        metrics=conf.metrics,
+    )
+
+
+def _versions(backends: Sequence[BackendName]) -> dict[str, str]:
+    libraries = {
+        "onnx": ("onnx", "onnxruntime"),
+        "executorch": ("executorch",),
+        "torchscript": (),
+    }
+    names = ["torch", "numpy", *(name for backend in backends for name in libraries[backend])]
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def _npz(arrays: dict[str, npt.NDArray[np.generic]]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()

@@ -1,0 +1,47 @@
+"""Real speech to verify with: clips, one long stream made of them, and their features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from edge_asr.errors import AudioError
+from edge_asr.features import Frames, fbank
+from edge_asr.manifest import FeatureSpec
+from model.data import read_manifest, read_samples
+
+# The joined stream must fill the left-context cache and go well past it.
+MIN_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Samples of every clip (N,) and the features (T, F) of each, and of all joined."""
+
+    clips: list[npt.NDArray[np.float32]]
+    features: list[Frames]
+    joined: Frames
+
+
+def load_speech(manifest: Path, spec: FeatureSpec, min_frames: int) -> Speech:
+    """Read the clips of a manifest; the joined stream repeats them up to ``min_frames``.
+
+    Raises:
+        AudioError: a clip cannot be read, or there is none.
+    """
+    clips = []
+    for utterance in read_manifest(manifest):
+        try:
+            clips.append(read_samples(utterance.path, spec.sample_rate))
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise AudioError(f"{utterance.path}: cannot be read ({error})") from error
+    if not clips:
+        raise AudioError(f"{manifest}: lists no clip; verification needs speech")
+    features = [fbank(clip, spec) for clip in clips]
+    joined = fbank(np.concatenate(clips), spec)
+    repeats = -(-min_frames // len(joined))
+    return Speech(clips, features, np.tile(joined, (repeats, 1)))

@@ -1,0 +1,195 @@
+"""Prove a program equal to the eager network, or refuse it.
+
+Every program streams the same real speech as the eager network of the same precision: past the
+point where the left-context cache is full, in chunks of one size and of random sizes. The eager
+network itself must give the same in chunks as in one masked forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_asr.backends import Encoder, FloatArray, zero_state
+from edge_asr.errors import EdgeAsrError
+from edge_asr.features import Frames
+from edge_asr.manifest import EncoderSpec, Precision
+from edge_asr.units import Units
+from edge_asr.windows import Step, Windows
+from export.eager import EagerEncoder
+from export.speech import MIN_STEPS, Speech
+from model.evaluate import greedy_units
+from model.network import Network
+
+
+class ParityError(EdgeAsrError):
+    """A program that does not equal the network it was made from."""
+
+    exit_code = 70
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a program may differ by, on log_probs of units, and on the text of clips."""
+
+    max_abs: float
+    mean_abs: float
+    text_agreement: float
+
+
+# float32 programs differ by rounding only. With int8 a last-bit difference before a rounding
+# step moves an integer by one, and rarely a router to its next choice, so single values may
+# move far while the mean stays small.
+BOUNDS: dict[Precision, Bounds] = {
+    "fp32": Bounds(max_abs=1e-3, mean_abs=1e-4, text_agreement=1.0),
+    "int8": Bounds(max_abs=8.0, mean_abs=0.1, text_agreement=0.9),
+}
+STREAMING_BOUND = 1e-4
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was measured for one program."""
+
+    backend: str
+    precision: str
+    steps: int
+    max_abs: float
+    mean_abs: float
+    texts: int
+    equal_texts: int
+    golden_max_abs: float
+
+
+def stream_log_probs(encoder: Encoder, steps: Iterable[Step], spec: EncoderSpec) -> FloatArray:
+    """log_probs (T', V) of consecutive steps from a fresh state."""
+    state, offset, rows = zero_state(spec), 0, []
+    for step in steps:
+        result = encoder.step(np.ascontiguousarray(step.feats, np.float32), offset, state)
+        rows.append(result.log_probs[0, : step.keep])
+        state, offset = result.state, offset + result.log_probs.shape[1]
+    return np.concatenate(rows)
+
+
+def cut(frames: Frames, spec: EncoderSpec, chunk: int) -> list[Step]:
+    """Steps of a whole recording's features (T, F), flush included."""
+    windows = Windows(spec, chunk)
+    return windows.push(frames) + windows.flush()
+
+
+def cut_randomly(frames: Frames, spec: EncoderSpec, seed: int) -> list[Step]:
+    """Steps of random sizes, from one encoder frame to 50."""
+    rng = np.random.default_rng(seed)
+    steps, begin = [], 0
+    while True:
+        chunk = int(rng.integers(1, min(50, spec.max_chunk) + 1))
+        size = spec.input_frames(chunk)
+        if begin + size > len(frames):
+            return steps
+        steps.append(Step(frames[None, begin : begin + size], chunk))
+        begin += chunk * spec.subsampling_rate
+
+
+def greedy_text(log_probs: FloatArray, units: Units, blank: int) -> str:
+    """Text of log_probs (T', V)."""
+    return units.text(greedy_units(log_probs.argmax(axis=1).tolist(), blank))
+
+
+def verify_streaming(network: Network, speech: Speech, spec: EncoderSpec) -> float:
+    """Max error between the eager network in chunks and in one chunk-masked forward.
+
+    Raises:
+        ParityError: it is above ``STREAMING_BOUND``.
+    """
+    chunk = spec.default_chunk
+    whole = (len(speech.joined) - spec.right_context - 1) // spec.subsampling_rate + 1
+    steps = [
+        step for step in cut(speech.joined, spec, chunk) if step.keep == chunk
+    ][: whole // chunk]
+    streamed = stream_log_probs(EagerEncoder(network), steps, spec)
+    with torch.inference_mode():
+        feats = torch.from_numpy(speech.joined[None, : spec.input_frames(len(streamed))])
+        lengths = torch.tensor([feats.size(1)])
+        out, _ = network.whole(feats, lengths, chunk, spec.left_context)
+        offline = network.ctc(out)[0].numpy()
+    error = float(np.abs(streamed - offline).max())
+    if error > STREAMING_BOUND:
+        raise ParityError(
+            f"streaming differs from the chunk-masked whole utterance by {error:.2e}, allowed "
+            f"{STREAMING_BOUND:.0e}: the network's state is wrong; do not ship this checkpoint"
+        )
+    return error
+
+
+def verify_program(
+    encoder: Encoder,
+    network: Network,
+    speech: Speech,
+    spec: EncoderSpec,
+    units: Units,
+    blank: int,
+    label: tuple[str, Precision],
+) -> Parity:
+    """Compare a loaded program with the eager network of the same precision.
+
+    Raises:
+        ParityError: a difference outside ``BOUNDS``.
+    """
+    backend, precision = label
+    bounds = BOUNDS[precision]
+    eager = EagerEncoder(network)
+    errors, golden_errors, count = [], [], 0
+    regular = cut(speech.joined, spec, spec.default_chunk)
+    if len(regular) < MIN_STEPS:
+        raise ParityError(f"{len(regular)} chunks of speech, at least {MIN_STEPS} are needed")
+    for steps in (regular, cut_randomly(speech.joined, spec, seed=1)):
+        count += len(steps)
+        ours = stream_log_probs(encoder, steps, spec)
+        errors.append(np.abs(ours - stream_log_probs(eager, steps, spec)))
+    equal = 0
+    for frames in speech.features:
+        steps = cut(frames, spec, spec.default_chunk)
+        ours, reference = stream_log_probs(encoder, steps, spec), stream_log_probs(eager, steps, spec)
+        equal += greedy_text(ours, units, blank) == greedy_text(reference, units, blank)
+        golden_errors.append(float(np.abs(ours - reference).max()))
+    everything = np.concatenate([error.ravel() for error in errors])
+    parity = Parity(
+        backend, precision, count,
+        max_abs=float(everything.max()), mean_abs=float(everything.mean()),
+        texts=len(speech.features), equal_texts=equal,
+        golden_max_abs=max(bounds.max_abs, 2 * max(golden_errors)) if precision == "int8" else bounds.max_abs,
+    )  # fmt: skip
+    _refuse(parity, bounds)
+    return parity
+
+
+def _refuse(parity: Parity, bounds: Bounds) -> None:
+    agreement = parity.equal_texts / parity.texts
+    measured: list[tuple[str, float, bool]] = [
+        ("max error", parity.max_abs, parity.max_abs <= bounds.max_abs),
+        ("mean error", parity.mean_abs, parity.mean_abs <= bounds.mean_abs),
+        ("share of equal texts", agreement, agreement >= bounds.text_agreement),
+    ]
+    for what, value, good in measured:
+        if not good:
+            raise ParityError(
+                f"{parity.backend} {parity.precision}: {what} {value:.3g} is outside the bounds "
+                f"({bounds}); no package was written"
+            )
+
+
+def certificate(
+    parities: dict[str, Parity], streaming: dict[str, float], speech: Speech
+) -> dict[str, Any]:
+    """The content of parity.json."""
+    return {
+        "bounds": {precision: asdict(bounds) for precision, bounds in BOUNDS.items()},
+        "streaming_bound": STREAMING_BOUND,
+        "streaming_equals_offline_max_abs": streaming,
+        "speech_seconds": round(len(speech.joined) / 100, 1),
+        "programs": {file: asdict(parity) for file, parity in parities.items()},
+    }
