@@ -37,9 +37,15 @@ def _parser() -> argparse.ArgumentParser:
     add("checkpoint", type=Path, help="directory with train.yaml, final.pt, units.txt")
     add("-o", "--out", type=Path, required=True, help="the package's directory")
     add("--precision", default="int8", help="int8, fp32, or both with a comma (default: int8)")
-    add("--backends", default="onnx,executorch,torchscript", help="some of onnx,executorch,torchscript")
+    add(
+        "--backends",
+        default="onnx,executorch,torchscript",
+        help="some of onnx,executorch,torchscript",
+    )
     add("--left-frames", type=int, default=64, help="left context in encoder frames (default: 64)")
-    add("--chunk-frames", type=int, default=16, help="default chunk in encoder frames (default: 16)")
+    add(
+        "--chunk-frames", type=int, default=16, help="default chunk in encoder frames (default: 16)"
+    )
     add("--max-chunk-frames", type=int, default=512, help="largest chunk (default: 512)")
     add("--name", help="name of the package (default: the directory's name)")
     add("--language", default="und", help="language tag, e.g. en (default: und)")

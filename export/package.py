@@ -82,9 +82,7 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     torch.set_num_threads(1)  # the reference must not depend on the number of cores
     checkpoint = load_checkpoint(conf.checkpoint)
     features = FeatureSpec(num_mel_bins=checkpoint.conf.input_dim)
-    spec = encoder_spec(
-        checkpoint.network, conf.left_context, conf.default_chunk, conf.max_chunk
-    )
+    spec = encoder_spec(checkpoint.network, conf.left_context, conf.default_chunk, conf.max_chunk)
     steps = max(MIN_STEPS, 2 * conf.left_context // conf.default_chunk + 1)
     speech = load_speech(conf.speech, features, spec.input_frames(steps * conf.default_chunk))
     units_text = (conf.checkpoint / "units.txt").read_bytes()

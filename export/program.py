@@ -55,9 +55,7 @@ def encoder_spec(
     )
 
 
-def example_inputs(
-    network: Network, left_context: int, chunk: int
-) -> tuple[Tensor, ...]:
+def example_inputs(network: Network, left_context: int, chunk: int) -> tuple[Tensor, ...]:
     """Inputs of a chunk in the middle of a stream, to trace with."""
     conf = network.conf
     frames = (chunk - 1) * conf.subsampling_rate + conf.right_context + 1
@@ -67,7 +65,9 @@ def example_inputs(
     return (feats, torch.tensor([left_context]), *state)
 
 
-def with_replaced(program: EncoderProgram, table: dict[type, Callable[..., nn.Module]]) -> EncoderProgram:
+def with_replaced(
+    program: EncoderProgram, table: dict[type, Callable[..., nn.Module]]
+) -> EncoderProgram:
     """A copy of the program with every module of the table's types lowered.
 
     ``table`` maps a module type to a function from such a module to its lowering.

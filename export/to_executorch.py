@@ -17,9 +17,7 @@ expert without rows is skipped by XNNPACK.
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +35,6 @@ from model.config import POSITION_PERIOD
 from model.convolution import CausalConvolution
 from model.encoder import Encoder, EncoderLayer, EncoderState, sinusoids
 from model.feed_forward import FeedForward, MoeFeedForward
-from model.subsampling import Subsampling
 from quant.linear import LARGEST, QuantLinear
 
 MASKED = -1e9  # finite: XNNPACK's exponential is defined for finite numbers
@@ -157,7 +154,13 @@ class _Attention(nn.Module):
         self.register_buffer("v", blocks * layer.pos_bias_v.detach().reshape(1, -1))
 
     def forward(
-        self, rows: Tensor, positions: Tensor, bias: Tensor, key: Tensor, value: Tensor, score: Tensor
+        self,
+        rows: Tensor,
+        positions: Tensor,
+        bias: Tensor,
+        key: Tensor,
+        value: Tensor,
+        score: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """rows (T', D), bias (1, 1, C + T'), caches (H, C, d), (H, C, d), (H, C, 1) with their
         new frames behind them in the results."""
@@ -205,7 +208,9 @@ class _Convolution(nn.Module):
             window = torch.cat([cache, gated - self.rest])
         else:
             window = gated
-        y = F.conv1d(window.permute(1, 0).unsqueeze(0), self.weight, self.bias, groups=len(self.bias))
+        y = F.conv1d(
+            window.permute(1, 0).unsqueeze(0), self.weight, self.bias, groups=len(self.bias)
+        )
         if isinstance(self.norm, nn.BatchNorm1d):
             y = self.norm(y)
             y = y.squeeze(0).permute(1, 0)
@@ -272,7 +277,9 @@ class _Encoder(nn.Module):
         self.layers = nn.ModuleList(_Layer(layer, max_rows) for layer in encoder.encoders)
         self.after_norm = encoder.after_norm
 
-    def step(self, feats: Tensor, offset: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+    def step(
+        self, feats: Tensor, offset: Tensor, state: EncoderState
+    ) -> tuple[Tensor, EncoderState]:
         dim = self.conf.dim
         x = self.embed(self.global_cmvn(feats)).squeeze(0) * math.sqrt(dim)
         frames, left = x.size(0), state.key.size(3)

@@ -48,7 +48,9 @@ class _Graph:
         scale = self("Div", largest, self.constant(torch.tensor(float(LARGEST))))
         scale = self("Max", scale, self.constant(torch.tensor(SMALLEST_SCALE)))
         shifted = self(
-            "Add", self("Round", self("Div", rows, scale)), self.constant(torch.tensor(float(ZERO_POINT)))
+            "Add",
+            self("Round", self("Div", rows, scale)),
+            self.constant(torch.tensor(float(ZERO_POINT))),
         )
         return self("Cast", shifted, to_i=2), scale
 
@@ -109,7 +111,9 @@ class OnnxMoe(nn.Module):
                 self.register_buffer(f"{name}_{index}", linear.weight.detach().t().contiguous())
             self.register_buffer(f"{name}_bias", torch.stack([e.bias.detach() for e in linears]))
             if self.quantized:
-                self.register_buffer(f"{name}_scale", torch.stack([e.weight_scale for e in linears]))
+                self.register_buffer(
+                    f"{name}_scale", torch.stack([e.weight_scale for e in linears])
+                )
 
     def forward(self, x: Tensor) -> Tensor:
         tensors = [self.gate]
@@ -139,7 +143,9 @@ class OnnxMoe(nn.Module):
         dim = self.gate.size(0)
         gate = tensors.pop(0)
         rows = op("Reshape", x, op.ints(-1, dim))
-        value, expert = op.g.op("TopK", op("MatMul", rows, gate), op.ints(self.k), axis_i=1, outputs=2)
+        value, expert = op.g.op(
+            "TopK", op("MatMul", rows, gate), op.ints(self.k), axis_i=1, outputs=2
+        )
         weight = op("Reshape", op("Softmax", value, axis_i=1), op.ints(-1, 1))
         flat = op("Reshape", expert, op.ints(1, -1))
         # NonZero lists the pairs expert by expert, and within an expert in row order.
@@ -152,16 +158,29 @@ class OnnxMoe(nn.Module):
 
         if self.quantized:
             integers, scale = op.quantize(rows)
-            h = self._grouped(op, op("Gather", integers, row, axis_i=0), op("Gather", scale, row, axis_i=0), expert_of, counts, tensors)
+            h = self._grouped(
+                op,
+                op("Gather", integers, row, axis_i=0),
+                op("Gather", scale, row, axis_i=0),
+                expert_of,
+                counts,
+                tensors,
+            )
             integers, scale = op.quantize(op.silu_or_relu(h, self.activation))
             y = self._grouped(op, integers, scale, expert_of, counts, tensors)
         else:
-            h = self._grouped(op, op("Gather", rows, row, axis_i=0), None, expert_of, counts, tensors)
-            y = self._grouped(op, op.silu_or_relu(h, self.activation), None, expert_of, counts, tensors)
+            h = self._grouped(
+                op, op("Gather", rows, row, axis_i=0), None, expert_of, counts, tensors
+            )
+            y = self._grouped(
+                op, op.silu_or_relu(h, self.activation), None, expert_of, counts, tensors
+            )
 
         # Back to row order: pair p of the sorted list goes to place order[p].
         size = op("Shape", order)
-        ramp = op("Range", op.constant(torch.tensor(0)), op("Squeeze", size), op.constant(torch.tensor(1)))
+        ramp = op(
+            "Range", op.constant(torch.tensor(0)), op("Squeeze", size), op.constant(torch.tensor(1))
+        )
         place = op("ScatterElements", ramp, order, ramp, axis_i=0)
         y = op("Mul", op("Gather", y, place, axis_i=0), weight)
         y = op("ReduceSum", op("Reshape", y, op.ints(-1, self.k, dim)), op.ints(1), keepdims_i=0)
@@ -197,7 +216,11 @@ def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int)
             file,
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
-            dynamic_axes={"feats": {1: "T"}, "encoder_out": {1: "T_out"}, "log_probs": {1: "T_out"}},
+            dynamic_axes={
+                "feats": {1: "T"},
+                "encoder_out": {1: "T_out"},
+                "log_probs": {1: "T_out"},
+            },
             opset_version=OPSET,
             dynamo=False,
         )

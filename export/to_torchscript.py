@@ -32,7 +32,9 @@ class ScriptMoe(nn.Module):
         order = torch.argsort(expert.reshape(-1), stable=True)
         row = torch.div(order, self.k, rounding_mode="floor")
         parts = rows.index_select(0, row)
-        ends: list[int] = torch.bincount(expert.reshape(-1), minlength=self.n_expert).cumsum(0).tolist()
+        ends: list[int] = (
+            torch.bincount(expert.reshape(-1), minlength=self.n_expert).cumsum(0).tolist()
+        )
         outputs = torch.empty_like(parts)
         begin = 0
         for index, run in enumerate(self.experts):

@@ -107,9 +107,9 @@ def verify_streaming(network: Network, speech: Speech, spec: EncoderSpec) -> flo
     """
     chunk = spec.default_chunk
     whole = (len(speech.joined) - spec.right_context - 1) // spec.subsampling_rate + 1
-    steps = [
-        step for step in cut(speech.joined, spec, chunk) if step.keep == chunk
-    ][: whole // chunk]
+    steps = [step for step in cut(speech.joined, spec, chunk) if step.keep == chunk][
+        : whole // chunk
+    ]
     streamed = stream_log_probs(EagerEncoder(network), steps, spec)
     with torch.inference_mode():
         feats = torch.from_numpy(speech.joined[None, : spec.input_frames(len(streamed))])
@@ -153,7 +153,10 @@ def verify_program(
     equal = 0
     for frames in speech.features:
         steps = cut(frames, spec, spec.default_chunk)
-        ours, reference = stream_log_probs(encoder, steps, spec), stream_log_probs(eager, steps, spec)
+        ours, reference = (
+            stream_log_probs(encoder, steps, spec),
+            stream_log_probs(eager, steps, spec),
+        )
         equal += greedy_text(ours, units, blank) == greedy_text(reference, units, blank)
         golden_errors.append(float(np.abs(ours - reference).max()))
     everything = np.concatenate([error.ravel() for error in errors])

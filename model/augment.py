@@ -99,7 +99,10 @@ def spec_augment(speech: Frames, conf: AugmentConfig, rng: np.random.Generator) 
 
 
 def augment(
-    speech: Frames, noises: list[npt.NDArray[np.float16]], conf: AugmentConfig, rng: np.random.Generator
+    speech: Frames,
+    noises: list[npt.NDArray[np.float16]],
+    conf: AugmentConfig,
+    rng: np.random.Generator,
 ) -> Frames:
     """One random version of an utterance."""
     if rng.random() < conf.silence:

@@ -70,7 +70,9 @@ def save_checkpoint(
     """Write a checkpoint directory; weights in ``dtype``, statistics in float32."""
     path.mkdir(parents=True, exist_ok=True)
     weights = {
-        name: tensor.detach().to(dtype if tensor.is_floating_point() and "cmvn" not in name else tensor.dtype)
+        name: tensor.detach().to(
+            dtype if tensor.is_floating_point() and "cmvn" not in name else tensor.dtype
+        )
         for name, tensor in network.state_dict().items()
     }
     torch.save(weights, path / "final.pt.part")

@@ -98,7 +98,9 @@ class Encoder(nn.Module):
             conv=torch.zeros(conf.blocks, batch, conf.kernel - 1, conf.dim),
         )
 
-    def step(self, feats: Tensor, offset: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+    def step(
+        self, feats: Tensor, offset: Tensor, state: EncoderState
+    ) -> tuple[Tensor, EncoderState]:
         """One chunk: feats (B, T, F), offset int64 (1,), state; every frame of the chunk sees
         the whole chunk and the valid part of the left context."""
         frames = subsampled_frames(feats.size(1), self.conf)

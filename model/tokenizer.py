@@ -44,7 +44,9 @@ class Tokenizer:
 def build_units(texts: Iterable[str], min_count: int) -> list[str]:
     """The table of units: words heard at least ``min_count`` times, and all letters."""
     counts = Counter(word for text in texts for word in text.split())
-    letters = sorted({letter for word in counts for letter in word} | set("ABCDEFGHIJKLMNOPQRSTUVWXYZ'"))
+    letters = sorted(
+        {letter for word in counts for letter in word} | set("ABCDEFGHIJKLMNOPQRSTUVWXYZ'")
+    )
     words = sorted(word for word, count in counts.items() if count >= min_count)
     return [*SPECIAL, SPACE, *letters, *(SPACE + word for word in words)]
 

@@ -98,7 +98,9 @@ def train_config(tree: dict[str, Any], where: str) -> TrainConfig:
     known = {field.name for field in fields(TrainConfig)}
     unknown = sorted(set(section) - known)
     if unknown:
-        raise ConfigError(f"{where}: train.{unknown[0]} is unknown; known: {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"{where}: train.{unknown[0]} is unknown; known: {', '.join(sorted(known))}"
+        )
     try:
         return TrainConfig(**section)
     except TypeError as error:
@@ -126,7 +128,11 @@ def load_data(conf: TrainConfig, root: Path, spec: FeatureSpec) -> Data:
         if name.endswith(".tsv"):
             noise_paths += [u.path for u in read_manifest(root / name)]
         else:
-            noise_paths += sorted(p for p in (root / name).rglob("*") if p.suffix in (".opus", ".flac", ".wav", ".ogg"))
+            noise_paths += sorted(
+                p
+                for p in (root / name).rglob("*")
+                if p.suffix in (".opus", ".flac", ".wav", ".ogg")
+            )
     noises = [versions[0] for versions in load_all(noise_paths, [1.0], spec)]
     return Data(train, dev, noises, tokenizer)
 
@@ -197,7 +203,9 @@ def draw(
 def join(parts: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Put recordings after one another, brought to the first one's level."""
     level = parts[0].mean()
-    shifted = [part + np.float32(0.8 * (level - part.mean()) * (i > 0)) for i, part in enumerate(parts)]
+    shifted = [
+        part + np.float32(0.8 * (level - part.mean()) * (i > 0)) for i, part in enumerate(parts)
+    ]
     return np.concatenate(shifted).astype(np.float32)
 
 
@@ -345,7 +353,12 @@ def run(trainer: Trainer, stop_after_s: float) -> None:
     began = saved = reported = time.monotonic()
     losses: list[float] = []
     log = trainer.folder / "log.jsonl"
-    columns = (TextColumn("step"), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.2f}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.2f}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=STDERR, disable=trainer.rank > 0) as progress:
         task = progress.add_task("train", total=conf.steps, completed=trainer.step, loss=0.0)
         for batch in prefetch(trainer.batches()):

@@ -17,7 +17,9 @@ from quant.checkpoint import quantize, save_integers
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m quant", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="directory with train.yaml, final.pt, units.txt")
+    parser.add_argument(
+        "checkpoint", type=Path, help="directory with train.yaml, final.pt, units.txt"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="directory to write")
     options = parser.parse_args(arguments)
     try:
@@ -32,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (EdgeAsrError, OSError) as error:
         print(f"quant: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 73)
-    print(f"{len(rows)} layers; largest weight error {rows[0]['weight_error']:.4f} ({rows[0]['name']})")
+    print(
+        f"{len(rows)} layers; largest weight error {rows[0]['weight_error']:.4f} ({rows[0]['name']})"
+    )
     return 0
 
 
