@@ -9,6 +9,8 @@ from model.config import FeedForwardConfig
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"swish": nn.SiLU, "silu": nn.SiLU, "relu": nn.ReLU}
 
+ROWS_ROUNDED_TO = 64
+
 
 class FeedForward(nn.Module):
     """``w_2(act(w_1(x)))``: a dense layer, or one expert."""
@@ -47,10 +49,22 @@ class MoeFeedForward(nn.Module):
         row = torch.div(order, k, rounding_mode="floor")
         counts = torch.bincount(expert.reshape(-1), minlength=len(self.experts)).tolist()
         parts = rows.index_select(0, row).split(counts)
-        outputs = torch.cat([run(part) for run, part in zip(self.experts, parts, strict=True)])
+        runs = [self._run(*pair) for pair in zip(self.experts, parts, strict=True)]
+        outputs = torch.cat(runs)
         weighted = outputs * weight.reshape(-1)[order].unsqueeze(1).to(outputs.dtype)
         result = torch.zeros_like(rows, dtype=outputs.dtype).index_add(0, row, weighted)
         return result.reshape(x.shape)
+
+    def _run(self, expert: nn.Module, rows: Tensor) -> Tensor:
+        """One expert over its rows (N, D).
+
+        In training N changes with every call and oneDNN compiles a bf16 kernel for each size it
+        meets, which takes longer than the product. So sizes are rounded up.
+        """
+        if not self.training:
+            return expert(rows)
+        padding = -len(rows) % ROWS_ROUNDED_TO
+        return expert(nn.functional.pad(rows, (0, 0, 0, padding)))[: len(rows)]
 
     def route(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (N, k) float32 and experts (N, k) int64 of rows (N, D).
