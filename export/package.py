@@ -92,9 +92,10 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     parities: dict[str, Parity] = {}
     streaming: dict[str, float] = {}
     golden: dict[str, npt.NDArray[np.generic]] = {"samples": _golden_samples(speech, features)}
+    streaming["fp32"] = verify_streaming(checkpoint.network, speech, spec, "fp32")
     for precision in conf.precisions:
         quantized = quantize(checkpoint, precision)
-        streaming[precision] = verify_streaming(quantized.network, speech, spec)
+        streaming[precision] = verify_streaming(quantized.network, speech, spec, precision)
         say(f"{precision}: streaming equals offline to {streaming[precision]:.1e}")
         _add_golden(golden, quantized, spec, features, units)
         for backend in conf.backends:
