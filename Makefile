@@ -6,7 +6,10 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 check lint fix test bench train wheel clean
+.PHONY: help setup captions export-int8 bundle check lint fix test bench train wheel clean
+
+CKPT ?= model/checkpoints/commands-en
+OUT ?= out/$(notdir $(abspath $(CKPT)))
 
 RUN := .venv-run
 DEV := .venv
@@ -37,8 +40,12 @@ else
 	exit $$code; }
 endif
 
-export-int8: $(DEV)/.ready ## a package out of a checkpoint: CKPT=folder [OUT=folder]
-	@$(DEV)/bin/python -m export $(if $(CKPT),"$(CKPT)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+export-int8: $(DEV)/.ready ## a package out of a checkpoint: [CKPT=folder] [OUT=folder]
+	@$(DEV)/bin/python -m export "$(CKPT)" --out "$(OUT)" $(ARGS)
+
+bundle: $(DEV)/.ready ## make the package that comes with edge_asr anew, from its checkpoint
+	@$(DEV)/bin/python -m export model/checkpoints/commands-en --out edge_asr/packages/commands-en \
+	--backends onnx --language en --license Apache-2.0 --replace $(ARGS)
 
 check: lint ## format, lint, types, import contracts and the fast tests; within a minute
 	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)

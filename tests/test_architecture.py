@@ -49,6 +49,8 @@ def test_every_room_is_under_the_contracts() -> None:
 
 
 SMALL_HOUSE = {
+    "apps/__init__.py": "",
+    "apps/agreement.py": "import edge_asr.session",
     "edge_asr/__init__.py": "",
     "edge_asr/errors.py": "",
     "edge_asr/features.py": "import edge_asr.errors",
@@ -89,6 +91,8 @@ def test_contracts_allow_the_flow(tmp_path: Path) -> None:
         ("model/network.py", "from edge_asr import session"),
         ("model/network.py", "import quant.plan"),
         ("quant/plan.py", "import edge_asr.session"),
+        ("apps/agreement.py", "import model.network"),
+        ("edge_asr/session.py", "import apps.agreement"),
         ("quant/plan.py", "import export.onnx_program"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Programs built on the public API of ``edge_asr``."""
