@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,6 @@ class FakeMicrophone:
     def spoken_at_ns(self, frame: int) -> int:
         """CLOCK_MONOTONIC time at which the device captures ``frame`` of its life."""
         return int(self._control.epoch_ns + frame * 1_000_000_000 // self.rate)
+
+
+Plug = Callable[..., FakeMicrophone]  # the fixture ``plug``: see fixtures.py
