@@ -1,0 +1,49 @@
+"""Lists of recordings with their text, for measuring and for training."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_asr.errors import ConfigError, InputMissingError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One line of a manifest."""
+
+    path: Path
+    speaker: str
+    text: str
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Read a tab-separated manifest with the header ``path seconds speaker text``.
+
+    ``path`` is relative to the manifest's folder. The columns may come in any order, and others
+    beside them.
+
+    Raises:
+        InputMissingError: no such file, or it may not be read.
+        ConfigError: no UTF-8, another header, or a short line.
+    """
+    if not path.is_file():
+        raise InputMissingError(f"{path}: no such manifest")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if not {"path", "speaker", "text"} <= set(rows.fieldnames or ()):
+                raise ConfigError(f"{path}: the header must name path, speaker and text")
+            return [_utterance(path, rows.line_num, row) for row in rows]
+    except OSError as error:
+        raise InputMissingError(f"{path}: {error.strerror}; make it readable") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: not tab-separated UTF-8 text ({error})") from error
+
+
+def _utterance(manifest: Path, line: int, row: dict[str, str | None]) -> Utterance:
+    audio, speaker, text = row["path"], row["speaker"], row["text"]
+    if audio is None or speaker is None or text is None:
+        raise ConfigError(f"{manifest} line {line}: has fewer columns than the header")
+    return Utterance(manifest.parent / audio, speaker, text)
