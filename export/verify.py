@@ -84,7 +84,8 @@ def cut(frames: Frames, spec: EncoderSpec, chunk: int) -> list[Step]:
 def cut_randomly(frames: Frames, spec: EncoderSpec, seed: int) -> list[Step]:
     """Steps of random sizes, from one encoder frame to 50."""
     rng = np.random.default_rng(seed)
-    steps, begin = [], 0
+    steps: list[Step] = []
+    begin = 0
     while True:
         chunk = int(rng.integers(1, min(50, spec.max_chunk) + 1))
         size = spec.input_frames(chunk)

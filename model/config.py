@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from edge_asr.errors import ConfigError
+from edge_asr.manifest import FeatureSpec
 
 # WeNet's RelPositionalEncoding table has 5000 rows. Positions beyond it wrap around.
 POSITION_PERIOD = 5000
@@ -102,6 +103,7 @@ class NetworkConfig:
     conv_norm: str
     input_layer: str
     feed_forward: FeedForwardConfig
+    bidirectional: bool
     decoder_heads: int
     decoder_blocks: int
     reverse_decoder_blocks: int
@@ -141,63 +143,144 @@ def network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         ConfigError: a setting that this network does not compute, or a missing one.
     """
     try:
-        return _network_config(tree, where)
+        conf = _network_config(tree, where)
     except KeyError as error:
         raise ConfigError(f"{where}: the key {error} is missing; WeNet writes it") from error
+    for name, value, good, allowed in (
+        ("output_size", conf.dim, conf.dim > 0 and conf.dim % 2 == 0, "an even number"),
+        ("attention_heads", conf.heads, _divides(conf.heads, conf.dim), "a divisor of output_size"),
+        ("attention_heads of the decoder", conf.decoder_heads,
+         _divides(conf.decoder_heads, conf.dim), "a divisor of output_size"),
+        ("num_blocks", conf.blocks, conf.blocks > 0, "at least 1"),
+        ("cnn_module_kernel", conf.kernel, conf.kernel > 0, "at least 1"),
+        ("ctc_blank_id", conf.blank, conf.blank < conf.vocab_size, "a unit of the vocabulary"),
+        ("<sos>", conf.sos, conf.sos < conf.vocab_size, "a unit of the vocabulary"),
+        ("<eos>", conf.eos, conf.eos < conf.vocab_size, "a unit of the vocabulary"),
+    ):  # fmt: skip
+        if not good:
+            raise ConfigError(f"{where}: {name} is {value}; {allowed} is expected")
+    for stack in (conf.feed_forward, conf.decoder_feed_forward):
+        if stack.n_expert and not 1 <= stack.n_expert_activated <= stack.n_expert:
+            raise ConfigError(
+                f"{where}: n_expert_activated is {stack.n_expert_activated}; "
+                f"1 to n_expert ({stack.n_expert}) is expected"
+            )
+    return conf
+
+
+def feature_spec(tree: dict[str, Any], where: str) -> FeatureSpec:
+    """The front end that a WeNet configuration was trained with, dither left out.
+
+    Raises:
+        ConfigError: features that the runtime does not compute.
+    """
+    dataset = _section(tree, "dataset_conf", where)
+    kind = dataset.get("feats_type", "fbank")
+    if kind != "fbank":
+        raise ConfigError(f"{where}: dataset_conf: feats_type is {kind!r}; supported: 'fbank'")
+    conf = _section(dataset, "fbank_conf", f"{where}: dataset_conf")
+    here = f"{where}: dataset_conf: fbank_conf"
+    for name, supported in (("window_type", "povey"), ("high_freq", 0), ("low_freq", 20)):
+        if conf.get(name, supported) != supported:
+            raise ConfigError(f"{here}: {name} is {conf[name]!r}; supported: {supported!r}")
+    bins = _integer(tree, "input_dim", 80, where)
+    if _integer(conf, "num_mel_bins", bins, here) != bins:
+        raise ConfigError(f"{here}: num_mel_bins is {conf['num_mel_bins']}, input_dim is {bins}")
+    resample = _section(dataset, "resample_conf", f"{where}: dataset_conf")
+    return FeatureSpec(
+        sample_rate=_integer(resample, "resample_rate", 16000, f"{where}: dataset_conf"),
+        num_mel_bins=bins,
+        frame_length_ms=_number(conf, "frame_length", 25.0, here),
+        frame_shift_ms=_number(conf, "frame_shift", 10.0, here),
+    )
 
 
 def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
     if tree.get("encoder", "conformer") != "conformer":
         raise ConfigError(f"{where}: encoder is {tree['encoder']!r}; only conformer is supported")
-    encoder = dict(tree["encoder_conf"])
-    decoder = dict(tree.get("decoder_conf") or {})
+    encoder = _section(tree, "encoder_conf", where, required=True)
+    decoder = _section(tree, "decoder_conf", where)
     decoder_kind = tree.get("decoder", "bitransformer")
     if decoder_kind not in ("bitransformer", "transformer"):
         raise ConfigError(
             f"{where}: decoder is {decoder_kind!r}; bitransformer and transformer are supported"
         )
-    _check(encoder, _ENCODER_FIXED, _ENCODER_OTHER, f"{where}: encoder_conf")
-    _check(decoder, _DECODER_FIXED, _DECODER_OTHER, f"{where}: decoder_conf")
+    in_encoder, in_decoder = f"{where}: encoder_conf", f"{where}: decoder_conf"
+    _check(encoder, _ENCODER_FIXED, _ENCODER_OTHER, in_encoder)
+    _check(decoder, _DECODER_FIXED, _DECODER_OTHER, in_decoder)
     input_layer = encoder.get("input_layer", "conv2d")
     if input_layer not in SUBSAMPLING:
         raise ConfigError(
             f"{where}: input_layer is {input_layer!r}; choose one of {', '.join(SUBSAMPLING)}"
         )
-    vocab_size = int(tree.get("vocab_size") or tree["output_dim"])
-    special = (tree.get("tokenizer_conf") or {}).get("special_tokens") or {}
-    model = tree.get("model_conf") or {}
+    name = "vocab_size" if tree.get("vocab_size") else "output_dim"
+    vocab_size = _integer(tree, name, None, where)
+    special = _section(_section(tree, "tokenizer_conf", where), "special_tokens", where)
+    ctc = _section(tree, "ctc_conf", where)
+    model = _section(tree, "model_conf", where)
+    blank = _integer(special, "<blank>", 0, where)
     bidirectional = decoder_kind == "bitransformer"
     return NetworkConfig(
-        input_dim=int(tree.get("input_dim", 80)),
+        input_dim=_integer(tree, "input_dim", 80, where),
         vocab_size=vocab_size,
-        dim=int(encoder["output_size"]),
-        heads=int(encoder["attention_heads"]),
-        blocks=int(encoder["num_blocks"]),
-        kernel=int(encoder.get("cnn_module_kernel", 15)),
+        dim=_integer(encoder, "output_size", None, in_encoder),
+        heads=_integer(encoder, "attention_heads", None, in_encoder),
+        blocks=_integer(encoder, "num_blocks", None, in_encoder),
+        kernel=_integer(encoder, "cnn_module_kernel", 15, in_encoder),
         conv_norm=str(encoder.get("cnn_module_norm", "batch_norm")),
         input_layer=input_layer,
-        feed_forward=_feed_forward(encoder, "swish"),
-        decoder_heads=int(decoder.get("attention_heads", 4)),
-        decoder_blocks=int(decoder.get("num_blocks", 6)),
-        reverse_decoder_blocks=int(decoder.get("r_num_blocks", 0)) if bidirectional else 0,
-        decoder_feed_forward=_feed_forward(decoder, "relu"),
-        blank=int((tree.get("ctc_conf") or {}).get("ctc_blank_id", special.get("<blank>", 0))),
-        sos=int(special.get("<sos>", vocab_size - 1)),
-        eos=int(special.get("<eos>", vocab_size - 1)),
-        ctc_weight=float(model.get("ctc_weight", 0.3)),
-        reverse_weight=float(model.get("reverse_weight", 0.0)),
-        label_smoothing=float(model.get("lsm_weight", 0.0)),
+        feed_forward=_feed_forward(encoder, "swish", in_encoder),
+        bidirectional=bidirectional,
+        decoder_heads=_integer(decoder, "attention_heads", 4, in_decoder),
+        decoder_blocks=_integer(decoder, "num_blocks", 6, in_decoder),
+        reverse_decoder_blocks=_integer(decoder, "r_num_blocks", 0, in_decoder)
+        if bidirectional
+        else 0,
+        decoder_feed_forward=_feed_forward(decoder, "relu", in_decoder),
+        blank=_integer(ctc, "ctc_blank_id", blank, where),
+        sos=_integer(special, "<sos>", vocab_size - 1, where),
+        eos=_integer(special, "<eos>", vocab_size - 1, where),
+        ctc_weight=_number(model, "ctc_weight", 0.5, where),
+        reverse_weight=_number(model, "reverse_weight", 0.0, where),
+        label_smoothing=_number(model, "lsm_weight", 0.0, where),
     )
 
 
-def _feed_forward(conf: dict[str, Any], default_activation: str) -> FeedForwardConfig:
+def _feed_forward(conf: dict[str, Any], default_activation: str, where: str) -> FeedForwardConfig:
     moe = conf.get("mlp_type", "position_wise_feed_forward") == "moe"
     return FeedForwardConfig(
-        hidden=int(conf.get("linear_units", 2048)),
+        hidden=_integer(conf, "linear_units", 2048, where),
         activation=str(conf.get("activation_type", default_activation)),
-        n_expert=int(conf.get("n_expert", 8)) if moe else 0,
-        n_expert_activated=int(conf.get("n_expert_activated", 2)) if moe else 0,
+        n_expert=_integer(conf, "n_expert", 8, where) if moe else 0,
+        n_expert_activated=_integer(conf, "n_expert_activated", 2, where) if moe else 0,
     )
+
+
+def _divides(part: int, whole: int) -> bool:
+    return part > 0 and whole % part == 0
+
+
+def _section(conf: dict[str, Any], name: str, where: str, required: bool = False) -> dict[str, Any]:
+    section = conf[name] if required else conf.get(name)
+    if section is None and not required:
+        return {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: {name} is {section!r}; a mapping is expected")
+    return section
+
+
+def _integer(conf: dict[str, Any], name: str, default: int | None, where: str) -> int:
+    value = conf[name] if default is None else conf.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{where}: {name} is {value!r}; a whole number from 0 is expected")
+    return value
+
+
+def _number(conf: dict[str, Any], name: str, default: float, where: str) -> float:
+    value = conf.get(name, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ConfigError(f"{where}: {name} is {value!r}; a number is expected")
+    return float(value)
 
 
 def _check(

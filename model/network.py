@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,7 +37,7 @@ class Network(nn.Module):
         self.encoder = Encoder(conf, dropout)
         self.ctc = CtcHead(conf.dim, conf.vocab_size)
         self.decoder: nn.Module
-        if conf.reverse_decoder_blocks:
+        if conf.bidirectional:
             self.decoder = BiDecoder(conf, dropout)
         else:
             self.decoder = Decoder(conf, conf.decoder_blocks, dropout)
@@ -87,7 +89,7 @@ class Network(nn.Module):
             return ctc
         memory_mask = length_mask(lengths, encoder_out.size(1))
         left = self._attention_loss(labels, encoder_out, memory_mask, reverse=False)
-        if not conf.reverse_decoder_blocks or conf.reverse_weight == 0.0:
+        if not conf.bidirectional or conf.reverse_weight == 0.0:
             return conf.ctc_weight * ctc + (1 - conf.ctc_weight) * left
         right = self._attention_loss(labels, encoder_out, memory_mask, reverse=True)
         attention = (1 - conf.reverse_weight) * left + conf.reverse_weight * right
@@ -110,8 +112,16 @@ class Network(nn.Module):
         if isinstance(decoder, BiDecoder):
             decoder = decoder.right_decoder if reverse else decoder.left_decoder
         logits = decoder(tokens, target != IGNORED, memory, memory_mask)
+        # WeNet measures the divergence from 1 - s on the target and s / (V - 1) on each other
+        # unit; torch gives s / V to every unit, and leaves out the target's own entropy.
+        smoothing, others = conf.label_smoothing, conf.vocab_size - 1
         loss = F.cross_entropy(
             logits.float().flatten(0, 1), target.flatten(), ignore_index=IGNORED,
-            label_smoothing=conf.label_smoothing, reduction="sum",
+            label_smoothing=smoothing * conf.vocab_size / others, reduction="sum",
         )  # fmt: skip
-        return loss / len(labels)
+        entropy = -_x_log_x(1 - smoothing) - others * _x_log_x(smoothing / others)
+        return (loss - entropy * int((target != IGNORED).sum())) / len(labels)
+
+
+def _x_log_x(x: float) -> float:
+    return x * math.log(x) if x > 0 else 0.0

@@ -1,0 +1,71 @@
+"""The ``train`` section of a recipe, read strictly. The rest of a recipe is WeNet's train.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any
+
+import msgspec
+
+from edge_asr.errors import ConfigError
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The ``train`` section of a recipe."""
+
+    train: list[str]
+    dev: list[str]
+    noise: list[str]
+    speeds: list[Annotated[float, msgspec.Meta(gt=0)]]
+    min_word_count: int  # rarer words are spelled in letters
+    steps: int
+    warmup_steps: int
+    peak_lr: float
+    frames_per_batch: int
+    chunk_choices: list[int]
+    left_context_choices: list[int]
+    easy_epochs: int  # at first: single utterances, no augmentation, no chunks
+    max_joined: int
+    max_joined_frames: int
+    noise_only: Share  # of a batch's items: noise, and nothing said
+    dropout: Share
+    ema: Share  # of the old weights in the moving average
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 20)]
+    eval_every: int
+    save_every_s: float
+    weight_decay: float = 0.01
+    grad_clip: float = 5.0
+    bf16: bool = True
+
+
+def train_config(tree: dict[str, Any], where: str) -> TrainConfig:
+    """Read the ``train`` section.
+
+    Raises:
+        ConfigError: an unknown or missing key, a wrong type, or a number out of its range.
+    """
+    section = tree.get("train")
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: a section 'train' is expected; see model/recipes")
+    known = [field.name for field in fields(TrainConfig)]
+    unknown = sorted(set(map(str, section)) - set(known))
+    if unknown:
+        raise ConfigError(f"{where}: train.{unknown[0]} is unknown; known: {', '.join(known)}")
+    required = [field.name for field in fields(TrainConfig) if field.default is MISSING]
+    missing = [name for name in required if name not in section]
+    if missing:
+        raise ConfigError(f"{where}: train.{missing[0]} is missing; see model/recipes")
+    try:
+        conf = msgspec.convert(section, TrainConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: train: {error}") from error
+    for name in ("train", "speeds", "chunk_choices", "left_context_choices"):
+        if not getattr(conf, name):
+            raise ConfigError(f"{where}: train.{name} is empty; list at least one")
+    for name in ("steps", "warmup_steps", "frames_per_batch", "max_joined", "eval_every"):
+        if getattr(conf, name) < 1:
+            raise ConfigError(f"{where}: train.{name} is {getattr(conf, name)}; at least 1")
+    return conf
