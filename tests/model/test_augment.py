@@ -1,0 +1,125 @@
+"""Augmentation keeps features finite, of the right length, and mixed at the level asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.augment import (
+    LOG_FLOOR,
+    AugmentConfig,
+    Frames,
+    augment,
+    equalize,
+    mix,
+    pad_silence,
+    spec_augment,
+    spec_substitute,
+)
+
+
+def frames(count: int, level: float = 10.0, seed: int = 0) -> Frames:
+    rng = np.random.default_rng(seed)
+    return rng.normal(level, 2.0, (count, 80)).astype(np.float32)
+
+
+def power(values: Frames) -> float:
+    return float(np.exp(values.astype(np.float64)).mean())
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    snr_db=st.floats(-10, 40),
+    level=st.floats(-5, 15),
+    speech_frames=st.integers(1, 80),
+    noise_frames=st.integers(1, 80),
+)
+def test_signal_to_noise_ratio(
+    snr_db: float, level: float, speech_frames: int, noise_frames: int
+) -> None:
+    speech, noise = frames(speech_frames), frames(noise_frames, level, seed=1)
+    mixed = mix(speech, noise, snr_db)
+    assert mixed.shape == speech.shape and mixed.dtype == np.float32
+    added = power(mixed) - power(speech)  # powers add
+    expected = power(speech) / 10 ** (snr_db / 10)
+    # What float32 loses of a sum is relative to the sum.
+    assert added == pytest.approx(expected, rel=2e-3, abs=1e-5 * power(speech))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_silence_is_the_utterances_own_or_digital(seed: int) -> None:
+    speech = frames(50)
+    padded = pad_silence(speech, 7, 5, np.random.default_rng(seed))
+    assert padded.shape == (62, 80)
+    np.testing.assert_array_equal(padded[7:57], speech)
+    quiet = np.concatenate([padded[:7], padded[57:]])
+    own = {row.tobytes() for row in speech}
+    assert all(row.tobytes() in own for row in quiet) or (quiet == LOG_FLOOR).all()
+
+
+def test_silence_is_sometimes_digital_and_may_be_none() -> None:
+    kinds = {
+        bool((pad_silence(frames(50), 3, 0, np.random.default_rng(seed))[:3] == LOG_FLOOR).all())
+        for seed in range(30)
+    }
+    assert kinds == {True, False}
+    assert len(pad_silence(frames(50), 0, 0, np.random.default_rng(0))) == 50
+
+
+def test_equalizer_keeps_the_floor_and_the_order_of_frames() -> None:
+    speech = frames(30)
+    speech[3] = LOG_FLOOR
+    conf = AugmentConfig()
+    changed = equalize(speech, conf, np.random.default_rng(0))
+    assert changed.min() >= LOG_FLOOR
+    curve = changed[4:] - speech[4:]
+    np.testing.assert_allclose(curve, np.broadcast_to(curve[0], curve.shape), atol=1e-5)
+    largest = (conf.gain_db + conf.tilt_db / 2 + conf.tilt_db / 2) * np.log(10) / 10
+    assert 0 < np.abs(curve).max() <= largest
+
+
+@settings(deadline=None, max_examples=30)
+@given(count=st.integers(1, 60), seed=st.integers(0, 999))
+def test_substitute_copies_earlier_frames(count: int, seed: int) -> None:
+    speech = np.arange(count, dtype=np.float32)[:, None].repeat(4, 1)
+    out = spec_substitute(speech, AugmentConfig(), np.random.default_rng(seed))
+    assert out.shape == speech.shape
+    assert (out <= speech).all(), "a stretch of the past only"
+    assert (out == np.round(out)).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(count=st.integers(1, 60), seed=st.integers(0, 999))
+def test_masks_hide_behind_the_mean(count: int, seed: int) -> None:
+    speech = frames(count, seed=seed)
+    before = speech.copy()
+    out = spec_augment(speech, AugmentConfig(), np.random.default_rng(seed))
+    np.testing.assert_array_equal(speech, before)
+    hidden = out == speech.mean(axis=0)
+    assert (hidden | (out == speech)).all()
+    # At most an eighth of the frames for each of two masks.
+    assert hidden.all(axis=1).sum() <= 2 * (count // 8) or count == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(15, 120),
+    kind=st.sampled_from(["speech", "digital silence", "one value"]),
+    noise=st.sampled_from(["none", "noise", "digital silence"]),
+    seed=st.integers(0, 10_000),
+)
+def test_everything_is_finite_and_repeatable(count: int, kind: str, noise: str, seed: int) -> None:
+    speech = frames(count)
+    if kind != "speech":
+        speech = np.full_like(speech, LOG_FLOOR if kind == "digital silence" else 12.0)
+    noises = []
+    if noise != "none":
+        level = frames(40, 5.0) if noise == "noise" else np.full((40, 80), LOG_FLOOR)
+        noises = [level.astype(np.float16)]
+    out = augment(speech, noises, AugmentConfig(), np.random.default_rng(seed))
+    assert out.dtype == np.float32 and np.isfinite(out).all()
+    assert count <= len(out) <= count + 2 * AugmentConfig().max_silence_frames
+    again = augment(speech, noises, AugmentConfig(), np.random.default_rng(seed))
+    np.testing.assert_array_equal(out, again)

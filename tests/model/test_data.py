@@ -1,0 +1,163 @@
+"""Manifests, recordings and batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError
+from edge_asr.features import fbank
+from edge_asr.manifest import FeatureSpec
+from model.data import batches, cmvn, load_all, load_data, read_manifest, read_samples
+from tests.model.recipes import recipe
+
+DATA = Path(__file__).parent.parent / "data"
+SPEC = FeatureSpec()
+
+
+def write(path: Path, samples: np.ndarray, rate: int = 16000) -> Path:
+    soundfile.write(path, samples, rate, subtype="PCM_16")
+    return path
+
+
+def test_manifest_of_the_clips() -> None:
+    rows = read_manifest(DATA / "clips.tsv")
+    assert len(rows) == 10 and len({row.speaker for row in rows}) == 10
+    assert all(row.path.is_file() and row.text.isupper() for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "header"),
+        (b"path\ttext\na\tB\n", "header"),
+        (b"path\tseconds\tspeaker\ttext\na.wav\t1\tme\n", "line 2"),
+        (b"path\tseconds\tspeaker\ttext\na.wav\t1\tme\tA\tB\n", "line 2"),
+        (b"path\tseconds\tspeaker\ttext\na.wav\t1\tme\t\xff\n", "UTF-8"),
+    ],
+)
+def test_damaged_manifest(content: bytes, word: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.tsv"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=word) as caught:
+        read_manifest(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_manifest(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError):
+        read_manifest(tmp_path / "list.tsv")
+
+
+def test_quotes_are_letters(tmp_path: Path) -> None:
+    path = tmp_path / "list.tsv"
+    path.write_text('path\tseconds\tspeaker\ttext\na.wav\t1\tme\t"SAID\n')
+    assert read_manifest(path)[0].text == '"SAID'
+
+
+def test_samples_are_mono_and_resampled(tmp_path: Path) -> None:
+    time_s = np.arange(48000) / 48000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time_s)
+    path = write(tmp_path / "a.wav", np.stack([tone, 0 * tone], 1), 48000)
+    samples = read_samples(path, 16000)
+    assert samples.shape == (16000,) and samples.dtype == np.float32
+    expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    np.testing.assert_allclose(samples[500:-500], expected[500:-500], atol=2e-3)
+
+
+def test_unreadable_recording(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF and nothing")
+    with pytest.raises(AudioError, match=r"a\.wav"):
+        read_samples(tmp_path / "a.wav", 16000)
+    with pytest.raises(InputMissingError, match=r"b\.wav"):
+        read_samples(tmp_path / "b.wav", 16000)
+
+
+def test_speeds_in_order_and_as_the_runtime_computes_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [write(tmp_path / f"{n}.wav", 0.1 * rng.normal(size=8000 + n)) for n in range(5)]
+    loaded = list(load_all(paths, [0.8, 1.0, 1.25], SPEC))
+    for path, versions in zip(paths, loaded, strict=True):
+        plain = fbank(read_samples(path, 16000), SPEC)
+        np.testing.assert_array_equal(versions[1], plain.astype(np.float16))
+        lengths = [len(version) for version in versions]
+        # 0.5 s, slower and faster, in frames of 10 ms that lack 1.5 windows at the end.
+        assert lengths[0] == pytest.approx(0.5 / 0.8 * 100 - 1.5, abs=1)
+        assert lengths[2] == pytest.approx(0.5 / 1.25 * 100 - 1.5, abs=1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 500), max_size=60),
+    bound=st.integers(1, 2000),
+    seed=st.integers(0, 99),
+)
+def test_batches_hold_each_index_once_within_the_bound(
+    lengths: list[int], bound: int, seed: int
+) -> None:
+    found = batches(lengths, bound, np.random.default_rng(seed))
+    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
+    for batch in found:
+        assert batch
+        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= bound
+    assert found == batches(lengths, bound, np.random.default_rng(seed))
+
+
+def test_cmvn_is_mean_and_deviation() -> None:
+    data = load_data(recipe(), DATA, SPEC, quiet=True)
+    mean, istd = cmvn(data.train)
+    everything = np.concatenate([e.frames[0].astype(np.float64) for e in data.train])
+    np.testing.assert_allclose(mean.numpy(), everything.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(istd.numpy(), 1 / everything.std(axis=0), rtol=1e-4)
+
+
+def test_load_data_fits_together() -> None:
+    data = load_data(recipe(noise=["clips.tsv", "an4"]), DATA, SPEC, quiet=True)
+    rows = read_manifest(DATA / "clips.tsv")
+    assert [data.tokenizer.decode(e.label) for e in data.train] == [row.text for row in rows]
+    examples, texts = data.dev["clips.tsv"]
+    assert texts == [row.text for row in rows] and len(examples) == len(rows)
+    assert len(data.noises) == 10 + 6
+    assert all(e.frames[0].dtype == np.float16 for e in data.train)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "word"),
+    [
+        ({"train": ["nothing.tsv"]}, InputMissingError, "nothing.tsv"),
+        ({"train": ["empty.tsv"]}, ConfigError, "empty.tsv"),
+        ({"dev": ["empty.tsv"]}, ConfigError, "empty.tsv"),
+        ({"train": ["short.tsv"]}, AudioError, "short.wav"),
+        ({"train": ["gone.tsv"]}, InputMissingError, "gone.wav"),
+        ({"noise": ["no folder"]}, InputMissingError, "no folder"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(
+    changes: dict[str, list[str]], kind: type[EdgeAsrError], word: str, tmp_path: Path
+) -> None:
+    header = "path\tseconds\tspeaker\ttext\n"
+    (tmp_path / "empty.tsv").write_text(header)
+    (tmp_path / "good.tsv").write_text(header + "good.wav\t1\tme\tYES\n")
+    (tmp_path / "short.tsv").write_text(header + "short.wav\t1\tme\tYES\n")
+    (tmp_path / "gone.tsv").write_text(header + "gone.wav\t1\tme\tYES\n")
+    rng = np.random.default_rng(0)
+    write(tmp_path / "good.wav", 0.1 * rng.normal(size=16000))
+    write(tmp_path / "short.wav", 0.1 * rng.normal(size=1000))
+    conf = dataclasses.replace(recipe(train=["good.tsv"], dev=[]), **changes)
+    with pytest.raises(kind, match=word):
+        load_data(conf, tmp_path, SPEC, quiet=True)
+
+
+def test_noise_too_short_to_use_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "good.tsv").write_text("path\tseconds\tspeaker\ttext\ngood.wav\t1\tme\tYES\n")
+    (tmp_path / "noise").mkdir()
+    write(tmp_path / "good.wav", 0.1 * np.random.default_rng(0).normal(size=16000))
+    write(tmp_path / "noise" / "click.wav", np.zeros(100))
+    data = load_data(recipe(train=["good.tsv"], dev=[], noise=["noise"]), tmp_path, SPEC, True)
+    assert data.noises == []
