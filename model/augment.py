@@ -86,8 +86,9 @@ def spec_augment(speech: Frames, conf: AugmentConfig, rng: np.random.Generator) 
     """Hide bands and stretches behind the utterance's mean (SpecAugment, arXiv 1904.08779)."""
     out = speech.copy()
     fill = speech.mean(axis=0)
+    widest = min(conf.max_frequency_bins, speech.shape[1])
     for _ in range(conf.frequency_masks):
-        width = int(rng.integers(0, conf.max_frequency_bins + 1))
+        width = int(rng.integers(0, widest + 1))
         begin = int(rng.integers(0, speech.shape[1] - width + 1))
         out[:, begin : begin + width] = fill[begin : begin + width]
     longest = min(conf.max_time_frames, len(speech) // 8)

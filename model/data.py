@@ -135,6 +135,11 @@ def load_data(conf: TrainConfig, root: Path, spec: FeatureSpec, quiet: bool = Fa
     utterances = [u for name in conf.train for u in read_manifest(root / name)]
     if not utterances:
         raise ConfigError(f"{root}: {', '.join(conf.train)} list no utterance to train on")
+    dev_rows = {name: read_manifest(root / name) for name in conf.dev}
+    for name, rows in dev_rows.items():
+        if not rows:
+            raise ConfigError(f"{root / name}: lists no utterance to evaluate with")
+    noise_paths = _noise_paths(conf, root)
     tokenizer = Tokenizer(build_units((u.text for u in utterances), conf.min_word_count))
     train: list[Example] = []
     console = Console(stderr=True)
@@ -145,14 +150,11 @@ def load_data(conf: TrainConfig, root: Path, spec: FeatureSpec, quiet: bool = Fa
         ):
             train.append(_example(u, versions, tokenizer.encode(u.text)))
     dev = {}
-    for name in conf.dev:
-        rows = read_manifest(root / name)
-        if not rows:
-            raise ConfigError(f"{root / name}: lists no utterance to evaluate with")
+    for name, rows in dev_rows.items():
         loaded = load_all([u.path for u in rows], [1.0], spec)
         examples = [_example(u, v, []) for u, v in zip(rows, loaded, strict=True)]
         dev[name] = (examples, [u.text for u in rows])
-    noises = [versions[0] for versions in load_all(_noise_paths(conf, root), [1.0], spec)]
+    noises = [versions[0] for versions in load_all(noise_paths, [1.0], spec)]
     return Data(train, dev, [noise for noise in noises if len(noise) >= MIN_FRAMES], tokenizer)
 
 

@@ -9,7 +9,7 @@ from tests.model.networks import tree
 
 TRAIN: dict[str, Any] = {
     "train": ["clips.tsv"], "dev": ["clips.tsv"], "noise": [], "speeds": [1.0],
-    "min_word_count": 1, "steps": 12, "warmup_steps": 3, "peak_lr": 0.01,
+    "min_word_count": 1, "steps": 8, "warmup_steps": 3, "peak_lr": 0.01,
     "frames_per_batch": 800, "chunk_choices": [0, 4, 16], "left_context_choices": [-1, 16],
     "easy_epochs": 1, "max_joined": 2, "max_joined_frames": 600, "noise_only": 0.0,
     "dropout": 0.1, "ema": 0.9, "seed": 1, "eval_every": 1000, "save_every_s": 1e9,

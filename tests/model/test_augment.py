@@ -90,6 +90,12 @@ def test_substitute_copies_earlier_frames(count: int, seed: int) -> None:
     assert (out == np.round(out)).all()
 
 
+def test_masks_fit_few_bins() -> None:
+    for seed in range(20):
+        few = frames(40)[:, :5]
+        assert spec_augment(few, AugmentConfig(), np.random.default_rng(seed)).shape == (40, 5)
+
+
 @settings(deadline=None, max_examples=30)
 @given(count=st.integers(1, 60), seed=st.integers(0, 999))
 def test_masks_hide_behind_the_mean(count: int, seed: int) -> None:
