@@ -30,9 +30,10 @@ _DOWNMIX_BLOCK_MS = 20
 _DOWNMIX_MEMORY_BLOCKS = 500  # 10 s: long against words, short against a cable that comes loose
 _LIVE_ENERGY = 1e-3  # a channel 30 dB below the loudest one is dead
 _RESAMPLE_BLOCK_MS = 40
-# Longer than half the resampling filter: the result equals resampling the whole signal at once
-# to the rounding of float32 (a test measures it).
+# Longer than half the resampling filter, whose length is counted in samples of the lower rate: the
+# result equals resampling the whole signal at once to the rounding of float32 (a test measures it).
 _RESAMPLE_CONTEXT_MS = 20
+_RESAMPLE_CONTEXT_SAMPLES = 160
 
 
 def check_rate(sample_rate: int, where: str) -> None:
@@ -67,15 +68,15 @@ def read_blocks(path: str | os.PathLike[str], block_s: float) -> Iterator[tuple[
         AudioError: not a regular file, not audio, damaged, empty, a rate or channel count that
             speech does not have, or values that are not numbers.
     """
-    where = os.fspath(path)
+    where = repr(os.fspath(path))  # a name may hold a line break
     try:
         is_file = stat.S_ISREG(os.stat(path).st_mode)
         descriptor = os.open(path, os.O_RDONLY) if is_file else -1
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputMissingError(f"{where!r}: {reason}; give the path of an audio file") from error
+        raise InputMissingError(f"{where}: {reason}; give the path of an audio file") from error
     if not is_file:
-        raise AudioError(f"{where!r} is not a regular file; give the path of an audio file")
+        raise AudioError(f"{where} is not a regular file; give the path of an audio file")
     try:
         with soundfile.SoundFile(descriptor, closefd=True) as file:
             rate, channels = int(file.samplerate), int(file.channels)
@@ -88,7 +89,8 @@ def read_blocks(path: str | os.PathLike[str], block_s: float) -> Iterator[tuple[
                 total += len(block)
                 yield block, rate
     except soundfile.SoundFileError as error:
-        reason = str(error).splitlines()[0].removesuffix(".")
+        # The text of the exception itself names a descriptor instead of the file.
+        reason = str(getattr(error, "error_string", error)).splitlines()[0].removesuffix(".")
         raise AudioError(f"{where}: not readable as audio ({reason}); convert to WAV") from error
     if total == 0:
         raise AudioError(f"{where}: holds no samples; record or convert again")
@@ -161,7 +163,8 @@ class Resampler:
 
     soxr's stream object cannot be copied, so a snapshot of it is impossible. Instead each 40 ms
     (or the shortest time that both rates count in whole samples, if that is longer) are resampled
-    with 20 ms of their surroundings, and the middle is kept.
+    with 20 ms or more of their surroundings, and the middle is kept. N samples in all become
+    ``N * rate_out // rate_in``.
     """
 
     rate_in: int
@@ -173,7 +176,7 @@ class Resampler:
         """The output that ``samples`` complete."""
         if self.rate_in == self.rate_out:
             return samples
-        block, context = self._blocks(_RESAMPLE_BLOCK_MS), self._blocks(_RESAMPLE_CONTEXT_MS)
+        block, context = self._whole(self.rate_in * _RESAMPLE_BLOCK_MS // 1000), self._context()
         signal = np.concatenate([self._pending, samples])
         out, start = [np.zeros(0, np.float32)], self._lead
         while start + block + context <= len(signal):
@@ -189,20 +192,27 @@ class Resampler:
         self._pending, self._lead = signal[:0], 0
         if start >= len(signal):
             return np.zeros(0, np.float32)
-        return self._resample(
-            signal, start, len(signal) - start, self._blocks(_RESAMPLE_CONTEXT_MS)
+        return self._resample(signal, start, len(signal) - start, self._context())
+
+    def _context(self) -> int:
+        low_rate = min(self.rate_in, self.rate_out)
+        return self._whole(
+            max(
+                self.rate_in * _RESAMPLE_CONTEXT_MS // 1000,
+                self.rate_in * _RESAMPLE_CONTEXT_SAMPLES // low_rate,
+            )
         )
 
-    def _blocks(self, wanted_ms: int) -> int:
-        """Input samples of at least ``wanted_ms`` that are a whole number of output samples."""
+    def _whole(self, samples: int) -> int:
+        """The next count from ``samples`` that is a whole number of output samples."""
         period = self.rate_in // math.gcd(self.rate_in, self.rate_out)
-        return math.ceil(self.rate_in * wanted_ms / 1000 / period) * period
+        return -(-samples // period) * period
 
     def _resample(self, signal: Samples, start: int, count: int, context: int) -> Samples:
         first = max(0, start - context)
         part = signal[first : start + count + context]
         skip = (start - first) * self.rate_out // self.rate_in
-        keep = round(count * self.rate_out / self.rate_in)
+        keep = count * self.rate_out // self.rate_in  # as the stream's clock counts
         resampled: Samples = soxr.resample(part, self.rate_in, self.rate_out)
         return resampled[skip : skip + keep]
 

@@ -14,6 +14,7 @@ import kaldi_native_fbank as knf
 import numpy as np
 import numpy.typing as npt
 
+from edge_asr.errors import ConfigError
 from edge_asr.manifest import FeatureSpec
 
 Samples = npt.NDArray[np.float32]
@@ -37,6 +38,10 @@ def _options(spec: FeatureSpec) -> knf.FbankOptions:
     options.mel_opts.high_freq = spec.high_freq_hz
     options.energy_floor = 0.0
     options.use_energy = False
+    try:
+        knf.OnlineFbank(options)
+    except ValueError as error:
+        raise ConfigError(f"features: {error}; allowed are fewer bins or more samples") from error
     return options
 
 
@@ -48,6 +53,9 @@ def fbank(samples: Samples, spec: FeatureSpec) -> Frames:
 
     Returns:
         (T, F) float32 with ``T = max(0, 1 + (N - window) // shift)``.
+
+    Raises:
+        ConfigError: more bins than the spectrum of a window has room for.
     """
     return push_samples(samples, FbankState(), spec)
 

@@ -27,6 +27,7 @@ Dtype = Literal["float32", "int64"]
 
 # \A and \Z, because $ would let a newline through at the end.
 FileName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
+OperatorName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.:]{1,64}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 FileBytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 34)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
@@ -48,19 +49,33 @@ class FeatureSpec(Strict, frozen=True, kw_only=True):
     frame_length_ms: Annotated[float, msgspec.Meta(ge=5, le=100)] = 25.0
     frame_shift_ms: Annotated[float, msgspec.Meta(ge=5, le=100)] = 10.0
     low_freq_hz: Annotated[float, msgspec.Meta(ge=0)] = 20.0
-    high_freq_hz: float = 0.0  # 0 is Nyquist
+    high_freq_hz: float = 0.0  # from 0 down it counts from Nyquist
     window: Literal["povey"] = "povey"
     preemphasis: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.97
 
     @property
     def window_samples(self) -> int:
-        """Samples under one frame."""
-        return round(self.sample_rate * self.frame_length_ms / 1000)
+        """Samples under one frame; a fraction is dropped, as Kaldi does."""
+        return int(self.sample_rate * self.frame_length_ms / 1000)
 
     @property
     def shift_samples(self) -> int:
-        """Samples from one frame to the next."""
-        return round(self.sample_rate * self.frame_shift_ms / 1000)
+        """Samples from one frame to the next; a fraction is dropped, as Kaldi does."""
+        return int(self.sample_rate * self.frame_shift_ms / 1000)
+
+    def __post_init__(self) -> None:
+        if self.frame_shift_ms > self.frame_length_ms:
+            raise ValueError(
+                f"frame_shift_ms is {self.frame_shift_ms:g}, more than frame_length_ms "
+                f"{self.frame_length_ms:g}: audio between the frames would be lost"
+            )
+        nyquist = self.sample_rate / 2
+        high = self.high_freq_hz if self.high_freq_hz > 0 else nyquist + self.high_freq_hz
+        if not self.low_freq_hz < high <= nyquist:
+            raise ValueError(
+                f"frequencies must be ordered low < high <= {nyquist:g} Hz, found "
+                f"{self.low_freq_hz:g} and {high:g}"
+            )
 
 
 class TensorSpec(Strict, frozen=True, kw_only=True):
@@ -102,6 +117,11 @@ class EncoderSpec(Strict, frozen=True, kw_only=True):
                 "chunks must be ordered min <= default <= max, found "
                 f"{self.min_chunk}, {self.default_chunk}, {self.max_chunk}"
             )
+        if self.right_context < self.subsampling_rate - 1:
+            raise ValueError(
+                f"right_context is {self.right_context}; at least {self.subsampling_rate - 1} is "
+                "needed, so that the encoder reads every frame"
+            )
         names = [tensor.name for tensor in self.state]
         if len(set(names)) != len(names):
             raise ValueError(f"state names must differ, found {', '.join(names)}")
@@ -129,7 +149,7 @@ class Program(Strict, frozen=True, kw_only=True):
     file: FileName
     bytes: FileBytes
     sha256: Sha256
-    native_ops: tuple[str, ...] = ()
+    native_ops: tuple[OperatorName, ...] = ()
 
 
 class FileEntry(Strict, frozen=True, kw_only=True):
@@ -190,12 +210,16 @@ def decode_manifest(text: bytes, where: str) -> Manifest:
         version = msgspec.json.decode(text, type=dict[str, object]).get("schema_version")
         if version != SCHEMA_VERSION:
             raise PackageError(
-                f"{where}: schema_version is {version!r}, this edge_asr reads {SCHEMA_VERSION}; "
-                "export the package again or install the matching edge_asr"
+                f"{where}: schema_version is {version!r:.40}, this edge_asr reads "
+                f"{SCHEMA_VERSION}; export the package again or install the matching edge_asr"
             )
         return msgspec.json.decode(text, type=Manifest)
+    except UnicodeDecodeError as error:
+        raise PackageError(f"{where}: a string is not UTF-8; export the package again") from error
     except msgspec.MsgspecError as error:
-        raise PackageError(f"{where}: {error}; export the package again") from error
+        # It may quote a key of the file, whatever that holds.
+        reason = "".join(c if c.isprintable() else "?" for c in str(error))
+        raise PackageError(f"{where}: {reason:.300}; export the package again") from error
     except RecursionError as error:
         raise PackageError(f"{where}: nested too deeply; export the package again") from error
 

@@ -134,10 +134,12 @@ class Package:
                 raise PackageError(f"{where}: unpacks to {inflated} bytes; export it again")
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        except PackageError:
+            raise
+        except Exception as error:  # zipfile, zlib and numpy each have several
             raise PackageError(
-                f"{where}: not an archive of arrays ({error}); export it again"
-            ) from (error)
+                f"{where}: not an archive of arrays ({type(error).__name__}); export it again"
+            ) from error
 
     @cached_property
     def parity(self) -> dict[str, dict[str, Any]]:
@@ -150,7 +152,7 @@ class Package:
         try:
             found = msgspec.json.decode(self.read(PARITY), type=dict[str, Any]).get("programs")
             return msgspec.convert(found, dict[str, dict[str, Any]])
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise PackageError(f"{where}: 'programs': {error}; export it again") from error
 
 
@@ -175,14 +177,13 @@ def _check_directory(root: Path, entries: dict[str, Program | FileEntry]) -> Non
     """Compare names and sizes with the manifest."""
     try:
         with os.scandir(root) as listing:
-            found = {entry.name: entry for entry in listing}
+            found = {e.name: e.stat(follow_symlinks=False).st_size for e in listing}
     except OSError as error:
         raise PackageError(f"{root}: {error.strerror}; make it readable") from error
     if unlisted := sorted(found.keys() - entries.keys() - {MANIFEST}):
         raise PackageError(f"{root}: {unlisted[0]!r} is not in the manifest; remove it")
     for name, entry in entries.items():
-        size = found[name].stat(follow_symlinks=False).st_size if name in found else None
-        _check_size(root, entry, size)
+        _check_size(root, entry, found.get(name))
 
 
 def _check_size(root: Path, entry: Program | FileEntry, size: int | None) -> None:

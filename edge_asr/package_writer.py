@@ -128,10 +128,14 @@ def _rename(staging: Path, target: Path) -> None:
     old = None
     if target.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-        os.rename(target, old)
+        try:
+            os.rename(target, old)
+        except BaseException:
+            old.rmdir()
+            raise
     try:
         os.rename(staging, target)
-    except OSError:
+    except BaseException:
         if old is not None:
             os.rename(old, target)
         raise

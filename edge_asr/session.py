@@ -13,6 +13,7 @@ are the same for any blocking of the same samples.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -47,6 +48,7 @@ class SessionState:
     search: GreedyState = field(default_factory=GreedyState)
     intake: Intake | None = None
     waiting: list[Samples] = field(default_factory=list)  # for a step to become complete
+    waiting_samples: int = 0
     origin_samples: int = 0  # of the run, since the stream began
     earlier_samples: int = 0  # of the run, from intakes before this one
     segment: int = 0
@@ -108,9 +110,12 @@ class Stream:
                 Nothing was taken in then.
         """
         self._check_open()
+        sample_rate = _as_integer(sample_rate, "sample rate")
         block = _as_block(samples)
         check_rate(sample_rate, "push")
         check_samples(block, "push")
+        if len(block) == 0:
+            return []
         state = self._state
         intake = state.intake
         if intake is None or (intake.rate, intake.channels) != (sample_rate, block.shape[1]):
@@ -120,7 +125,7 @@ class Stream:
         self._wait_for_step(intake.push(block))
         missing = (state.windows.missing_frames - 1) * self._features.shift_samples
         missing += self._features.window_samples - len(state.fbank.pending)
-        if sum(map(len, state.waiting)) < missing:
+        if state.waiting_samples < missing:
             return []
         return self._decode(state.windows.push(self._take_features()))
 
@@ -136,7 +141,8 @@ class Stream:
         self._end_intake()
         state = self._state
         frames = np.concatenate([self._take_features(), flush_samples(state.fbank, self._features)])
-        events = self._decode([*state.windows.push(frames), *state.windows.flush()])
+        steps = [*state.windows.push(frames), *state.windows.flush()]
+        events = self._decode(steps, self.position_ms)
         events += self._finals(len(state.search.tokens), self.position_ms)
         self._begin_run(state.position_samples)
         return events
@@ -149,6 +155,7 @@ class Stream:
         Raises:
             UsageError: a negative duration, an unknown reason, or the stream is closed.
         """
+        duration_ms = _as_integer(duration_ms, "gap in ms")
         if duration_ms < 0 or reason not in get_args(GapReason):
             raise UsageError(
                 f"gap of {duration_ms} ms for {reason!r}; allowed are durations from 0 and the "
@@ -182,6 +189,7 @@ class Stream:
     def _wait_for_step(self, samples: Samples) -> None:
         if len(samples):
             self._state.waiting.append(samples)
+            self._state.waiting_samples += len(samples)
 
     def _end_intake(self) -> None:
         """Take the rest out of the intake before its format changes or the run ends."""
@@ -193,7 +201,7 @@ class Stream:
 
     def _take_features(self) -> npt.NDArray[np.float32]:
         """Frames (T, F) of all samples that wait."""
-        waiting, self._state.waiting = self._state.waiting, []
+        waiting, self._state.waiting, self._state.waiting_samples = self._state.waiting, [], 0
         samples = np.concatenate([*waiting, np.zeros(0, np.float32)])
         return push_samples(samples, self._state.fbank, self._features)
 
@@ -206,13 +214,14 @@ class Stream:
             segment=before.segment,
         )
 
-    def _decode(self, steps: Sequence[Step]) -> list[Event]:
+    def _decode(self, steps: Sequence[Step], end_ms: int | None = None) -> list[Event]:
+        """What ``steps`` bring about; at the end of a run, ``end_ms``, they reach behind it."""
         events: list[Event] = []
         state = self._state
         for step in steps:
             result = self._encoder.step(step.feats, state.encoder_frames, state.encoder)
             log_probs = result.log_probs[0, : step.keep]
-            if np.isfinite(log_probs.max()):
+            if np.isfinite(log_probs.max(axis=1)).all():
                 state.encoder = result.state
                 state.encoder_frames += step.keep
                 greedy_step(log_probs, state.search, self._blank)
@@ -224,8 +233,8 @@ class Stream:
             ):
                 tokens = state.search.tokens
                 limit = tokens[count].start if count < len(tokens) else frames
-                events += self._finals(count, self._clock().ms(limit))
-            events += self._partials()
+                events += self._finals(count, self._ms(limit, end_ms))
+            events += self._partials(self._ms(frames, end_ms))
         return events
 
     def _restart_encoder(self, frames: int) -> Status:
@@ -242,7 +251,11 @@ class Stream:
             self._state.origin_samples, self._frame_samples, self._features.sample_rate
         )
 
-    def _partials(self) -> list[Event]:
+    def _ms(self, frame: int, end_ms: int | None) -> int:
+        at_ms = self._clock().ms(frame)
+        return at_ms if end_ms is None else min(at_ms, end_ms)
+
+    def _partials(self, at_ms: int) -> list[Event]:
         """The Partial of the open segment if it says something new."""
         state = self._state
         tokens = state.search.tokens
@@ -259,7 +272,7 @@ class Stream:
         if shown == state.shown:
             return []
         state.shown = shown
-        return [Partial(state.segment, *shown, self._clock().ms(state.search.frames))]
+        return [Partial(state.segment, *shown, at_ms)]
 
     def _finals(self, count: int, limit_ms: int) -> list[Event]:
         """Turn the first ``count`` tokens into a Final, if they write anything."""
@@ -277,9 +290,20 @@ class Stream:
         return [final]
 
 
+def _as_integer(value: int, what: str) -> int:
+    """A Python integer, which never overflows, of any kind of integer."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise UsageError(f"{what} is {value!r:.80}; allowed are integers") from error
+
+
 def _as_block(samples: npt.ArrayLike) -> Samples:
     """(N,) or (N, C), float or int16, as (N, C) float32."""
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except ValueError as error:
+        raise UsageError("samples are no array; allowed are (N,) and (N, C)") from error
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or not 1 <= array.shape[1] <= MAX_CHANNELS:
@@ -291,4 +315,5 @@ def _as_block(samples: npt.ArrayLike) -> Samples:
         return array.astype(np.float32) / np.float32(32768.0)
     if array.dtype.kind != "f":
         raise UsageError(f"samples of type {array.dtype}; allowed are float32 and int16")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # refused afterwards as infinite
+        return array.astype(np.float32)

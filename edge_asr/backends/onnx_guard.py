@@ -71,6 +71,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     while position < end:
         key, position = _varint(message, position)
         number, wire_type = key >> 3, key & 7
+        if not 1 <= number < 1 << 29:  # other readers drop the high bits: another field to them
+            raise IndexError(f"field {number}")
         value: memoryview | int
         if wire_type == 0:
             value, position = _varint(message, position)
