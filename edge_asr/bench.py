@@ -1,0 +1,291 @@
+"""``edge-asr bench``: honest figures of a package on this machine.
+
+Speed is measured over a minute of audio: the golden samples of the package, or the first minute
+of what is given. All clips are played once and thrown away, then ``runs`` times in turns, so that
+a machine that slows down slows all clips alike. Accuracy is measured over the whole manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_asr.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from edge_asr.bench_load import LoadFigures
+    from edge_asr.bench_play import Clip, Tally, TimedEncoder
+    from edge_asr.bench_report import BenchReport, Percentiles, WordErrors
+    from edge_asr.recognizer import Recognizer
+    from edge_asr.speech_manifest import Utterance
+
+AUDIO_S = 60.0  # in each run
+MAX_RUNS = 1000
+_MAX_ENDPOINT_CLIPS = 20
+
+Progress = Callable[[str, int, int], None]  # what is measured, how many are done, of how many
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What to measure. ``manifest`` and ``audio`` exclude each other."""
+
+    package: str | os.PathLike[str] = "commands-en"
+    backend: str | None = None
+    precision: str | None = None
+    manifest: Path | None = None
+    audio: tuple[Path, ...] = ()
+    threads: int = 1
+    chunk_ms: int = 640
+    runs: int = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``edge-asr bench``."""
+    parser.add_argument("--package", default="commands-en", help="model package: name or directory")
+    parser.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
+    parser.add_argument("--precision", help="int8 or fp32 (default: int8 where there is one)")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="TSV",
+        help="measure word errors too; header: path seconds speaker text",
+    )
+    parser.add_argument(
+        "--audio", type=Path, nargs="+", default=(), metavar="FILE", help="measure with these"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of the backend")
+    parser.add_argument("--chunk-ms", type=int, default=640, help="audio per step (default: 640)")
+    parser.add_argument("--runs", type=int, default=5, help="after one thrown away (default: 5)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; the exit code.
+
+    Raises:
+        EdgeAsrError: what ``measure`` raises.
+    """
+    config = BenchConfig(
+        package=arguments.package,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        manifest=arguments.manifest,
+        audio=tuple(arguments.audio),
+        threads=arguments.threads,
+        chunk_ms=arguments.chunk_ms,
+        runs=arguments.runs,
+    )
+    with _progress_bar() as progress:
+        report = measure(config, progress)
+    print(report.as_json() if arguments.json else report.as_table())
+    return 0
+
+
+def measure(config: BenchConfig, progress: Progress = lambda what, done, of: None) -> BenchReport:
+    """Measure everything.
+
+    Raises:
+        UsageError: a setting outside what is allowed.
+        PackageError, BackendError: the package cannot be loaded.
+        InputMissingError, AudioError: a recording or the manifest cannot be read.
+        ConfigError: the manifest is malformed or empty, or jiwer is not installed.
+    """
+    if not 1 <= config.runs <= MAX_RUNS:
+        raise UsageError(f"runs is {config.runs}; allowed are 1 to {MAX_RUNS}")
+    if config.manifest and config.audio:
+        raise UsageError("--manifest and --audio exclude each other; the manifest names its audio")
+
+    from edge_asr.bench_load import measure_load
+    from edge_asr.bench_play import Tally, TimedEncoder
+    from edge_asr.recognizer import load
+
+    utterances: list[Utterance] = []
+    if config.manifest:
+        import_jiwer()  # before the work of minutes
+        utterances = _read_utterances(config.manifest)
+    loaded = load(
+        config.package, backend=config.backend, precision=config.precision, threads=config.threads
+    )
+    encoder = TimedEncoder(loaded.encoder)
+    recognizer = dataclasses.replace(loaded, encoder=encoder)
+    recognizer.stream(config.chunk_ms)  # refuses a wrong chunk at once
+    clips, source = _clips(config, recognizer, utterances)
+
+    progress("loading", 0, 1)
+    program = recognizer.program
+    load_figures = measure_load(
+        recognizer.package.root, program.backend, program.precision, config.threads
+    )
+    runs = [Tally() for _ in range(config.runs + 1)]
+    for number, tally in enumerate(runs):
+        progress("speed", number, len(runs))
+        _play_all(recognizer, encoder, clips, config.chunk_ms, tally)
+    progress("endpoints", 0, 1)
+    quiet_s = (1000 + 2 * config.chunk_ms + 500) / 1000  # until the endpoint, and two chunks more
+    quiet = [clip.with_quiet(quiet_s) for clip in clips[:_MAX_ENDPOINT_CLIPS]]
+    endpoints = Tally()
+    _play_all(recognizer, encoder, quiet, config.chunk_ms, endpoints)
+    report = _report(config, recognizer, source, load_figures, runs[1:], endpoints)
+    if not utterances:
+        return report
+    errors = word_errors(loaded, utterances, config.chunk_ms, progress)
+    return dataclasses.replace(report, word_errors=errors)
+
+
+def _report(
+    config: BenchConfig,
+    recognizer: Recognizer,
+    source: str,
+    load: LoadFigures,
+    runs: Sequence[Tally],
+    endpoints: Tally,
+) -> BenchReport:
+    from edge_asr.bench_report import BenchReport, Percentiles, Spread
+    from edge_asr.machine import describe_machine, peak_memory_bytes
+
+    def every(name: str) -> Percentiles | None:
+        return Percentiles.of([ms for tally in runs for ms in getattr(tally, name)])
+
+    return BenchReport(
+        package=recognizer.package.manifest.name,
+        backend=recognizer.program.backend,
+        precision=recognizer.program.precision,
+        program_bytes=recognizer.program.bytes,
+        threads=config.threads,
+        chunk_ms=config.chunk_ms,
+        source=source,
+        audio_s=runs[0].audio_s,
+        runs=len(runs),
+        machine=describe_machine(),
+        load=load,
+        rtf=Spread.of([tally.work_s / tally.audio_s for tally in runs]),
+        encoder_share=Spread.of([tally.encoder_s / tally.work_s for tally in runs]),
+        python_share=Spread.of([1 - tally.encoder_s / tally.work_s for tally in runs]),
+        push_ms=every("push_ms"),
+        first_partial_ms=every("first_partial_ms"),
+        final_after_flush_ms=every("final_after_flush_ms"),
+        endpoint_ms=Percentiles.of(endpoints.endpoint_ms),
+        memory_peak_bytes=peak_memory_bytes(),
+        word_errors=None,
+    )
+
+
+def _play_all(
+    recognizer: Recognizer,
+    encoder: TimedEncoder,
+    clips: Sequence[Clip],
+    chunk_ms: int,
+    tally: Tally,
+) -> None:
+    from edge_asr.bench_play import play
+
+    for clip in clips:
+        with recognizer.stream(chunk_ms) as stream:
+            play(stream, encoder, clip, tally)
+
+
+def _clips(
+    config: BenchConfig, recognizer: Recognizer, utterances: Sequence[Utterance]
+) -> tuple[list[Clip], str]:
+    """At least AUDIO_S of audio, repeated if need be, and what it is."""
+    from edge_asr.bench_play import Clip, read_clip
+
+    paths = [str(path) for path in config.audio]
+    source = "the audio given"
+    if config.manifest:
+        # A manifest is often sorted by speaker; any minute of it should have several.
+        chosen = random.Random(0).sample(list(utterances), len(utterances))
+        paths = [str(utterance.path) for utterance in chosen]
+        source = config.manifest.name
+    if paths:
+        found, total_s = [], 0.0
+        for path in paths:
+            found.append(read_clip(path, AUDIO_S - total_s))
+            total_s += found[-1].duration_s
+            if total_s >= AUDIO_S:
+                break
+    else:
+        package = recognizer.package
+        samples = package.golden()["samples"]
+        found = [Clip(samples[:, None], package.manifest.features.sample_rate)]
+        total_s, source = found[0].duration_s, "the golden samples"
+    return found * math.ceil(AUDIO_S / total_s), source
+
+
+def _read_utterances(manifest: Path) -> list[Utterance]:
+    from edge_asr.speech_manifest import read_manifest
+
+    utterances = read_manifest(manifest)
+    if not any(utterance.text.split() for utterance in utterances):
+        raise ConfigError(f"{manifest}: holds no words to compare with; give a test set")
+    return utterances
+
+
+def word_errors(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    chunk_ms: int,
+    progress: Progress = lambda what, done, of: None,
+) -> WordErrors:
+    """Stream every utterance and count.
+
+    Raises:
+        InputMissingError, AudioError: a recording cannot be read.
+        ConfigError: jiwer is not installed.
+    """
+    from edge_asr.bench_report import WordErrors
+
+    jiwer = import_jiwer()
+    said: list[str] = []
+    for number, utterance in enumerate(utterances):
+        progress("word errors", number, len(utterances))
+        said.append(recognizer.transcribe(utterance.path, chunk_ms).text)
+    found = jiwer.process_words([utterance.text for utterance in utterances], said)
+    return WordErrors(
+        wer=found.wer,
+        substitutions=found.substitutions,
+        deletions=found.deletions,
+        insertions=found.insertions,
+        words=found.hits + found.substitutions + found.deletions,
+        utterances=len(utterances),
+        speakers=len({utterance.speaker for utterance in utterances}),
+    )
+
+
+def import_jiwer() -> Any:
+    """The library that counts word errors.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import jiwer
+    except ImportError as error:
+        raise ConfigError(
+            "word errors need jiwer, which is not installed; run: pip install 'edge_asr[bench]'"
+        ) from error
+    return jiwer
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    """A bar on stderr where that is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda what, done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("")
+        yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)

@@ -1,0 +1,118 @@
+"""From a failure to one line and an exit code: the one place for it, whatever the command.
+
+    0    done                      69   no microphone (DeviceError)
+    64   wrong usage               73   output that cannot be written
+    65   audio that is no audio    74   another input or output error
+    66   an input file is missing  78   something installed or packaged is wrong
+    130  interrupted (Ctrl-C)      141  nobody reads the output any more
+    143  terminated
+
+The codes of ``EdgeAsrError`` are those of its tree; wrong options end with 64 too, where argparse
+alone would say 2, so that one mistake has one code however it is noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
+
+from edge_asr.errors import ConfigError, EdgeAsrError, OutputError, UsageError
+
+_IO_ERROR = 74
+_MAX_USAGE_CHARS = 300  # of argparse, which repeats what it was given
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our one line, and our exit code for wrong usage."""
+
+    def error(self, message: str) -> NoReturn:
+        if len(message) > _MAX_USAGE_CHARS:
+            message = f"{message[:_MAX_USAGE_CHARS]}..."
+        complain(f"{message}; run: {self.prog} --help")
+        sys.exit(UsageError.exit_code)
+
+
+def complain(message: object) -> None:
+    """One line on stderr. File names and messages of libraries are input, so they are cleaned."""
+    with contextlib.suppress(OSError, ValueError):  # nobody is there to be told
+        print(f"edge-asr: {printable(str(message))}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line and harmless to a terminal, even in a broken installation."""
+    try:
+        from edge_asr.captions import clean  # brings numpy, which --help need not wait for
+    except ImportError:
+        return ascii(text)[1:-1]
+    return clean(text)
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """Call ``run`` and turn how it ended into the exit code of the process.
+
+    An exception that is not expected is a bug and goes on as it is.
+    """
+    try:
+        with _termination():
+            code = _run_and_flush(run)
+    except EdgeAsrError as error:
+        complain(error)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "edge_asr").partition(".")[0] == "edge_asr":
+            raise
+        complain(f"{error.name} is not installed; run: edge-asr doctor")
+        return ConfigError.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        _discard_stdout()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _discard_stdout()  # else the interpreter tries to write the rest, and says so
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or error}; make room or choose another place")
+        return OutputError.exit_code if error.errno in _NOT_WRITTEN else _IO_ERROR
+    return code
+
+
+def _run_and_flush(run: Callable[[], int]) -> int:
+    try:
+        code = run()
+    except SystemExit as end:  # of argparse, after --help or an error
+        code = end.code if isinstance(end.code, int) else 0
+    if sys.stdout is not None:  # it is None where the caller closed it
+        sys.stdout.flush()  # here, where a full disk can still be reported
+    return code
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """SIGTERM ends the process through its ``finally`` blocks: unfinished files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, terminate) or signal.SIG_DFL
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _discard_stdout() -> None:
+    """What is still in the buffer goes nowhere, without a word from the interpreter."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,121 @@
+"""``edge-asr verify``: does every program of a package compute here what its exporter saw?
+
+``load`` runs the first steps of the golden vector of one program. This runs all of it, text
+included, for every program whose backend is installed, and the checksum of every file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from edge_asr.errors import ConfigError, EdgeAsrError, PackageError, UsageError
+
+if TYPE_CHECKING:
+    from edge_asr.manifest import Program
+    from edge_asr.package import Package
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one program. ``detail`` says how close it was, or why not."""
+
+    file: str
+    backend: str
+    precision: str
+    outcome: Literal["passed", "failed", "not run"]
+    detail: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``edge-asr verify``."""
+    parser.add_argument(
+        "package", nargs="?", default="commands-en", help="name or directory (default: commands-en)"
+    )
+    parser.add_argument("--backend", help="only the programs of this one")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify and print; the exit code.
+
+    Raises:
+        EdgeAsrError: a file is damaged, a program failed, or none could be run.
+    """
+    from edge_asr.captions import clean
+    from edge_asr.package import open_package
+
+    package = open_package(arguments.package)
+    package.check_files()
+    listed = len(package.manifest.programs) + len(package.manifest.files)
+    print(f"{clean(str(package.root))}: all {listed} files are as the manifest says", flush=True)
+    verdicts = []
+    for verdict in verify(package, arguments.backend):
+        kind = f"{verdict.backend} {verdict.precision}"
+        detail = clean(verdict.detail)
+        print(f"{verdict.outcome:<8} {verdict.file:<24} {kind:<18} {detail}", flush=True)
+        verdicts.append(verdict.outcome)
+    if failed := verdicts.count("failed"):
+        raise PackageError(
+            f"{package.root}: {failed} of {len(verdicts)} programs failed; use another backend, "
+            "or export the package again"
+        )
+    if "passed" not in verdicts:
+        raise ConfigError(
+            f"{package.root}: no program could be run, so nothing is verified; install a backend "
+            "as said above"
+        )
+    return 0
+
+
+def verify(package: Package, backend: str | None = None) -> Iterator[Verdict]:
+    """The verdict on each program, as soon as it is known.
+
+    Args:
+        backend: only the programs of this one.
+
+    Raises:
+        UsageError: an unknown backend.
+        PackageError: the package has no program for it.
+    """
+    from edge_asr.backends import BACKENDS
+
+    if backend is not None and backend not in BACKENDS:
+        raise UsageError(f"backend {backend!r} is unknown; choose one of: {', '.join(BACKENDS)}")
+    programs = [p for p in package.manifest.programs if backend in (None, p.backend)]
+    if not programs:
+        offered = ", ".join(sorted({p.backend for p in package.manifest.programs})) or "none"
+        raise PackageError(
+            f"{package.root}: has no program for {backend}; the package offers: {offered}"
+        )
+    for program in programs:
+        yield _verdict(package, program)
+
+
+def _verdict(package: Package, program: Program) -> Verdict:
+    from edge_asr.backends import open_encoder
+    from edge_asr.golden import check_golden
+
+    def verdict(outcome: Literal["passed", "failed", "not run"], detail: str) -> Verdict:
+        return Verdict(program.file, program.backend, program.precision, outcome, detail)
+
+    if program.role != "encoder":
+        return verdict("not run", f"there is no golden vector for a {program.role} yet")
+    if program.native_ops:
+        return verdict("not run", f"needs native operators: {', '.join(program.native_ops)}")
+    try:
+        data = package.read(program.file)
+        encoder = open_encoder(program.backend, data, package.manifest.encoder)
+        found = check_golden(package, encoder, program, steps=None)
+    except EdgeAsrError as error:
+        missing = isinstance(error.__cause__, ImportError)  # and not a defect of the program
+        # The line already names the file.
+        reason = str(error).removeprefix(f"{os.path.join(package.root, program.file)}: ")
+        return verdict("not run" if missing else "failed", reason)
+    return verdict(
+        "passed",
+        f"{found.frames} frames within {found.max_abs:.2g} of {found.bound:.2g} allowed, "
+        f"text {found.text!r}",
+    )

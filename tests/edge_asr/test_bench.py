@@ -1,0 +1,115 @@
+"""The benchmark as a function and as a command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from edge_asr import bench
+from edge_asr.__main__ import main
+from edge_asr.bench import BenchConfig, measure
+from edge_asr.bench_load import measure_load
+from edge_asr.bench_report import BenchReport, Percentiles, Spread
+from edge_asr.errors import ConfigError, PackageError
+from edge_asr.package import Package
+from tests.tiny import RATE, tones
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "a.wav", tones("▁one ▁two"), RATE)
+    soundfile.write(tmp_path / "b.wav", tones("▁two ▁one"), RATE)
+    path = tmp_path / "test.tsv"
+    rows = ["path\tseconds\tspeaker\ttext", "a.wav\t1\tanna\tone two", "b.wav\t1\tbert\ttwo six"]
+    path.write_text("\n".join([*rows, ""]))
+    return path
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "AUDIO_S", 4.0)
+
+
+@pytest.mark.usefixtures("briefly")
+def test_word_errors_of_a_manifest(tiny_package: Package, manifest: Path) -> None:
+    said: list[str] = []
+    report = measure(
+        BenchConfig(tiny_package.root, manifest=manifest, runs=1),
+        lambda what, done, of: said.append(what),
+    )
+    errors = report.word_errors
+    assert errors is not None
+    assert (errors.wer, errors.substitutions, errors.words) == (0.25, 1, 4)
+    assert (errors.deletions, errors.insertions) == (0, 0)
+    assert (errors.utterances, errors.speakers) == (2, 2)
+    assert report.source == "test.tsv"
+    assert dict.fromkeys(said) == dict.fromkeys(["loading", "speed", "endpoints", "word errors"])
+
+
+@pytest.mark.usefixtures("briefly")
+def test_a_report_as_json_and_as_a_table(
+    tiny_package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["bench", "--package", str(tiny_package.root), "--runs", "2"]
+    assert main([*arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    found = json.loads(out)
+    assert list(found) == [field.name for field in dataclasses.fields(BenchReport)]
+    assert (found["package"], found["backend"], found["precision"]) == ("tiny", "onnx", "fp32")
+    assert found["runs"] == 2
+    assert found["audio_s"] >= 4.0, "repeated until it is enough"
+    assert found["rtf"]["min"] <= found["rtf"]["median"] <= found["rtf"]["max"]
+    shares = found["encoder_share"]["max"], found["python_share"]["min"]
+    assert sum(shares) == pytest.approx(1)
+    assert 0 < shares[0] < 1
+    assert found["load"]["memory_before_bytes"] <= found["load"]["memory_loaded_bytes"]
+    assert found["endpoint_ms"]["p50"] > 900, (
+        "a second of silence, and the speech has 80 ms of tail"
+    )
+    # The golden samples are one segment without a pause, so each clip ends with a flush.
+    assert found["first_partial_ms"]["count"] == found["final_after_flush_ms"]["count"] == 4
+    assert found["word_errors"] is None
+    assert main(arguments) == 0
+    table = capsys.readouterr().out
+    for title in ("RTF", "python", "final, endpoint", "memory"):
+        assert f"\n{title}" in table
+
+
+@pytest.mark.usefixtures("briefly")
+def test_audio_is_as_long_as_it_must_be(tiny_package: Package, tmp_path: Path) -> None:
+    long = tmp_path / "long.wav"
+    soundfile.write(long, tones("▁one 9000 ▁two"), RATE)
+    report = measure(BenchConfig(tiny_package.root, audio=(long, Path("never read")), runs=1))
+    assert report.audio_s == 4.0
+
+
+def test_jiwer_is_asked_for_before_the_work(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    with pytest.raises(ConfigError, match=r"pip install 'edge_asr\[bench\]'"):
+        measure(BenchConfig("no such package", manifest=manifest))
+
+
+def test_a_manifest_without_words_is_refused(tiny_package: Package, manifest: Path) -> None:
+    manifest.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
+    with pytest.raises(ConfigError, match=r"test\.tsv: holds no words"):
+        measure(BenchConfig(tiny_package.root, manifest=manifest))
+
+
+def test_what_goes_wrong_in_the_fresh_process_is_said(tiny_package: Package) -> None:
+    with pytest.raises(PackageError, match="no encoder program for onnx int8"):
+        measure_load(tiny_package.root, "onnx", "int8", 1)
+
+
+def test_percentiles() -> None:
+    assert Percentiles.of([]) is None
+    found = Percentiles.of([float(n) for n in range(101)])
+    assert found == Percentiles(count=101, p50=50, p95=95, p99=99, max=100)
+    assert Spread.of([3.0, 1.0, 2.0, 9.0]) == Spread(median=2.5, min=1, max=9)

@@ -1,0 +1,102 @@
+"""How a command ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from edge_asr import errors
+from edge_asr.commandline import Parser, exit_code
+
+
+def every_error() -> list[type[errors.EdgeAsrError]]:
+    found = [errors.EdgeAsrError]
+    for kind in found:
+        found += kind.__subclasses__()
+    return found
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def run() -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("kind", every_error())
+def test_errors_of_ours_are_one_line(
+    kind: type[errors.EdgeAsrError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(raising(kind("a\nb \x1b[31mred"))) == kind.exit_code
+    assert capsys.readouterr().err == "edge-asr: a b [31mred\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141),
+        (SystemExit(0), 0),
+        (SystemExit(64), 64),
+    ],
+)
+def test_other_ends_say_nothing(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(raising(error)) == code
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 73), (errno.EIO, 74)])
+def test_a_disk_that_fails_is_one_line(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(raising(OSError(number, os.strerror(number), "out.txt"))) == code
+    message = capsys.readouterr().err
+    assert message.startswith(f"edge-asr: out.txt: {os.strerror(number)}")
+    assert message.count("\n") == 1
+
+
+def test_a_missing_library_is_named_but_a_bug_of_ours_is_not_hidden(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    missing = ModuleNotFoundError("No module named 'soxr'", name="soxr")
+    assert exit_code(raising(missing)) == 78
+    assert capsys.readouterr().err == "edge-asr: soxr is not installed; run: edge-asr doctor\n"
+    with pytest.raises(ModuleNotFoundError):
+        exit_code(raising(ModuleNotFoundError("typo", name="edge_asr.typo")))
+    with pytest.raises(ZeroDivisionError):
+        exit_code(raising(ZeroDivisionError()))
+
+
+def test_termination_runs_what_cleans_up() -> None:
+    cleaned = []
+
+    def run() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            cleaned.append(True)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert exit_code(run) == 143
+    assert cleaned
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_wrong_options_are_one_line_however_long(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="edge-asr test")
+    parser.add_argument("--number", type=int)
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(["--number", "9\n" * 5000])
+    assert end.value.code == errors.UsageError.exit_code == 64
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert len(message) < 400
+    assert message.endswith("run: edge-asr test --help\n")
