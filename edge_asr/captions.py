@@ -12,15 +12,24 @@ import errno
 import json
 import math
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from edge_asr.capture_clock import Block
 from edge_asr.errors import OutputError
-from edge_asr.events import Event, Final, Gap, Status
+from edge_asr.events import Event, Final, Gap, GapReason, Status
 
 _JOINERS = "\u200c\u200d"  # they shape letters in some scripts and move nothing
 _FLOOR_DB = -90.0
+_FALL_DB_PER_S = 40.0
+_CLIPPING = 0.999
+_GAP_CAUSES: dict[GapReason, str] = {
+    "overflow": "dropped by the sound card",
+    "unplugged": "microphone unplugged",
+    "stalled": "microphone stalled",
+    "overload": "computer too slow",
+}
 
 
 def clean(text: str) -> str:
@@ -37,24 +46,30 @@ def clean(text: str) -> str:
 
 @dataclass
 class Meter:
-    """What the live view shows besides captions."""
+    """What the live view shows besides captions. It is looked at less often than blocks come."""
 
-    level_db: float = _FLOOR_DB  # RMS of the last block relative to full scale
-    clipping: bool = False
+    level_db: float = _FLOOR_DB  # RMS relative to full scale; rises at once, falls slowly
     lag_ms: int = 0  # from the microphone to the end of decoding
     rtf: float = 0.0  # seconds of work per second of audio, over the last seconds
-    position_ms: int = 0
+    _clipped_ago_s: float = math.inf
 
     def push(self, block: Block, work_s: float) -> None:
         """Take account of a block and of the time its decoding took."""
         if len(block.samples) == 0:
             return
-        power = float((block.samples.astype("f8") ** 2).mean())
-        self.level_db = max(_FLOOR_DB, 10 * math.log10(power)) if power > 0 else _FLOOR_DB
-        self.clipping = bool(abs(block.samples).max() >= 0.999)
         audio_s = block.duration_ns / 1e9
+        power = float((block.samples.astype("f8") ** 2).mean())
+        level_db = 10 * math.log10(power) if power > 0 else _FLOOR_DB
+        self.level_db = max(_FLOOR_DB, level_db, self.level_db - _FALL_DB_PER_S * audio_s)
+        clips = abs(block.samples).max() >= _CLIPPING
+        self._clipped_ago_s = 0.0 if clips else self._clipped_ago_s + audio_s
         weight = min(1.0, audio_s / 3.0)  # an average over about three seconds
         self.rtf += weight * (work_s / audio_s - self.rtf)
+
+    @property
+    def clipping(self) -> bool:
+        """Whether the microphone was too loud within the last second."""
+        return self._clipped_ago_s < 1.0
 
 
 class Captions(Protocol):
@@ -109,25 +124,33 @@ class JsonCaptions:
         pass
 
 
-def write_caption(out: TextIO, line: str) -> None:
-    """Write one line at once.
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Tells a reader or terminal that is gone from an output that fails.
 
     Raises:
         BrokenPipeError: nobody reads any more: the reader or the terminal is gone.
         OutputError: it cannot be written, as on a full disk.
     """
     try:
-        print(line, file=out, flush=True)
+        yield
     except OSError as error:
         if error.errno in (errno.EPIPE, errno.EIO):
             raise BrokenPipeError(error.errno, error.strerror) from error
         raise OutputError(f"captions cannot be written to stdout: {error.strerror}") from error
 
 
+def write_caption(out: TextIO, line: str) -> None:
+    """Write one line at once; raises as ``writing`` does."""
+    with writing():
+        print(line, file=out, flush=True)
+
+
 def remark(event: Gap | Status) -> str:
     """A gap or a status in words."""
     if isinstance(event, Gap):
-        return f"[audio lost: {(event.end_ms - event.start_ms) / 1000:.1f} s, {event.reason}]"
+        lost_s = (event.end_ms - event.start_ms) / 1000
+        return f"[audio lost: {lost_s:.1f} s, {_GAP_CAUSES[event.reason]}]"
     return clean(event.message)
 
 

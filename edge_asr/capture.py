@@ -18,7 +18,14 @@ from typing import Literal
 
 import numpy as np
 
-from edge_asr.capture_clock import Block, Heard, SignalCheck, SpeedCheck, TimeAccount
+from edge_asr.capture_clock import (
+    RUNAWAY_WINDOW_NS,
+    Block,
+    Heard,
+    SignalCheck,
+    SpeedCheck,
+    TimeAccount,
+)
 from edge_asr.capture_devices import stable_name
 from edge_asr.capture_frames import Frame, FrameError, Kind, Reason
 from edge_asr.capture_process import CAPTURE_COMMAND, CaptureProcess
@@ -48,11 +55,17 @@ class Notice:
 
 @dataclass(frozen=True)
 class Opened:
-    """The device as it was opened."""
+    """The device, or the file in its place, as it was opened."""
 
     name: str
     rate: int
     channels: int
+
+    @property
+    def details(self) -> str:
+        """In words."""
+        channels = f"{self.channels} channel{'s' if self.channels > 1 else ''}"
+        return f"{self.name!r}, {self.rate} Hz, {channels}"
 
 
 class Microphone:
@@ -150,7 +163,8 @@ class Microphone:
     def close(self) -> list[Heard | Notice]:
         """Stop capturing; the audio and the loss that were still open."""
         self._stop_child()
-        return list(self._account.finish(time.monotonic_ns()))
+        unread: GapReason = "stalled" if self._quiet_s else "overload"
+        return list(self._account.finish(time.monotonic_ns(), unread))
 
     def _on_frame(self, frame: Frame) -> list[Heard | Notice]:
         if frame.kind == Kind.OPENED:
@@ -183,8 +197,9 @@ class Microphone:
         events = self._heard(self._account.push(block))
         self._run_ns += block.duration_ns
         if self._run_ns > STEADY_NS:
-            self._runaways = 0
             self._retry.succeeded()
+        if self._run_ns > 2 * RUNAWAY_WINDOW_NS:
+            self._runaways = 0
         if change := self._signal.push(block):
             events.append(self._on_signal(change))
         return events
@@ -214,9 +229,8 @@ class Microphone:
         self._interruption = None
         self._said = ""
         self.state = "listening" if first else "recovered"
-        channels = f"{self.opened.channels} channel{'s' if self.opened.channels > 1 else ''}"
-        details = f"{self.opened.name!r}, {self.opened.rate} Hz, {channels}"
-        return Notice(self.state, f"listening to {details}" if first else f"back: {details}")
+        what = "listening to" if first else "back:"
+        return Notice(self.state, f"{what} {self.opened.details}")
 
     def _on_signal(self, change: Literal["silent", "signal"]) -> Notice:
         assert self.opened is not None

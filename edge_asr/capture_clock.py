@@ -19,6 +19,7 @@ MS = 1_000_000  # nanoseconds
 SUSPICIOUS_NS = 80 * MS  # a block this late may be late, or audio before it may be missing
 SETTLE_NS = 150 * MS  # late audio arrives in a burst, so after this much the rest is missing
 SMALLEST_GAP_NS = 2 * MS
+UNREAD_NS = 100 * MS  # at the end: two callbacks of the sound card
 CRYSTAL_ERROR = 1e-3  # how far a sound card's clock may be off before it counts as loss
 RUNAWAY_NS = 1000 * MS  # more audio than wall time, by this much...
 RUNAWAY_WINDOW_NS = 10_000 * MS  # ...within this long
@@ -98,12 +99,18 @@ class TimeAccount:
         self._expected = reason
         return heard
 
-    def finish(self, now_ns: int) -> list[Heard]:
-        """No more audio comes at all: what was held back, and what an interruption cost so far."""
+    def finish(self, now_ns: int, unread: GapReason) -> list[Heard]:
+        """No more audio comes at all: what was held back, and what is missing until now.
+
+        That is lost to the interruption, if there was one. Else it is what nobody read any more,
+        for the reason ``unread``, unless it is no more than a block that is under way.
+        """
         reason = None if self._held else self._expected
         heard = self.flush()
-        if reason and self.origin_ns is not None:
-            heard += self._declare(self._behind_ns(now_ns) - self._edge_ns, reason)
+        if self.origin_ns is not None:
+            missing_ns = self._behind_ns(now_ns) - self._edge_ns
+            if reason or missing_ns > UNREAD_NS:
+                heard += self._declare(missing_ns, reason or unread)
         return heard
 
     def flush(self) -> list[Heard]:

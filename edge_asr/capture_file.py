@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from edge_asr.audio import read_blocks
-from edge_asr.capture import Notice
+from edge_asr.capture import Notice, Opened
 from edge_asr.capture_clock import Block, Heard
 
 BLOCK_S = 0.05  # what a microphone delivers at a time
@@ -21,7 +21,9 @@ class AudioFile:
     def __init__(self, path: str, *, realtime: bool) -> None:
         self.ended = False
         self.lag_ms = 0
+        self._path = path
         self._realtime = realtime
+        self._announced = False
         self._blocks = read_blocks(path, BLOCK_S)
         self._next: Block | None = None
         self._began_ns = 0
@@ -40,7 +42,11 @@ class AudioFile:
                 self._next = block
                 return []
             self.lag_ms = round(max(0.0, -early_s) * 1000)
-        return [block]
+        if self._announced:
+            return [block]
+        self._announced = True
+        opened = Opened(self._path, block.rate, block.samples.shape[1])
+        return [Notice("listening", f"reading {opened.details}"), block]
 
     def close(self) -> list[Heard | Notice]:
         """Nothing is ever held back."""

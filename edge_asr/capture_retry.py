@@ -6,9 +6,9 @@ import os
 import time
 from pathlib import Path
 
-PAUSE_PER_OUTAGE = 0.05  # so an outage ends at most this fraction later than it could
+PAUSE_PER_OUTAGE = 0.1  # so an outage ends at most this fraction later than it could
 SHORTEST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 5.0  # an attempt costs 30 ms of CPU: below one per cent
+LONGEST_PAUSE_S = 10.0  # an attempt costs 70 ms of CPU: below one per cent
 
 
 class Retry:

@@ -6,17 +6,19 @@ and stay, and can be copied.
 
 from __future__ import annotations
 
+import contextlib
+
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from edge_asr.captions import Meter, clean, remark
+from edge_asr.captions import Meter, clean, remark, writing
 from edge_asr.events import Event, Final, Gap, Partial, Status
 
 METER_CELLS = 16
 QUIETEST_DB = -60.0
 MAX_LAG_SHOWN_MS = 1000  # more than this is shown as trouble
-_TROUBLE = {"waiting", "lost", "stalled", "silent", "overflow"}
+_TROUBLE = {"waiting", "lost", "stalled", "silent"}  # no level is worth showing then
 
 
 class LiveCaptions:
@@ -25,24 +27,38 @@ class LiveCaptions:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._partial: Partial | None = None
-        self._status = Status("waiting", "opening the microphone", 0)
+        self._status = Status("waiting", "starting", 0)
         self._meter = Meter()
+        self._drawn: object = None
         self._live = Live(
-            console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            self,
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
-        self._live.start()
+        with writing():
+            self._live.start()
+            # rich hides the cursor; who ends this by force would not get it back.
+            console.show_cursor(True)
 
     def show(self, event: Event) -> None:
-        """Show one event; finished captions and gaps scroll up."""
+        """Show one event; finished captions and gaps scroll up.
+
+        Raises:
+            BrokenPipeError: the terminal is gone.
+        """
         match event:
             case Partial():
                 self._partial = event
             case Final():
                 self._partial = None
-                if event.text:
-                    self._console.print(Text(clean(event.text)))
+                self._scroll(Text(clean(event.text)))
             case Gap():
-                self._console.print(Text(remark(event), style="yellow"))
+                self._scroll(Text(remark(event), style="yellow"))
+            case Status(kind="overflow"):
+                pass  # the gap says it, where it belongs
             case Status():
                 self._status = event
         self._draw()
@@ -54,11 +70,25 @@ class LiveCaptions:
 
     def close(self) -> None:
         """Leave the captions, remove the rest."""
-        self._live.update(Text(""), refresh=True)
-        self._live.stop()
+        with contextlib.suppress(OSError):
+            self._live.stop()
+
+    def _scroll(self, line: Text) -> None:
+        if line:
+            with writing():
+                # Long lines are the terminal's to break: they copy as one line.
+                self._console.print(line, soft_wrap=True)
 
     def _draw(self) -> None:
-        self._live.update(Group(self._caption(), self._state()), refresh=True)
+        view = (self._caption(), self._state(), self._console.size)
+        if view != self._drawn:
+            self._drawn = view
+            with writing():
+                self._live.refresh()
+
+    def __rich__(self) -> Group:
+        """What is shown now; rich also asks when captions scroll up."""
+        return Group(self._caption(), self._state())
 
     def _caption(self) -> Text:
         """The open segment; of a long one, its end, so that the view never outgrows the screen."""
@@ -66,23 +96,29 @@ class LiveCaptions:
             return Text("")
         text = Text(clean(self._partial.committed))
         text.append(clean(self._partial.tail), style="dim")
-        room = self._console.width * max(1, self._console.height - 3)
-        return text if len(text) <= room else Text("...") + text[len(text) - room + 3 :]
+        lines = text.wrap(self._console, self._console.width)
+        room = max(1, self._console.height - 2)  # for the state, and where the cursor goes
+        return Text("\n").join(lines[-room:])
 
     def _state(self) -> Text:
         meter = self._meter
-        line = Text(no_wrap=True, overflow="ellipsis")
+        line = Text(no_wrap=True, overflow="ellipsis" if self._has_unicode else "crop")
+        if self._status.kind in _TROUBLE:
+            return line.append(clean(self._status.message), style="bold yellow")
         line.append(self._bar(), style="red" if meter.clipping else "green")
         lag_style = "red" if meter.lag_ms > MAX_LAG_SHOWN_MS else "dim"
         line.append(f" {meter.level_db:4.0f} dB  ", style="dim")
         line.append(f"lag {meter.lag_ms / 1000:.1f} s  ", style=lag_style)
         line.append(f"rtf {meter.rtf:.2f}  ", style="red" if meter.rtf > 1 else "dim")
-        style = "bold yellow" if self._status.kind in _TROUBLE else "dim"
-        line.append(clean(self._status.message), style=style)
-        return line
+        return line.append(clean(self._status.message), style="dim")
 
     def _bar(self) -> str:
-        full, empty = "█░" if self._console.encoding.startswith("utf") else "#."
+        full, empty = "█░" if self._has_unicode else "#."
         share = 1 - max(QUIETEST_DB, self._meter.level_db) / QUIETEST_DB
-        cells = round(METER_CELLS * min(1.0, share))
-        return full * cells + empty * (METER_CELLS - cells)
+        room = min(METER_CELLS, self._console.width // 4)
+        cells = round(room * min(1.0, share))
+        return full * cells + empty * (room - cells)
+
+    @property
+    def _has_unicode(self) -> bool:
+        return self._console.encoding.startswith("utf")

@@ -179,6 +179,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     import edge_asr  # the recognizer, which --list-devices does not need
 
+    if sys.stderr.isatty():
+        print(f"edge-asr: loading {arguments.package}", file=sys.stderr)
     recognizer = edge_asr.load(
         arguments.package, backend=arguments.backend, threads=arguments.threads
     )

@@ -1,0 +1,142 @@
+"""Where captions go, and what must never reach a terminal."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_asr.captions import JsonCaptions, Meter, PlainCaptions, clean, remark
+from edge_asr.capture_clock import Block
+from edge_asr.errors import OutputError
+from edge_asr.events import Final, Gap, Partial, Status, Word
+
+HOSTILE = "a\x1b[2Jb\x07\x9b31m\u202ec\r\nd\u2028e\x00"
+WORD = Word("on\x1be", 0, 320, 0.5)
+
+
+class Failing(io.StringIO):
+    """A stdout that cannot be written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def write(self, text: str) -> int:
+        raise OSError(self._number, "no")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text())
+def test_clean_text_stays_on_its_line(text: str) -> None:
+    cleaned = clean(text)
+    assert all(
+        character in " \u200c\u200d" or unicodedata.category(character)[0] not in "CZ"
+        for character in cleaned
+    )
+    assert clean(cleaned) == cleaned
+    assert len(cleaned) <= len(text)
+
+
+def test_clean_keeps_what_writes_and_what_joins() -> None:
+    written = "Grüße, 你好! नमस्ते \u0645\u06cc\u200c\u062e"
+    assert clean(written) == written
+    assert clean(HOSTILE) == "a[2Jb31mc  d e"
+
+
+def test_plain_captions_are_lines_and_remarks_go_elsewhere() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    captions = PlainCaptions(out, err)
+    captions.show(Partial(0, "one", " two", 640))
+    captions.show(Status("listening", "listening to 'x'\x1b[2J", 0))
+    captions.show(Final(0, "one two", (), 0, 640))
+    captions.show(Final(1, "", (), 0, 640))
+    captions.show(Gap(640, 2000, "unplugged"))
+    assert out.getvalue() == "one two\n"
+    assert err.getvalue().splitlines() == [
+        "edge-asr: listening to 'x'[2J",
+        "edge-asr: [audio lost: 1.4 s, microphone unplugged]",
+    ]
+
+
+def test_captions_go_on_without_a_place_for_remarks() -> None:
+    out = io.StringIO()
+    captions = PlainCaptions(out, Failing(errno.ENOSPC))
+    captions.show(Gap(0, 10, "overflow"))
+    captions.show(Final(0, "one", (), 0, 640))
+    assert out.getvalue() == "one\n"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Partial(3, "one", HOSTILE, 640),
+        Final(0, HOSTILE, (WORD, WORD), 0, 320),
+        Gap(0, 10, "overload"),
+        Status("silent", HOSTILE, 5),
+    ],
+)
+def test_json_lines_hold_every_field(event: Partial | Final | Gap | Status) -> None:
+    out = io.StringIO()
+    JsonCaptions(out).show(event)
+    (line,) = out.getvalue().splitlines()
+    fields = json.loads(line)
+    assert fields.pop("type") == type(event).__name__.lower()
+    assert fields.keys() == vars(event).keys()
+    assert "\x1b" not in json.dumps(fields, ensure_ascii=False)
+    assert "\\u001b" not in line
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO])
+def test_a_reader_that_is_gone_is_told_from_a_full_disk(number: int) -> None:
+    with pytest.raises(BrokenPipeError):
+        JsonCaptions(Failing(number)).show(Gap(0, 10, "overflow"))
+    with pytest.raises(OutputError, match="captions cannot be written to stdout: no"):
+        JsonCaptions(Failing(errno.ENOSPC)).show(Gap(0, 10, "overflow"))
+
+
+def test_every_cause_of_a_gap_has_words() -> None:
+    words = {remark(Gap(0, 1500, r)) for r in ("overflow", "unplugged", "stalled", "overload")}
+    assert len(words) == 4
+    assert all(word.startswith("[audio lost: 1.5 s, ") for word in words)
+
+
+def block(amplitude: float, duration_s: float = 0.05) -> Block:
+    samples = np.full((round(16000 * duration_s), 1), amplitude, np.float32)
+    samples[::2] *= -1
+    return Block(samples, 16000, 0)
+
+
+def test_the_meter_rises_at_once_and_falls_slowly() -> None:
+    meter = Meter()
+    meter.push(block(0.1), 0.0)
+    assert meter.level_db == pytest.approx(-20, abs=0.1)
+    meter.push(block(0.0), 0.0)
+    assert -25 < meter.level_db < -20
+    for _ in range(100):
+        meter.push(block(0.0), 0.0)
+    assert meter.level_db == -90
+    meter.push(Block(np.zeros((0, 1), np.float32), 16000, 0), 0.0)
+
+
+def test_one_clipped_block_is_seen_for_a_second() -> None:
+    meter = Meter()
+    assert not meter.clipping
+    meter.push(block(1.0), 0.0)
+    meter.push(block(0.1, 0.9), 0.0)
+    assert meter.clipping
+    meter.push(block(0.1, 0.2), 0.0)
+    assert not meter.clipping
+
+
+def test_the_load_is_work_per_audio() -> None:
+    meter = Meter()
+    for _ in range(400):
+        meter.push(block(0.1), 0.025)
+    assert meter.rtf == pytest.approx(0.5, abs=0.01)
