@@ -286,6 +286,12 @@ def _progress_bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    # Redrawn when something is done, and not by a thread in the middle of a measurement.
+    console = Console(stderr=True)
+    with Bar(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("")
-        yield lambda what, done, of: bar.update(task, description=what, completed=done, total=of)
+
+        def show(what: str, done: int, of: int) -> None:
+            bar.update(task, description=what, completed=done, total=of, refresh=True)
+
+        yield show

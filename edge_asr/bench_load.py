@@ -37,13 +37,15 @@ def measure_load(
     Raises:
         PackageError: it does not load there.
     """
-    command = [sys.executable, "-m", "edge_asr.bench_load"]
+    # -P: what lies in the working directory is not imported.
+    command = [sys.executable, "-P", "-m", "edge_asr.bench_load"]
     command += [os.path.abspath(package), backend, precision, str(threads)]
     root = str(Path(__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         child = subprocess.run(
             command,
+            stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -79,13 +80,19 @@ def exit_code(run: Callable[[], int]) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         _discard_stdout()  # else the interpreter tries to write the rest, and says so
-        where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or error}; make room or choose another place")
-        return OutputError.exit_code if error.errno in _NOT_WRITTEN else _IO_ERROR
+        what = f"{error.filename}: " if error.filename else ""
+        what += error.strerror or str(error)
+        if error.errno not in _NOT_WRITTEN:
+            complain(what)
+            return _IO_ERROR
+        complain(f"{what}; make room or choose another place")
+        return OutputError.exit_code
     return code
 
 
 def _run_and_flush(run: Callable[[], int]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter ends nothing
     try:
         code = run()
     except SystemExit as end:  # of argparse, after --help or an error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import sys
 import time
@@ -181,8 +180,6 @@ def open_output(target: Path) -> Iterator[Put]:
 def _stdout() -> Put:
     from edge_asr.captions import write_caption
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter ends nothing
     return lambda line: write_caption(sys.stdout, line)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 from collections.abc import Callable
@@ -59,6 +60,18 @@ def test_a_disk_that_fails_is_one_line(
     message = capsys.readouterr().err
     assert message.startswith(f"edge-asr: out.txt: {os.strerror(number)}")
     assert message.count("\n") == 1
+
+
+def test_a_terminal_that_lacks_a_letter_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", narrow)
+
+    def run() -> int:
+        print("caf\u00e9 \u2581one")
+        return 0
+
+    assert exit_code(run) == 0
+    assert narrow.buffer.getvalue() == b"caf? ?one\n"  # type: ignore[attr-defined]
 
 
 def test_a_missing_library_is_named_but_a_bug_of_ours_is_not_hidden(

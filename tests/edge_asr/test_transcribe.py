@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 from pathlib import Path
@@ -191,3 +192,33 @@ def test_plans(tmp_path: Path) -> None:
         tmp_path / "a.b.srt",
         tmp_path / "stdin.srt",
     ]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stdout_is_terminal", [False, True])
+def test_a_bar_only_where_nothing_else_is_written(
+    tiny_package: Package,
+    tmp_path: Path,
+    stdout_is_terminal: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.tile(tones("▁one 3000"), 20), RATE)
+    out = Terminal() if stdout_is_terminal else io.StringIO()
+    err = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    assert run(tiny_package, str(long)) == 0
+    assert out.getvalue() == "one\n" * 20
+    minutes = "1.1 / 1.1 min" in err.getvalue() and "x real time" in err.getvalue()
+    assert minutes is not stdout_is_terminal
+    assert stdout_is_terminal is (err.getvalue() == "")
