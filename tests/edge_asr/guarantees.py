@@ -41,7 +41,8 @@ def check_guarantees(events: Sequence[Event], *, ended: bool = True) -> None:
 def check_words(final: Final, not_before_ms: int) -> None:
     """Words in order, inside the segment, together the text."""
     assert final.words
-    assert "".join(word.text for word in final.words) == final.text.replace(" ", "")
+    spoken = "".join(word.text for word in final.words)
+    assert spoken.replace(" ", "") == final.text.replace(" ", "")
     assert (final.start_ms, final.end_ms) == (final.words[0].start_ms, final.words[-1].end_ms)
     before_ms = not_before_ms
     for word in final.words:
