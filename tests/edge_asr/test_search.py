@@ -1,0 +1,80 @@
+"""Greedy CTC search against the definition of CTC."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_asr.search import GreedyState, Token, greedy, greedy_step
+
+BLANK = 0
+scored = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 90)), max_size=40)
+cuts = st.lists(st.integers(0, 40), max_size=8)
+
+
+def log_probs_of(frames: list[tuple[int, int]]) -> np.ndarray:
+    """(T', 4): the best unit of each frame and its score."""
+    log_probs = np.full((len(frames), 4), -9.5, np.float32)
+    for index, (unit, score) in enumerate(frames):
+        log_probs[index, unit] = -score / 10
+    return log_probs
+
+
+def naive(frames: list[tuple[int, int]]) -> list[Token]:
+    """Frame by frame."""
+    tokens: list[Token] = []
+    last = BLANK
+    for index, (unit, score) in enumerate(frames):
+        log_prob = float(np.float32(-score / 10))
+        if unit != BLANK and unit == last:
+            token = tokens.pop()
+            log_prob = max(log_prob, token.log_prob)
+            tokens.append(Token(unit, token.start, index + 1, log_prob))
+        elif unit != BLANK:
+            tokens.append(Token(unit, index, index + 1, log_prob))
+        last = unit
+    return tokens
+
+
+@settings(max_examples=150, deadline=None)
+@given(frames=scored, cuts=cuts)
+def test_any_cut_gives_the_tokens_of_the_definition(
+    frames: list[tuple[int, int]], cuts: list[int]
+) -> None:
+    log_probs, state, began = log_probs_of(frames), GreedyState(), []
+    for start, end in itertools.pairwise([0, *sorted(cuts), len(frames)]):
+        before = copy.deepcopy(state.tokens)
+        new = greedy_step(log_probs[start:end], state, BLANK)
+        began += [(token.id, token.start) for token in new]
+        # What was there is still there; only the last may have grown.
+        for old, now in zip(before, state.tokens, strict=False):
+            assert (old.id, old.start) == (now.id, now.start)
+        assert state.tokens[: max(0, len(before) - 1)] == before[:-1]
+    assert state.tokens == greedy(log_probs, BLANK) == naive(frames)
+    assert began == [(token.id, token.start) for token in state.tokens]
+    assert state.frames == len(frames)
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_blank_is_where_the_manifest_says(blank: int) -> None:
+    log_probs = np.log(np.eye(3, dtype=np.float32)[[0, 0, 2, 1, 2]] + 1e-9)
+    assert blank not in [token.id for token in greedy(log_probs, blank)]
+    assert len(greedy(log_probs, blank)) == 3 - (blank == 2)
+
+
+def test_a_unit_that_was_taken_away_does_not_come_back() -> None:
+    log_probs = log_probs_of([(1, 1), (1, 1), (1, 1), (0, 1), (1, 1)])
+    state = GreedyState()
+    greedy_step(log_probs[:2], state, BLANK)
+    state.tokens.clear()
+    assert greedy_step(log_probs[2:], state, BLANK) == [Token(1, 4, 5, np.float32(-0.1))]
+
+
+def test_everything_is_a_plain_value() -> None:
+    for token in greedy(log_probs_of([(1, 3), (2, 4)]), BLANK):
+        assert [type(value) for value in token] == [int, int, int, float]
