@@ -39,6 +39,7 @@ STALL_LIMIT_S = 1.0
 STEADY_NS = 2_000_000_000  # this much audio makes a recovery a success
 RUNAWAY_LIMIT = 3
 OVERFLOW_NOTICE_S = 10.0
+AGAIN = "restarting it"
 
 NoticeKind = Literal[
     "listening", "waiting", "lost", "recovered", "stalled", "silent", "signal", "overflow"
@@ -144,7 +145,7 @@ class Microphone:
         try:
             frames = self._child.read(timeout_s)
         except FrameError as error:
-            return self._interrupt("stalled", "lost", f"the capture process failed: {error}")
+            return self._interrupt("stalled", "lost", f"the capture process failed: {error}", AGAIN)
         events: list[Heard | Notice] = []
         for frame in frames:
             if self._child is None:
@@ -153,7 +154,7 @@ class Microphone:
         if frames:
             self._quiet_s = 0.0
         elif self._child.ended:
-            events += self._interrupt("stalled", "lost", "the capture process died")
+            events += self._interrupt("stalled", "lost", "the capture process died", AGAIN)
         else:
             # Only time spent waiting here counts: a busy recognizer is no stalled microphone.
             self._quiet_s += min(time.monotonic() - began, timeout_s)
@@ -210,9 +211,9 @@ class Microphone:
         for item in heard:
             events.append(item)
             if isinstance(item, Block):
-                self._last_block_ns = item.at_ns
+                first, self._last_block_ns = not self._last_block_ns, item.at_ns
                 if self.state not in ("listening", "recovered", "silent"):
-                    events.append(self._on_listening())
+                    events.append(self._on_listening(first))
             elif item.reason in ("overflow", "overload"):
                 now = time.monotonic()
                 if now - self._overflow_said_at > OVERFLOW_NOTICE_S:
@@ -223,9 +224,8 @@ class Microphone:
                     )
         return events
 
-    def _on_listening(self) -> Notice:
+    def _on_listening(self, first: bool) -> Notice:
         assert self.opened is not None
-        first = self._interruption is None
         self._interruption = None
         self._said = ""
         self.state = "listening" if first else "recovered"
@@ -247,8 +247,8 @@ class Microphone:
         facts = frame.facts
         reason, message = Reason(str(facts["reason"])), str(facts["message"])
         if reason == Reason.GONE:
-            return self._interrupt("unplugged", "lost", f"{message}; waiting for it to come back")
-        never_heard = self.opened is None
+            return self._interrupt("unplugged", "lost", message, "waiting for it to come back")
+        never_heard = not self._last_block_ns
         if never_heard and (reason == Reason.BROKEN or not self._wait):
             self._stop_child()
             raise DeviceError(message)
@@ -269,7 +269,7 @@ class Microphone:
         if self._runaways >= RUNAWAY_LIMIT:
             self._stop_child()
             raise DeviceError(f"{what}, {RUNAWAY_LIMIT} times; choose another with --device")
-        return self._interrupt("stalled", "lost", f"{what}; restarting it")
+        return self._interrupt("stalled", "lost", what, AGAIN)
 
     def _check_stall(self) -> list[Heard | Notice]:
         if self._run_ns:
@@ -279,12 +279,16 @@ class Microphone:
         if self._quiet_s < limit_s:
             return []
         name = repr(self.opened.name) if self.opened else "the microphone"
-        message = f"{name} has sent nothing for {limit_s:.0f} s; restarting it"
-        return self._interrupt("stalled", "stalled", message)
+        message = f"{name} has sent nothing for {limit_s:.0f} s"
+        return self._interrupt("stalled", "stalled", message, AGAIN)
 
-    def _interrupt(self, reason: GapReason, kind: NoticeKind, message: str) -> list[Heard | Notice]:
+    def _interrupt(
+        self, reason: GapReason, kind: NoticeKind, what: str, remedy: str
+    ) -> list[Heard | Notice]:
         """End this run of the capture process and try again."""
         self._stop_child()
+        if not self._wait and not self._last_block_ns:
+            raise DeviceError(f"{what}; choose another with --device, or wait for it")
         first = self._interruption is None
         news = first or self.state != kind
         self._interruption = self._interruption or reason
@@ -292,7 +296,7 @@ class Microphone:
         self._retry.failed()
         events: list[Heard | Notice] = [*self._account.interrupt(self._interruption)]
         if news:
-            events.append(Notice(kind, message))
+            events.append(Notice(kind, f"{what}; {remedy}"))
         return events
 
     def _start_child(self) -> None:

@@ -6,6 +6,7 @@ Only the capture process imports this at run time; sounddevice is imported by
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 from collections.abc import Iterator, Sequence
@@ -65,12 +66,19 @@ def load_portaudio(noise: IO[bytes]) -> Any:
 
 
 def configuration_error(noise: IO[bytes]) -> str:
-    """The first complaint about a configuration file that ALSA printed, or ""."""
+    """What ALSA says about its configuration file, if that is broken, or "".
+
+    ``noise`` is the file that stderr goes to.
+    """
+    if alsa := _alsa():
+        alsa.snd_config_update()  # again: sounddevice does not let ALSA speak
     noise.seek(0)
-    for line in noise.read(1 << 16).decode(errors="replace").splitlines():
-        if found := re.search(r"\(snd_config\w*\)\s*(.+)", line):
-            return found[1]
-    return ""
+    said = noise.read(1 << 16).decode(errors="replace")
+    file = re.search(r"\(config_file_open\) (.+) may be old or corrupted", said)
+    place = re.search(r"\(_?snd_config_load\w*\) \S*:(\d+):\d+:(.+)", said)
+    if file and place:
+        return f"{file[1]}, line {place[1]}: {place[2]}"
+    return file[1] if file else ""
 
 
 def input_devices(sounddevice: Any) -> list[InputDevice]:
@@ -126,9 +134,8 @@ def alsa_says_busy(wanted: str | None) -> bool:
     """Whether ALSA knows the device as busy: PortAudio leaves busy devices out of its list."""
     hardware = re.search(r"hw:\d+,\d+", wanted or "")
     name = hardware[0] if hardware else wanted or "default"
-    try:
-        alsa = ctypes.CDLL("libasound.so.2")
-    except OSError:
+    alsa = _alsa()
+    if alsa is None:
         return False
     pcm = ctypes.c_void_p()
     capture, nonblocking, busy = 1, 1, -16
@@ -136,12 +143,20 @@ def alsa_says_busy(wanted: str | None) -> bool:
     return result == busy
 
 
+def _alsa() -> Any:
+    """ALSA's library, or None where there is none."""
+    try:
+        return ctypes.CDLL("libasound.so.2")
+    except OSError:
+        return None
+
+
 def holder(cards: Path = Path("/proc/asound")) -> str:
     """ " (pid N, NAME)" of the program that records now, or "" where the kernel does not say."""
     for status in sorted(cards.glob("card*/pcm*c/sub*/status")):
-        if found := re.search(r"owner_pid\s*:\s*(\d+)", status.read_text()):
-            name = Path(f"/proc/{found[1]}/comm")
-            return f" (pid {found[1]}, {name.read_text().strip() if name.exists() else 'gone'})"
+        with contextlib.suppress(OSError):  # cards and programs come and go
+            if found := re.search(r"owner_pid\s*:\s*(\d+)", status.read_text()):
+                return f" (pid {found[1]}, {Path(f'/proc/{found[1]}/comm').read_text().strip()})"
     return ""
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_asr.capture_frames import Frame, FrameReader, Kind
+from edge_asr.capture_frames import Frame, FrameError, FrameReader, Kind
 from edge_asr.errors import DeviceError
 
 CAPTURE_COMMAND = (sys.executable, "-m", "edge_asr.capture_child")
@@ -29,6 +29,7 @@ class CaptureProcess:
 
     def __init__(self, arguments: Sequence[str], command: Sequence[str] = CAPTURE_COMMAND) -> None:
         self._reader = FrameReader()
+        self._broken: FrameError | None = None
         self.ended = False
         self._fd, child_fd = os.pipe()
         try:
@@ -57,13 +58,20 @@ class CaptureProcess:
         Raises:
             FrameError: the child wrote something else than frames.
         """
+        if self._broken is not None:
+            raise self._broken
         readable, _, _ = select.select([self._fd], [], [], timeout_s)
         if not readable:
             return []
         data = os.read(self._fd, _READ_BYTES)
         if not data:
             self.ended = True
-        return list(self._reader.push(data))
+        frames: list[Frame] = []
+        try:
+            frames.extend(self._reader.push(data))
+        except FrameError as error:
+            self._broken = error  # for the next call: the frames before it are good
+        return frames
 
     def kill(self) -> None:
         """End the child whatever it hangs in; PortAudio is never asked."""
@@ -97,6 +105,10 @@ def list_devices() -> list[dict[str, object]]:
                     devices: list[dict[str, object]] = frame.facts["devices"]  # type: ignore[assignment]
                     return devices
                 raise DeviceError(str(frame.facts["message"]))
+    except FrameError as error:
+        raise DeviceError(f"the capture process failed: {error}") from error
     finally:
         child.kill()
+    if child.ended:
+        raise DeviceError("the capture process died while it looked for microphones")
     raise DeviceError(f"the sound system did not answer within {_LIST_LIMIT_S:.0f} s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import signal
 import sys
@@ -14,12 +13,13 @@ from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Protocol
 
-from edge_asr.captions import Captions, JsonCaptions, Meter, PlainCaptions
+from edge_asr.captions import Captions, JsonCaptions, Meter, PlainCaptions, clean
 from edge_asr.capture import Microphone, Notice
 from edge_asr.capture_clock import Block, Heard, Lost
 from edge_asr.capture_file import AudioFile
 from edge_asr.capture_process import list_devices
-from edge_asr.errors import EdgeAsrError, UsageError
+from edge_asr.commandline import Parser, complain, exit_code
+from edge_asr.errors import UsageError
 from edge_asr.events import Event, Status
 from edge_asr.session import Stream
 
@@ -130,8 +130,6 @@ class Captioner:
 
 def open_captions(style: str | None) -> Captions:
     """The captions of ``--format``; a live view where stdout is a capable terminal."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a letter ends nothing
     if style == "jsonl":
         return JsonCaptions(sys.stdout)
     if style != "plain" and sys.stdout.isatty():
@@ -170,17 +168,20 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         EdgeAsrError: with its own exit code.
     """
-    if arguments.input and (arguments.device or arguments.list_devices):
+    from_file = arguments.input is not None
+    if from_file and (arguments.device or arguments.list_devices):
         raise UsageError("--input FILE takes the place of a microphone; leave --device out")
-    if arguments.realtime and not arguments.input:
+    if arguments.realtime and not from_file:
         raise UsageError("--realtime is for --input FILE; a microphone is always real time")
+    if arguments.device == "":
+        raise UsageError("--device is empty; give a number or a name of --list-devices")
     if arguments.list_devices:
         return print_devices()
 
     import edge_asr  # the recognizer, which --list-devices does not need
 
     if sys.stderr.isatty():
-        print(f"edge-asr: loading {arguments.package}", file=sys.stderr)
+        complain(f"loading {arguments.package}")
     recognizer = edge_asr.load(
         arguments.package, backend=arguments.backend, threads=arguments.threads
     )
@@ -190,15 +191,15 @@ def run(arguments: argparse.Namespace) -> int:
         captions = open_captions(arguments.format)
         captioner = Captioner(stream, captions)
         try:
-            if arguments.input:
+            if from_file:
                 captioner.run(AudioFile(arguments.input, realtime=arguments.realtime), interruption)
             else:
                 with Microphone(arguments.device, wait=not arguments.no_wait) as microphone:
                     captioner.run(microphone, interruption)
         finally:
             captions.close()
-    if not arguments.input:
-        print(f"edge-asr: {captioner.summary()}", file=sys.stderr)
+    if not from_file:
+        complain(captioner.summary())
     return 0 if interruption.signum is None else 128 + interruption.signum
 
 
@@ -208,26 +209,18 @@ def print_devices() -> int:
     for device in devices:
         mark = "*" if device["is_default"] else " "
         channels = f"{device['channels']} channel{'' if device['channels'] == 1 else 's'}"
-        print(f"{mark} {device['index']:>2}  {device['name']}  ({channels}, {device['rate']} Hz)")
+        name = clean(str(device["name"]))
+        print(f"{mark} {device['index']:>2}  {name}  ({channels}, {device['rate']} Hz)")
     if not devices:
-        print("edge-asr: no microphone is present", file=sys.stderr)
+        complain("no microphone is present")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: errors become one line and an exit code."""
-    parser = argparse.ArgumentParser(prog="python -m edge_asr.mic", description=__doc__)
+    parser = Parser(prog="python -m edge_asr.mic", description=__doc__)
     add_arguments(parser)
-    try:
-        return run(parser.parse_args(argv))
-    except EdgeAsrError as error:
-        print(f"edge-asr: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader or the terminal is gone, and that is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    return exit_code(lambda: run(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":
