@@ -103,7 +103,7 @@ def play(
     """
     block = clip.rate * BLOCK_MS // 1000
     encoder_before_s = encoder.spent_s
-    heard: list[Partial] = []
+    heard: list[Partial] = []  # of the open segment
     heard_at_ms: list[float] = []
     arrived_s = done_s = 0.0
 
@@ -117,7 +117,7 @@ def play(
                 said = [
                     at_ms
                     for partial, at_ms in zip(heard, heard_at_ms, strict=True)
-                    if partial.segment == event.segment and partial.text.startswith(first.text)
+                    if partial.text.startswith(first.text)
                 ]
                 tally.first_partial_ms.append([*said, done_s * 1000][0] - first.end_ms)
                 if flushed:

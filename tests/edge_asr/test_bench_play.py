@@ -91,6 +91,7 @@ def test_a_tally_adds_up_over_clips(tiny_package: Package) -> None:
     slow = SlowEncoder(recognizer.encoder, 0.5)
     timed = TimedEncoder(slow, slow.clock)
     tally = Tally()
+    timed.spent_s = 1000.0  # of what went before
     for _ in range(3):
         stream = Stream(timed, tiny_package.manifest, tiny_package.units, 16)
         play(stream, timed, Clip(SPEECH, RATE), tally, slow.clock)

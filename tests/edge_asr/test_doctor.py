@@ -57,9 +57,10 @@ def test_no_portaudio(packages: Path) -> None:
 
 def test_a_damaged_package_is_a_problem_unless_another_one_works(packages: Path) -> None:
     shutil.copytree(packages / "tiny", packages / "damaged")
-    (packages / "damaged" / "units.txt").write_text("x 0\n")
+    card = packages / "damaged" / "README.md"
+    card.write_text(card.read_text().swapcase())  # of the right size
     findings = list(examine(packages, lambda: MICROPHONE))
-    assert "units.txt" in named(findings, "damaged").found
+    assert "README.md" in named(findings, "damaged").found
     assert verdict(findings) == 0
     shutil.rmtree(packages / "tiny")
     assert verdict(list(examine(packages, list))) == 78, "before the microphone, which is gone too"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -175,6 +176,16 @@ def test_a_reader_that_goes_away_is_no_error(tiny_package: Package, speech: str)
     assert process.wait(60) == 141
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_a_reader_that_was_never_there_is_no_error(tiny_package: Package) -> None:
+    # All of the output is in the buffer when the command ends, and must not fail after it.
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        process = start("inspect", str(tiny_package.root), stdout=pipe)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

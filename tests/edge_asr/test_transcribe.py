@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -146,16 +147,26 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     assert target.read_text() == "new\n"
 
 
-def test_a_device_is_written_to_and_not_replaced() -> None:
-    with open_output(Path(os.devnull)) as put:
-        put("gone")
-    assert not Path(os.devnull).is_file()
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    # A pipe stands for /dev/null, which a mistake here would really replace, run by root.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with open_output(pipe) as put:
+            put("text")
+        assert pipe.is_fifo()
+        assert os.read(reader, 100) == b"text\n"
+    finally:
+        os.close(reader)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_a_full_disk_is_an_output_error() -> None:
-    with pytest.raises(OutputError, match="No space left"), open_output(Path("/dev/full")) as put:
+def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "captions.txt"
+    with pytest.raises(OutputError, match=r"captions.*No space left"), open_output(output) as put:
         put("x")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pipe_is_refused_and_not_waited_for(
