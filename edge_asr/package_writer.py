@@ -139,9 +139,11 @@ def _rename(staging: Path, target: Path) -> None:
         if old is not None:
             os.rename(old, target)
         raise
-    _flush_directory(target.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+    try:
+        _flush_directory(target.parent)
+    finally:
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _flush_directory(directory: Path) -> None:
