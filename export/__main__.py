@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
 from typing import Any, get_args
 
-from edge_asr.errors import EdgeAsrError, InputMissingError, UsageError
+import msgspec
+
+from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError, UsageError
 from edge_asr.manifest import BackendName, Precision
 from export.package import ExportConfig, export_package
 
@@ -34,7 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     add = parser.add_argument
-    add("checkpoint", type=Path, help="directory with train.yaml, final.pt, units.txt")
+    add(
+        "checkpoint",
+        type=Path,
+        help="directory with train.yaml, units.txt and final.pt (or python -m quant's integers)",
+    )
     add("-o", "--out", type=Path, required=True, help="the package's directory")
     add("--precision", default="int8", help="int8, fp32, or both with a comma (default: int8)")
     add(
@@ -74,7 +79,7 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         language=options.language,
         license=options.license,
         speech=options.speech,
-        metrics=json.loads(_text(options.metrics)) if options.metrics else {},
+        metrics=_metrics(options.metrics) if options.metrics else {},
         card=_text(options.card) if options.card else None,
         replace=options.replace,
     )
@@ -88,11 +93,22 @@ def _choices(option: str, given: str, allowed: tuple[str, ...]) -> Any:
     return chosen
 
 
+def _metrics(path: Path) -> dict[str, float]:
+    try:
+        return msgspec.json.decode(_text(path), type=dict[str, float])
+    except msgspec.MsgspecError as error:
+        raise ConfigError(
+            f"{path}: an object of names and numbers is expected ({error})"
+        ) from error
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputMissingError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 ({error.reason})") from error
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 
 from edge_asr.backends import open_encoder
+from edge_asr.errors import OutputError
+from edge_asr.features import FbankState, flush_samples, push_samples
 from edge_asr.manifest import (
     SCHEMA_VERSION,
     BackendName,
@@ -25,6 +27,8 @@ from edge_asr.manifest import (
     Precision,
     Provenance,
     UnitsSpec,
+    decode_manifest,
+    encode_manifest,
 )
 from edge_asr.package_writer import NewProgram, write_package
 from edge_asr.units import Units
@@ -42,8 +46,7 @@ from export.verify import (
     verify_program,
     verify_streaming,
 )
-from model.checkpoint import Checkpoint, load_checkpoint
-from quant.checkpoint import QuantizedCheckpoint, quantize
+from quant.checkpoint import QuantizedCheckpoint, load_at
 
 QUANTIZATION = {
     "fp32": "none",
@@ -79,10 +82,13 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
         EdgeAsrError: the checkpoint cannot be read, a program does not equal the network
             (ParityError), or the package cannot be written. Nothing is half-written.
     """
+    _refuse_existing(conf)
     torch.set_num_threads(1)  # the reference must not depend on the number of cores
-    checkpoint = load_checkpoint(conf.checkpoint)
-    features = FeatureSpec(num_mel_bins=checkpoint.conf.input_dim)
-    spec = encoder_spec(checkpoint.network, conf.left_context, conf.default_chunk, conf.max_chunk)
+    quantized_checkpoints = load_at(conf.checkpoint, conf.precisions)
+    first = quantized_checkpoints[0]
+    features, blank = first.described.features, first.described.conf.blank
+    spec = encoder_spec(first.network, conf.left_context, conf.default_chunk, conf.max_chunk)
+    manifest = _manifest(conf, first, spec)
     steps = max(MIN_STEPS, 2 * conf.left_context // conf.default_chunk + 1)
     speech = load_speech(conf.speech, features, spec.input_frames(steps * conf.default_chunk))
     units_text = (conf.checkpoint / "units.txt").read_bytes()
@@ -92,20 +98,21 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     parities: dict[str, Parity] = {}
     streaming: dict[str, float] = {}
     golden: dict[str, npt.NDArray[np.generic]] = {"samples": _golden_samples(speech, features)}
-    streaming["fp32"] = verify_streaming(checkpoint.network, speech, spec, "fp32")
-    for precision in conf.precisions:
-        quantized = quantize(checkpoint, precision)
-        streaming[precision] = verify_streaming(quantized.network, speech, spec, precision)
+    if first.float_network is not None:
+        streaming["fp32"] = verify_streaming(first.float_network, speech, spec, "fp32")
+    for quantized in quantized_checkpoints:
+        precision = quantized.precision
+        if precision not in streaming:
+            streaming[precision] = verify_streaming(quantized.network, speech, spec, precision)
         say(f"{precision}: streaming equals offline to {streaming[precision]:.1e}")
-        _add_golden(golden, quantized, spec, features, units)
+        _add_golden(golden, quantized, spec, units)
         for backend in conf.backends:
             program = _lower(quantized, spec, backend)
             programs.append(program)
             encoder = open_encoder(backend, program.data, spec)
             parity = verify_program(
-                encoder, quantized.network, speech, spec, units,
-                checkpoint.conf.blank, (backend, precision),
-            )  # fmt: skip
+                encoder, quantized.network, speech, spec, units, blank, (backend, precision)
+            )
             parities[program.file] = parity
             say(
                 f"{program.file}: {len(program.data) / 1e6:.1f} MB, max error "
@@ -113,7 +120,6 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
                 f"{parity.equal_texts} of {parity.texts} texts equal"
             )
 
-    manifest = _manifest(conf, checkpoint, spec, features)
     parity_json = certificate(parities, streaming, speech)
     files = {
         "units.txt": units_text,
@@ -122,6 +128,12 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
         "README.md": (conf.card or model_card(manifest, parity_json)).encode(),
     }
     write_package(conf.out, manifest, programs, files, replace=conf.replace)
+
+
+def _refuse_existing(conf: ExportConfig) -> None:
+    """Minutes before ``write_package`` would."""
+    if conf.out.exists() and not conf.replace:
+        raise OutputError(f"{conf.out} exists; give another --out, or --replace it")
 
 
 def _lower(quantized: QuantizedCheckpoint, spec: EncoderSpec, backend: BackendName) -> NewProgram:
@@ -146,14 +158,11 @@ def _add_golden(
     golden: dict[str, npt.NDArray[np.generic]],
     quantized: QuantizedCheckpoint,
     spec: EncoderSpec,
-    features: FeatureSpec,
     units: Units,
 ) -> None:
     """What the eager network of this precision says to the golden samples."""
-    from edge_asr.features import FbankState, flush_samples, push_samples
-
-    samples = golden["samples"].astype(np.float32)
-    state = FbankState()
+    samples, state = golden["samples"].astype(np.float32), FbankState()
+    features = quantized.described.features
     frames = np.concatenate(
         [push_samples(samples, state, features), flush_samples(state, features)]
     )
@@ -164,29 +173,29 @@ def _add_golden(
     golden[f"text_{quantized.precision}"] = np.array(text)
 
 
-def _manifest(
-    conf: ExportConfig, checkpoint: Checkpoint, spec: EncoderSpec, features: FeatureSpec
-) -> Manifest:
-    digest = quantize(checkpoint, "fp32").source_sha256
-    network = checkpoint.conf
-    return Manifest(
+def _manifest(conf: ExportConfig, source: QuantizedCheckpoint, spec: EncoderSpec) -> Manifest:
+    """The manifest without its programs and files; PackageError if it cannot be one."""
+    network = source.described.conf
+    manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=conf.name,
         language=conf.language,
         license=conf.license,
-        features=features,
+        features=source.described.features,
         encoder=spec,
         units=UnitsSpec(blank=network.blank, sos=network.sos, eos=network.eos),
         programs=(),
         files=(),
         provenance=Provenance(
-            checkpoint_sha256=digest,
+            checkpoint_sha256=source.source_sha256,
             created=datetime.now(UTC).strftime("%Y-%m-%d"),
             quantization="; ".join(f"{p}: {QUANTIZATION[p]}" for p in conf.precisions),
             versions=_versions(conf.backends),
         ),
         metrics=conf.metrics,
     )
+    # Reading is where a manifest is checked; a bad name should not cost an export first.
+    return decode_manifest(encode_manifest(manifest), str(conf.out))
 
 
 def _versions(backends: Sequence[BackendName]) -> dict[str, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from edge_asr.errors import AudioError
 from edge_asr.features import Frames, fbank
@@ -28,20 +27,19 @@ class Speech:
 
 
 def load_speech(manifest: Path, spec: FeatureSpec, min_frames: int) -> Speech:
-    """Read the clips of a manifest; the joined stream repeats them up to ``min_frames``.
+    """Read the clips of a manifest; the joined stream (T, F) repeats them up to ``min_frames``.
 
     Raises:
-        AudioError: a clip cannot be read, or there is none.
+        InputMissingError, AudioError: a clip is not there or cannot be read, or there is none.
     """
-    clips = []
-    for utterance in read_manifest(manifest):
-        try:
-            clips.append(read_samples(utterance.path, spec.sample_rate))
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise AudioError(f"{utterance.path}: cannot be read ({error})") from error
-    if not clips:
+    paths = [utterance.path for utterance in read_manifest(manifest)]
+    if not paths:
         raise AudioError(f"{manifest}: lists no clip; verification needs speech")
+    clips = [read_samples(path, spec.sample_rate) for path in paths]
     features = [fbank(clip, spec) for clip in clips]
+    for path, frames in zip(paths, features, strict=True):
+        if not len(frames):
+            raise AudioError(f"{path}: is shorter than one window of {spec.frame_length_ms:g} ms")
     joined = fbank(np.concatenate(clips), spec)
     repeats = -(-min_frames // len(joined))
     return Speech(clips, features, np.tile(joined, (repeats, 1)))

@@ -33,7 +33,7 @@ from export.program import EncoderProgram, with_replaced
 from model.attention import PositionAttention
 from model.config import POSITION_PERIOD
 from model.convolution import CausalConvolution
-from model.encoder import Encoder, EncoderLayer, EncoderState, sinusoids
+from model.encoder import Encoder, EncoderLayer, EncoderState, sinusoids, subsampled_frames
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import LARGEST, QuantLinear
 
@@ -315,11 +315,12 @@ class _AcceptsUnknownSizes:
 
 def lower_edge(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> Any:
     conf = program.encoder.conf
+    max_chunk = subsampled_frames(max_frames, conf)
     lowered = with_replaced(
         program,
-        {Encoder: lambda encoder: _Encoder(encoder, max_frames), QuantLinear: _Linear},
+        {Encoder: lambda encoder: _Encoder(encoder, max_chunk), QuantLinear: _Linear},
     ).eval()
-    frames = torch.export.Dim("frames", min=1, max=max_frames)
+    frames = torch.export.Dim("frames", min=1, max=max_chunk)
     feats_frames = conf.subsampling_rate * frames + conf.right_context + 1 - conf.subsampling_rate
     shapes: list[Any] = [{1: feats_frames}] + [None] * (len(example) - 1)
     with torch.no_grad():

@@ -13,7 +13,8 @@ import yaml
 from torch import Tensor
 
 from edge_asr.errors import ConfigError, InputMissingError
-from model.config import NetworkConfig, network_config, read_yaml
+from edge_asr.manifest import FeatureSpec
+from model.config import NetworkConfig, feature_spec, network_config, read_yaml
 from model.network import Network
 from model.tokenizer import read_units, write_units
 
@@ -23,17 +24,54 @@ _IGNORED = (".pos_enc.pe", ".embed.1.pe", ".concat_linear", ".num_batches_tracke
 
 
 @dataclass(frozen=True)
+class Description:
+    """What a checkpoint directory says of its weights: train.yaml and units.txt."""
+
+    tree: dict[str, Any]
+    conf: NetworkConfig
+    features: FeatureSpec
+    symbols: list[str]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A loaded model in eval mode, float32, and its units."""
 
     network: Network
-    symbols: list[str]
-    tree: dict[str, Any]
+    described: Description
     path: Path
 
     @property
     def conf(self) -> NetworkConfig:
-        return self.network.conf
+        return self.described.conf
+
+    @property
+    def symbols(self) -> list[str]:
+        return self.described.symbols
+
+
+def read_description(path: Path, weights: str) -> Description:
+    """Read train.yaml and units.txt of a directory that also holds a file named ``weights``.
+
+    Raises:
+        InputMissingError: one of the three files is not there.
+        ConfigError: a setting that is not supported, or units that do not fit it.
+    """
+    for name in ("train.yaml", weights, "units.txt"):
+        if not (path / name).is_file():
+            raise InputMissingError(
+                f"{path}: {name} is missing; a checkpoint is a directory with train.yaml, "
+                "final.pt and units.txt, as WeNet writes it"
+            )
+    where = str(path / "train.yaml")
+    tree = read_yaml(path / "train.yaml")
+    conf = network_config(tree, where)
+    symbols = read_units(path / "units.txt")
+    if len(symbols) != conf.vocab_size:
+        raise ConfigError(
+            f"{path}: units.txt has {len(symbols)} units, train.yaml says {conf.vocab_size}"
+        )
+    return Description(tree, conf, feature_spec(tree, where), symbols)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -43,25 +81,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputMissingError: the directory or one of its files is not there.
         ConfigError: a setting, key or shape that does not fit.
     """
-    for name in ("train.yaml", "final.pt", "units.txt"):
-        if not (path / name).is_file():
-            raise InputMissingError(
-                f"{path}: {name} is missing; a checkpoint is a directory with train.yaml, "
-                "final.pt and units.txt, as WeNet writes it"
-            )
-    tree = read_yaml(path / "train.yaml")
-    conf = network_config(tree, str(path / "train.yaml"))
-    symbols = read_units(path / "units.txt")
-    if len(symbols) != conf.vocab_size:
-        raise ConfigError(
-            f"{path}: units.txt has {len(symbols)} units, train.yaml says {conf.vocab_size}"
-        )
+    described = read_description(path, "final.pt")
     weights = _read_weights(path / "final.pt")
-    network = Network(conf)
+    network = Network(described.conf)
     if "encoder.global_cmvn.mean" not in weights:
-        weights.update(_cmvn_weights(tree, path, conf))
+        weights.update(_cmvn_weights(described.tree, path, described.conf))
     _load_strictly(network, weights, path / "final.pt")
-    return Checkpoint(network.eval(), symbols, tree, path)
+    return Checkpoint(network.eval(), described, path)
 
 
 def save_checkpoint(

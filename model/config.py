@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from edge_asr.errors import ConfigError
@@ -187,12 +188,16 @@ def feature_spec(tree: dict[str, Any], where: str) -> FeatureSpec:
     if _integer(conf, "num_mel_bins", bins, here) != bins:
         raise ConfigError(f"{here}: num_mel_bins is {conf['num_mel_bins']}, input_dim is {bins}")
     resample = _section(dataset, "resample_conf", f"{where}: dataset_conf")
-    return FeatureSpec(
-        sample_rate=_integer(resample, "resample_rate", 16000, f"{where}: dataset_conf"),
-        num_mel_bins=bins,
-        frame_length_ms=_number(conf, "frame_length", 25.0, here),
-        frame_shift_ms=_number(conf, "frame_shift", 10.0, here),
-    )
+    spec = {
+        "sample_rate": _integer(resample, "resample_rate", 16000, f"{where}: dataset_conf"),
+        "num_mel_bins": bins,
+        "frame_length_ms": _number(conf, "frame_length", 25.0, here),
+        "frame_shift_ms": _number(conf, "frame_shift", 10.0, here),
+    }
+    try:
+        return msgspec.convert(spec, FeatureSpec)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: dataset_conf: {error}") from error
 
 
 def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_asr.errors import EdgeAsrError
 from model.checkpoint import load_checkpoint
-from quant.checkpoint import quantize, save_integers
+from quant.checkpoint import INTEGERS, quantize, save_integers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,15 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         for name in ("train.yaml", "units.txt"):
             shutil.copyfile(options.checkpoint / name, options.out / name)
-        save_integers(quantized, options.out / "quantized.pt")
+        save_integers(quantized, options.out / INTEGERS)
         rows = sorted((asdict(row) for row in quantized.report), key=lambda r: -r["weight_error"])
         (options.out / "quant_report.json").write_text(json.dumps(rows, indent=1) + "\n")
     except (EdgeAsrError, OSError) as error:
         print(f"quant: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 73)
-    print(
-        f"{len(rows)} layers; largest weight error {rows[0]['weight_error']:.4f} ({rows[0]['name']})"
-    )
+    worst = rows[0]
+    print(f"{len(rows)} layers; largest weight error {worst['weight_error']:.4f} ({worst['name']})")
     return 0
 
 

@@ -37,7 +37,8 @@ class QuantLinear(nn.Module):
         integers = torch.round(rows / scale).to(torch.int8)
         product = torch._int_mm(integers, self.weight.t())
         y = product.float() * scale * self.weight_scale + self.bias
-        return y.reshape(x.shape[:-1] + (self.weight.size(0),))
+        shape = x.shape[:-1] + (self.weight.size(0),)  # noqa: RUF005  TorchScript compiles this
+        return y.reshape(shape)
 
     def dequantized(self) -> Tensor:
         """The weight (O, I) that the integers stand for."""

@@ -197,7 +197,9 @@ def test_round_trip_in_half_precision(tmp_path: Path) -> None:
         "final.pt", "train.yaml", "units.txt",
     ]  # fmt: skip
     loaded = load_checkpoint(tmp_path / "saved")
-    assert loaded.symbols == SYMBOLS and loaded.tree == conf and not loaded.network.training
+    assert (
+        loaded.symbols == SYMBOLS and loaded.described.tree == conf and not loaded.network.training
+    )
     for name, tensor in made.state_dict().items():
         found = loaded.network.state_dict()[name]
         assert found.dtype == tensor.dtype

@@ -198,6 +198,8 @@ def test_missing_section(name: str) -> None:
         ({"fbank_conf": {"window_type": "hanning"}}, "window_type"),
         ({"fbank_conf": {"frame_shift": "ten"}}, "frame_shift"),
         ({"resample_conf": {"resample_rate": "8k"}}, "resample_rate"),
+        ({"resample_conf": {"resample_rate": 100}}, "sample_rate"),
+        ({"fbank_conf": {"frame_shift": 0}}, "frame_shift_ms"),
         ({"fbank_conf": 3}, "fbank_conf"),
     ],
 )
