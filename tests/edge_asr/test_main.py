@@ -32,7 +32,9 @@ def speech(tmp_path: Path) -> str:
 
 def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edge_asr", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    # Buffered as on most machines: what fails only at the end must be seen too.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": env} | options
     return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
 

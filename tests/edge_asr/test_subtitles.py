@@ -132,6 +132,12 @@ def test_long_segments_are_cut_between_words_at_their_times() -> None:
     assert sum(len(" ".join(cue.lines).split()) for cue in cues) == 40
 
 
+def test_a_word_that_no_line_holds_is_cut_and_shares_its_time() -> None:
+    (cue, rest) = read_cues("srt", written("srt", segment(0, spoken(["x" * 100], word_ms=6000))))
+    assert cue == ReadCue(0, 4000, ["x" * LINE_COLUMNS] * 2)
+    assert rest == ReadCue(4000, 6000, ["x" * (100 - 2 * LINE_COLUMNS)])
+
+
 def test_slow_speech_is_cut_by_time() -> None:
     cues = read_cues("srt", written("srt", segment(0, spoken(["a"] * 10, word_ms=2000))))
     assert [cue.lines for cue in cues] == [["a a a"]] * 3 + [["a"]]
