@@ -10,8 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from types import FrameType
-from typing import Protocol
+from types import FrameType, TracebackType
+from typing import Any, Protocol
 
 from edge_asr.captions import Captions, JsonCaptions, Meter, PlainCaptions, clean
 from edge_asr.capture import Microphone, Notice
@@ -48,23 +48,37 @@ class Interruption:
     """Turns a signal into a flag, so that the last words can still be written.
 
     A second signal, or an end that takes longer than ``EXIT_LIMIT_S``, ends the process as it is.
+    Used with ``with``: afterwards signals do what they did before.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._before: dict[signal.Signals, Any] = {}
+        self._deadline: threading.Timer | None = None
 
-    def install(self) -> None:
-        """Handle the signals that mean "stop"."""
+    def __enter__(self) -> Interruption:
         for signum in SIGNALS:
-            signal.signal(signum, self._on_signal)
+            self._before[signum] = signal.signal(signum, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         for every in SIGNALS:
             signal.signal(every, signal.SIG_DFL)
-        deadline = threading.Timer(EXIT_LIMIT_S, os._exit, [128 + signum])
-        deadline.daemon = True
-        deadline.start()
+        self._deadline = threading.Timer(EXIT_LIMIT_S, os._exit, [128 + signum])
+        self._deadline.daemon = True
+        self._deadline.start()
 
 
 class Captioner:
@@ -185,9 +199,7 @@ def run(arguments: argparse.Namespace) -> int:
     recognizer = edge_asr.load(
         arguments.package, backend=arguments.backend, threads=arguments.threads
     )
-    interruption = Interruption()
-    interruption.install()
-    with recognizer.stream(chunk_ms=arguments.chunk_ms) as stream:
+    with recognizer.stream(arguments.chunk_ms) as stream, Interruption() as interruption:
         captions = open_captions(arguments.format)
         captioner = Captioner(stream, captions)
         try:
@@ -198,8 +210,8 @@ def run(arguments: argparse.Namespace) -> int:
                     captioner.run(microphone, interruption)
         finally:
             captions.close()
-    if not from_file:
-        complain(captioner.summary())
+        if not from_file:
+            complain(captioner.summary())
     return 0 if interruption.signum is None else 128 + interruption.signum
 
 
