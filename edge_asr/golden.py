@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_asr.audio import check_samples
 from edge_asr.backends import Encoder, FloatArray, zero_state
-from edge_asr.errors import PackageError
+from edge_asr.errors import AudioError, PackageError
 from edge_asr.features import FbankState, Samples, flush_samples, push_samples
 from edge_asr.manifest import Manifest, Program
 from edge_asr.package import GOLDEN, PARITY, Package
@@ -54,7 +55,8 @@ def check_golden(
             f"{where}: expected {len(expected)} frames for the golden samples, found "
             f"{len(found)}; export the package again"
         )
-    max_abs = float(np.abs(found - expected[: len(found)]).max(initial=0.0))
+    with np.errstate(invalid="ignore"):  # infinities give NaN, and that is refused
+        max_abs = float(np.abs(found - expected[: len(found)]).max(initial=0.0))
     if not max_abs <= bound:  # so that NaN is refused too
         raise PackageError(
             f"{where}: expected the golden log-probabilities within {bound:g}, found a "
@@ -123,6 +125,10 @@ def _golden(package: Package, program: Program) -> tuple[Samples, FloatArray, st
     vocab_size = package.manifest.encoder.vocab_size
     if samples.dtype != np.float32 or samples.ndim != 1 or len(samples) == 0:
         raise PackageError(f"{where}: samples must be float32 (N,); export the package again")
+    try:
+        check_samples(samples[:, None], str(where))
+    except AudioError as error:
+        raise PackageError(f"{error}; export the package again") from error
     if log_probs.dtype != np.float32 or log_probs.shape[1:] != (vocab_size,):
         raise PackageError(
             f"{where}: {names[1]} must be float32 (T', {vocab_size}), found {log_probs.dtype} "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -177,11 +178,18 @@ def tiny_files(program: bytes, bound: float = 1e-3) -> dict[str, bytes]:
     }
 
 
-def write_tiny_package(directory: Path) -> Package:
-    """Build the package."""
-    program = tiny_onnx()
-    programs = [NewProgram("encoder", "onnx", "fp32", "encoder.fp32.onnx", program)]
-    return write_package(directory, MANIFEST, programs, tiny_files(program))
+def write_tiny_package(
+    directory: Path, program: bytes | None = None, files: Mapping[str, bytes] | None = None
+) -> Package:
+    """Build the package.
+
+    Args:
+        program: another one than that which the golden vector comes from.
+        files: added to the usual ones, or in their place.
+    """
+    usual = tiny_onnx()
+    new = NewProgram("encoder", "onnx", "fp32", "encoder.fp32.onnx", program or usual)
+    return write_package(directory, MANIFEST, [new], tiny_files(usual) | dict(files or {}))
 
 
 class FakeEncoder:

@@ -17,7 +17,7 @@ import pytest
 from edge_asr.errors import PackageError
 from edge_asr.package import GOLDEN, PARITY, Package, open_package
 from edge_asr.package_writer import NewProgram, write_package
-from tests.tiny import MANIFEST, SYMBOLS, tiny_files, tiny_onnx
+from tests.tiny import MANIFEST, SYMBOLS, tiny_files, tiny_onnx, write_tiny_package
 
 PROGRAM = "encoder.fp32.onnx"
 
@@ -40,18 +40,6 @@ def rewritten(package: Package, change: Callable[[dict[str, Any]], None]) -> Non
     manifest = json.loads(path.read_bytes())
     change(manifest)
     path.write_text(json.dumps(manifest))
-
-
-def written_anew(tmp_path: Path, **files: bytes) -> Package:
-    """A package whose checksums are right whatever its files hold; ``_`` in a name is a dot."""
-    program = tiny_onnx()
-    contents = tiny_files(program) | {n.replace("_", "."): data for n, data in files.items()}
-    return write_package(
-        tmp_path / "new",
-        MANIFEST,
-        [NewProgram("encoder", "onnx", "fp32", PROGRAM, program)],
-        contents,
-    )
 
 
 def test_a_good_package_opens(tiny_package: Package) -> None:
@@ -203,7 +191,7 @@ def test_a_file_that_shrinks_after_opening_is_refused(tiny_package: Package) -> 
 def test_units_that_do_not_fit_the_program_are_refused(tmp_path: Path, count: int) -> None:
     lines = [f"{symbol} {unit}\n" for unit, symbol in enumerate([*SYMBOLS, "▁more"])]
     with pytest.raises(PackageError, match=f"expected {len(SYMBOLS)} units.*found {count}"):
-        written_anew(tmp_path, units_txt="".join(lines[:count]).encode())
+        write_tiny_package(tmp_path / "new", files={"units.txt": "".join(lines[:count]).encode()})
 
 
 @pytest.mark.parametrize("name", ["units.txt", GOLDEN, PARITY])
@@ -318,7 +306,7 @@ BAD_GOLDEN = {
 
 @pytest.mark.parametrize("kind", BAD_GOLDEN)
 def test_a_bad_golden_archive_with_the_right_hash_is_refused(tmp_path: Path, kind: str) -> None:
-    package = written_anew(tmp_path, golden_npz=BAD_GOLDEN[kind])
+    package = write_tiny_package(tmp_path / "new", files={GOLDEN: BAD_GOLDEN[kind]})
     assert GOLDEN in refused(package.root)
 
 
@@ -337,5 +325,5 @@ def test_a_bad_golden_archive_with_the_right_hash_is_refused(tmp_path: Path, kin
     ids=range(8),
 )
 def test_a_bad_certificate_with_the_right_hash_is_refused(tmp_path: Path, text: bytes) -> None:
-    package = written_anew(tmp_path, parity_json=text)
+    package = write_tiny_package(tmp_path / "new", files={PARITY: text})
     assert PARITY in refused(package.root)
