@@ -6,6 +6,7 @@ A trace would bake the number of rows per expert into the program; scripting kee
 from __future__ import annotations
 
 import io
+import zipfile
 
 import torch
 from torch import Tensor, nn
@@ -55,4 +56,14 @@ def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int)
         traced = torch.jit.trace(lowered, example, check_trace=False)
     file = io.BytesIO()
     torch.jit.save(torch.jit.freeze(traced.eval()), file)
+    return _unpacked(file.getvalue())
+
+
+def _unpacked(archive: bytes) -> bytes:
+    """The archive with no member compressed, so that a reader knows its size beforehand."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(file, "w") as target:
+        for name in source.namelist():
+            # Without a date, which would make two exports differ.
+            target.writestr(zipfile.ZipInfo(name), source.read(name), zipfile.ZIP_STORED)
     return file.getvalue()
