@@ -6,6 +6,8 @@ The bounds are what the product promises, measured with real clocks.
 from __future__ import annotations
 
 import re
+import signal
+import sys
 import time
 
 import pytest
@@ -119,6 +121,34 @@ def test_lost_periods_are_declared_and_nothing_ends(plug: Plug, tiny_package: Pa
         assert {gap.fields["reason"] for gap in gaps} == {"overflow"}
         assert declared_ms == pytest.approx(truth_ms, abs=max(20, 0.05 * truth_ms))
         assert not program.of("lost", "stalled", "recovered")
+        check_account(program, microphone)
+
+
+def test_a_computer_that_is_too_slow_says_so(plug: Plug, tiny_package: Package) -> None:
+    small_queue = "import edge_asr.capture_child as c; c.QUEUE_MS = 900; c.QUEUE_KEPT_MS = 300"
+    program_with_it = (
+        "import sys\n"
+        "from edge_asr import capture_process, mic\n"
+        f"command = (sys.executable, '-c', {small_queue + '; c.main()'!r})\n"
+        "mic.Microphone.__init__.__kwdefaults__['command'] = command\n"
+        "sys.exit(mic.main())\n"
+    )
+    microphone = plug(SPEECH)
+    with MicProgram(
+        tiny_package.root,
+        microphone.environment(),
+        command=[sys.executable, "-c", program_with_it],
+    ) as program:
+        program.expect("listening", START_S)
+        time.sleep(0.5)
+        program.send(signal.SIGSTOP)
+        time.sleep(4)  # a second fits into the pipe, another into the queue
+        program.send(signal.SIGCONT)
+        assert "a slow computer" in program.expect("overflow", 3).fields["message"]
+        (gap,) = program.of("gap")
+        assert gap.fields["reason"] == "overload"
+        assert 1500 <= gap.duration_ms <= 3000
+        assert microphone.lost_ms == 0
         check_account(program, microphone)
 
 

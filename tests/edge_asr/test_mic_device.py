@@ -69,12 +69,28 @@ def test_captions_within_a_second_of_the_word(
     with listen(microphone, tiny_package) as program:
         listening = program.expect("listening", START_S)
         assert f"{rate} Hz, {channels} channel" in listening.fields["message"]
-        time.sleep(8)
+        time.sleep(5)
         assert program.stop() == 128 + signal.SIGTERM
         assert not program.of("gap", "lost", "stalled", "overflow")
         delays = caption_delays_s(program, microphone)
-        assert len(delays) >= 10
+        assert len(delays) >= 6
         assert max(delays) <= CAPTION_S
+
+
+def test_the_device_is_listed(plug: Plug) -> None:
+    microphone = plug(SPEECH, 48_000, 2)
+    result = subprocess.run(
+        [sys.executable, "-m", "edge_asr.mic", "--list-devices"],
+        cwd=ROOT,
+        env=microphone.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.split(maxsplit=1) for line in result.stdout.replace("*", " ").splitlines()]
+    assert ["0", "fakemic  (2 channels, 48000 Hz)"] in lines
+    assert result.stdout.count("*") == 1
+    assert result.stderr == ""
 
 
 def test_nothing_is_lost_while_the_recognizer_is_stuck(plug: Plug, tiny_package: Package) -> None:
@@ -93,9 +109,9 @@ def test_nothing_is_lost_while_the_recognizer_is_stuck(plug: Plug, tiny_package:
         tiny_package.root, microphone.environment(), command=[sys.executable, "-c", hog]
     ) as program:
         program.expect("partial", START_S)
-        time.sleep(2)
+        time.sleep(1.5)
         program.send(signal.SIGSTOP)
-        time.sleep(3)
+        time.sleep(2.5)
         program.send(signal.SIGCONT)
         program.skip()
         time.sleep(2)
@@ -114,7 +130,7 @@ def test_waits_for_the_first_sound_system(plug: Plug, tiny_package: Package) -> 
     with listen(microphone, tiny_package) as program:
         waiting = program.expect("waiting", START_S)
         assert "no microphone" in waiting.fields["message"]
-        time.sleep(3)
+        time.sleep(1.5)
         assert len(program.of("waiting")) == 1
         (microphone.home / "later").rename(settings)
         appeared = time.monotonic_ns()
@@ -173,7 +189,6 @@ def test_the_last_words_are_written(
     ("fault", "state"),
     [
         (Fault.UNPLUGGED, "lost"),
-        (Fault.STALLED, "partial"),
         (Fault.STALLED, "stalled"),
         (Fault.HUNG, "partial"),
         (Fault.HUNG, "stalled"),
@@ -211,16 +226,18 @@ def test_ends_while_it_waits(plug: Plug, tiny_package: Package, fault: Fault) ->
         microphone.inject(Fault.NONE)
 
 
-@pytest.mark.parametrize("fault", [Fault.NONE, Fault.STALLED, Fault.HUNG])
+@pytest.mark.parametrize("fault", [Fault.NONE, Fault.HUNG])
 def test_the_capture_process_never_survives(
     plug: Plug, tiny_package: Package, fault: Fault
 ) -> None:
     microphone = plug(SPEECH)
+    microphone.inject(fault)
     with listen(microphone, tiny_package) as program:
-        program.expect("listening", START_S)
-        child = program.capture_pid
-        assert child is not None
-        microphone.inject(fault)
+        if fault == Fault.NONE:
+            program.expect("listening", START_S)
+        while (child := program.capture_pid) is None:
+            time.sleep(0.01)
+        time.sleep(0.5)  # it hangs while it opens the device
         program.send(signal.SIGKILL)
         time.sleep(1.0)
         assert not alive(child)
@@ -258,7 +275,7 @@ def test_many_losses_leave_nothing_behind(plug: Plug, tiny_package: Package) -> 
     with listen(microphone, tiny_package) as program:
         program.expect("listening", START_S)
         sizes = []
-        for _ in range(8):
+        for _ in range(6):
             microphone.inject(Fault.UNPLUGGED)
             program.expect("lost", 5)
             microphone.inject(Fault.NONE)
@@ -277,7 +294,7 @@ def test_listening_and_waiting_cost_little(plug: Plug, tiny_package: Package) ->
         child = program.capture_pid
         assert child is not None
         before_s = cpu_s(child)
-        time.sleep(3)
-        assert cpu_s(child) - before_s < 0.05 * 3
+        time.sleep(2)
+        assert cpu_s(child) - before_s < 0.05 * 2
         microphone.inject(Fault.UNPLUGGED)
         program.expect("lost", 5)
