@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,8 +19,6 @@ CLIPS = Path(__file__).parent.parent / "tests" / "data" / "clips.tsv"
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
-    # The tracer and the exporters warn about their own future; the parity check is what counts.
-    warnings.filterwarnings("ignore")
     try:
         conf = _config(options)
         export_package(conf, say=lambda line: print(line, file=sys.stderr))

@@ -1,0 +1,161 @@
+"""Every program equals the eager network of its precision, whatever the chunks are.
+
+Run through the runtime's own backends, from their bytes. int8 programs are compared by the
+numbers that survive a moved last bit: most values are equal to rounding, few are far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_asr.backends import Encoder, FloatArray, State, open_encoder, zero_state
+from edge_asr.manifest import BackendName, EncoderSpec, Precision
+from export.eager import EagerEncoder
+from export.lowerings import lowering
+from export.program import EncoderProgram, encoder_spec, example_inputs
+from quant.checkpoint import load_at
+from tests.export.checkpoints import checkpoint_at
+
+LEFT, MAX_CHUNK = 12, 64
+CHUNKS = [4, 1, 1, 7, 16, 2, 64, 1, 3, 25, 1, 5, 8, 13, 4, 4, 1, 32, 6, 2, 9, 1]
+
+QUICK: list[tuple[str, BackendName, Precision]] = [
+    ("wenet-moe", "onnx", "int8"),
+    ("wenet-moe", "torchscript", "int8"),
+    ("unusual", "onnx", "fp32"),
+]
+# ExecuTorch compiles for long, so it gets one dense program and the smallest sparse ones.
+SLOW: list[tuple[str, BackendName, Precision]] = [
+    *(
+        (checkpoint, backend, precision)
+        for checkpoint in ("wenet-moe", "wenet-dense", "unusual")
+        for backend in ("onnx", "torchscript")
+        for precision in ("fp32", "int8")
+        if (checkpoint, backend, precision) not in QUICK
+    ),
+    ("wenet-dense", "executorch", "fp32"),
+    ("unusual", "executorch", "fp32"),
+    ("unusual", "executorch", "int8"),
+]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A program, what it was made from, and how far single values may move."""
+
+    encoder: Encoder
+    eager: EagerEncoder
+    spec: EncoderSpec
+    precision: Precision
+    backend: BackendName
+
+    def assert_close(self, found: FloatArray, expected: FloatArray) -> None:
+        assert found.shape == expected.shape and found.dtype == np.float32
+        errors = np.abs(found - expected)
+        scale = float(np.abs(expected).std()) + 1e-6
+        if self.precision == "fp32":
+            assert errors.max() <= 2e-4 * max(1.0, scale)
+        elif self.backend == "executorch":  # rounds activations from the smallest to the largest
+            assert errors.mean() <= 0.03 * scale
+        else:
+            assert np.quantile(errors, 0.9) <= 1e-4 * max(1.0, scale)
+            assert errors.mean() <= 0.01 * scale
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)],
+    ids="-".join,
+)
+def lowered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lowered:
+    name, backend, precision = request.param
+    path = checkpoint_at(name, tmp_path_factory.mktemp("checkpoint"))
+    (quantized,) = load_at(path, [precision])
+    network = quantized.network
+    spec = encoder_spec(network, LEFT, 4, MAX_CHUNK)
+    lower, _ = lowering(backend)
+    program = lower(
+        EncoderProgram(network).eval(),
+        example_inputs(network, LEFT, 4),
+        spec.input_frames(MAX_CHUNK),
+    )
+    encoder = open_encoder(backend, program, spec)
+    return Lowered(encoder, EagerEncoder(network), spec, precision, backend)
+
+
+def feats_of(spec: EncoderSpec, chunk: int, seed: int) -> FloatArray:
+    rng = np.random.default_rng(seed)
+    size = (1, spec.input_frames(chunk), 80)
+    return (10 + 3 * rng.standard_normal(size)).astype(np.float32)
+
+
+def stream(encoder: Encoder, spec: EncoderSpec, chunks: list[int], seed: int) -> list[Any]:
+    """Result of each chunk: (encoder_out, log_probs, *state)."""
+    state: State = zero_state(spec)
+    offset, results = 0, []
+    for index, chunk in enumerate(chunks):
+        result = encoder.step(feats_of(spec, chunk, seed + index), offset, state)
+        assert [array.shape for array in result.state] == [tensor.shape for tensor in spec.state]
+        results.append((result.encoder_out, result.log_probs, *result.state))
+        state, offset = result.state, offset + chunk
+    return results
+
+
+@pytest.mark.parametrize("seed", [0, 1000])
+def test_chunks_of_every_size(lowered: Lowered, seed: int) -> None:
+    assert len(CHUNKS) >= 20 and min(CHUNKS) == 1 and max(CHUNKS) == MAX_CHUNK
+    ours = stream(lowered.encoder, lowered.spec, CHUNKS, seed)
+    theirs = stream(lowered.eager, lowered.spec, CHUNKS, seed)
+    for chunk, found in zip(CHUNKS, ours, strict=True):
+        assert found[1].shape == (1, chunk, lowered.spec.vocab_size)
+        np.testing.assert_allclose(np.exp(found[1]).sum(-1), 1, rtol=1e-4)
+    # Over the whole stream: encoder_out, log_probs, and each part of the state.
+    for part in range(len(ours[0])):
+        axis = 1 if part < 2 else 0
+        lowered.assert_close(
+            np.concatenate([result[part] for result in ours], axis),
+            np.concatenate([result[part] for result in theirs], axis),
+        )
+
+
+def test_interleaved_streams_do_not_disturb_each_other(lowered: Lowered) -> None:
+    spec, encoder = lowered.spec, lowered.encoder
+    chunks = [4, 16, 1, 4, 7, 4]
+    alone = [stream(encoder, spec, chunks, seed) for seed in (7, 70)]
+    states, offset = [zero_state(spec), zero_state(spec)], 0
+    for index, chunk in enumerate(chunks):
+        for which, seed in enumerate((7, 70)):
+            given = [array.copy() for array in states[which]]
+            feats = feats_of(spec, chunk, seed + index)
+            result = encoder.step(feats, offset, states[which])
+            for before, after in zip(given, states[which], strict=True):
+                np.testing.assert_array_equal(before, after)  # what was given stays
+            np.testing.assert_array_equal(result.log_probs, alone[which][index][1])
+            states[which] = result.state
+        offset += chunk
+
+
+def test_state_matters(lowered: Lowered) -> None:
+    """The comparison above would not pass for a program that forgets."""
+    spec = lowered.spec
+    state = lowered.encoder.step(feats_of(spec, 16, 0), 0, zero_state(spec)).state
+    feats = feats_of(spec, 4, 1)
+    remembered = lowered.encoder.step(feats, 16, state).log_probs
+    forgotten = lowered.encoder.step(feats, 16, zero_state(spec)).log_probs
+    with pytest.raises(AssertionError):
+        lowered.assert_close(forgotten, remembered)
+
+
+def test_streams_go_on_past_200_seconds(lowered: Lowered) -> None:
+    spec = lowered.spec
+    state = lowered.encoder.step(feats_of(spec, 16, 0), 4984, zero_state(spec)).state
+    for offset in (5000, 123_456_789):
+        ours, theirs = (
+            encoder.step(feats_of(spec, 9, 1), offset, state)
+            for encoder in (lowered.encoder, lowered.eager)
+        )
+        lowered.assert_close(ours.log_probs, theirs.log_probs)
