@@ -293,7 +293,7 @@ class Microphone:
         news = first or self.state != kind
         self._interruption = self._interruption or reason
         self.state = kind
-        self._retry.failed()
+        self._retry.failed(heard=self._run_ns > 0)
         events: list[Heard | Notice] = [*self._account.interrupt(self._interruption)]
         if news:
             events.append(Notice(kind, f"{what}; {remedy}"))

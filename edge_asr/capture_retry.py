@@ -9,6 +9,7 @@ from pathlib import Path
 PAUSE_PER_OUTAGE = 0.1  # so an outage ends at most this fraction later than it could
 SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0  # an attempt costs 70 ms of CPU: below one per cent
+LOOSE_PAUSE_S = 0.7  # of a device that comes and goes: audio within 1.5 s
 
 
 class Retry:
@@ -30,13 +31,17 @@ class Retry:
         time.sleep(min(timeout_s, remaining_s))
         return False
 
-    def failed(self) -> None:
-        """The device was lost, or an attempt failed: pause, the longer the longer it lasts."""
+    def failed(self, *, heard: bool = False) -> None:
+        """An attempt failed, or brought audio (``heard``) for a moment: pause.
+
+        The longer the outage lasts, the longer; less long for a cable that is only loose.
+        """
         now = time.monotonic()
         if self._outage_began is None:
             self._outage_began = now
         pause_s = PAUSE_PER_OUTAGE * (now - self._outage_began)
-        self._next_at = now + min(max(pause_s, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
+        longest_s = LOOSE_PAUSE_S if heard else LONGEST_PAUSE_S
+        self._next_at = now + min(max(pause_s, SHORTEST_PAUSE_S), longest_s)
 
     def succeeded(self) -> None:
         """The device works: the next loss is a new outage."""

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from edge_asr import capture_retry
-from edge_asr.capture_retry import LONGEST_PAUSE_S, PAUSE_PER_OUTAGE, SHORTEST_PAUSE_S, Retry
+from edge_asr.capture_retry import (
+    LONGEST_PAUSE_S,
+    LOOSE_PAUSE_S,
+    PAUSE_PER_OUTAGE,
+    SHORTEST_PAUSE_S,
+    Retry,
+)
 
 
 class Clock:
@@ -73,6 +79,15 @@ def test_after_a_success_it_is_quick_again(clock: Clock) -> None:
     retry.succeeded()
     retry.failed()
     assert attempts(retry, clock, 1)[0] <= SHORTEST_PAUSE_S + 1e-6
+
+
+def test_a_loose_cable_is_followed(clock: Clock) -> None:
+    retry = Retry()
+    attempts(retry, clock, 600)
+    retry.failed(heard=True)
+    assert attempts(retry, clock, 2)[0] <= LOOSE_PAUSE_S + 1e-6
+    retry.failed()
+    assert not [at for at in attempts(retry, clock, 3) if at < 2]
 
 
 @pytest.mark.parametrize("appears", ["run", "run/pulse", ".asoundrc"])
