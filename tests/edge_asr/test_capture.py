@@ -118,7 +118,7 @@ def test_a_capture_process_that_fails_is_tried_again(script: str) -> None:
 def test_a_dead_capture_process_is_told_once() -> None:
     with microphone("sys.exit(1)") as mic:
         events = []
-        for _ in range(12):
+        for _ in range(8):
             events += mic.read(0.1)
         assert notices(events) == ["lost"]
 
@@ -154,7 +154,7 @@ def test_what_never_heals_ends() -> None:
 def test_an_absent_device_is_told_once() -> None:
     with microphone("ended('absent', 'there is no microphone')") as mic:
         events = []
-        for _ in range(15):
+        for _ in range(8):
             events += mic.read(0.1)
         assert events == [Notice("waiting", "there is no microphone; waiting for it")]
         assert mic.lag_ms == 0

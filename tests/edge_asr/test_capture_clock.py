@@ -71,7 +71,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Block], list[tuple[int, float]], fl
     return blocks, losses, true_ms, most_late_ms
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(histories())
 def test_wall_time_is_heard_plus_lost(
     history: tuple[list[Block], list[tuple[int, float]], float, float],
@@ -90,7 +90,7 @@ def test_wall_time_is_heard_plus_lost(
         assert gap_ms == pytest.approx(missing_ms, abs=max(10.0, most_late_ms) + 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(histories())
 def test_a_loss_is_declared_where_it_was(
     history: tuple[list[Block], list[tuple[int, float]], float, float],
@@ -107,7 +107,7 @@ def test_a_loss_is_declared_where_it_was(
     assert after == [place for place, _ in losses]
 
 
-@pytest.mark.parametrize("ppm", [-1000, -300, 0, 300, 1000])
+@pytest.mark.parametrize("ppm", [-1000, 1000])
 def test_a_day_on_another_crystal_has_no_gap(ppm: int) -> None:
     account = TimeAccount()
     gaps = []

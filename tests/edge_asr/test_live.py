@@ -159,7 +159,7 @@ def test_the_cursor_is_never_missing() -> None:
     assert screen.cursor
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     words=st.lists(st.text(max_size=30), max_size=60),
     width=st.integers(5, 60),
