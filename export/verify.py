@@ -57,6 +57,11 @@ JITTER = 1e-5
 # The golden bounds of a program: this times the largest difference seen here.
 GOLDEN_SAFETY = 3.0
 
+# An int8 program may differ in the mean by a multiple of what rounding itself does: ExecuTorch
+# rounds activations on a grid of its own, so it is another draw of the same noise. The others
+# compute with the eager network's integers, and differ where a last bit moves one.
+ROUNDING_SHARE: dict[BackendName, float] = {"onnx": 0.25, "torchscript": 0.25, "executorch": 2.0}
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -67,6 +72,7 @@ class Parity:
     steps: int
     max_abs: float
     mean_abs: float
+    allowed_mean_abs: float
     texts: int
     equal_texts: int
     golden_max_abs: float  # of any log-probability
@@ -88,7 +94,17 @@ class Reference:
     streams: list[Stream]  # the joined speech, in chunks of one size and of random sizes
     clips: list[Stream]
     jitter_max_abs: float
-    jitter_mean_abs: float  # of the step where it is largest
+    jitter_mean_abs: float
+    jitter_step_mean_abs: float  # of the step where it is largest
+    rounding_mean_abs: float  # what rounding activations changes; 0 for fp32
+
+    def allowed_mean_abs(self, backend: BackendName, precision: Precision) -> float:
+        """The bound on a program's mean error: ``BOUNDS``, and for int8 what noise explains."""
+        bound = BOUNDS[precision].mean_abs
+        if precision == "fp32":
+            return bound
+        noise = ROUNDING_SHARE[backend] * self.rounding_mean_abs
+        return min(bound, max(noise, GOLDEN_SAFETY * self.jitter_mean_abs, BOUNDS["fp32"].mean_abs))
 
 
 def stream_log_probs(encoder: Encoder, steps: Iterable[Step], spec: EncoderSpec) -> FloatArray:
@@ -181,11 +197,14 @@ def reference(network: Network, speech: Speech, spec: EncoderSpec) -> Reference:
     moved = speech.joined + JITTER * rng.standard_normal(speech.joined.shape, np.float32)
     found = stream_log_probs(eager, cut(moved, spec, spec.default_chunk), spec)
     jitter = Stream(regular, np.abs(found - streams[0].log_probs))
+    smooth = stream_log_probs(EagerEncoder(network, float_activations=True), regular, spec)
     return Reference(
-        streams,
-        [Stream(steps, stream_log_probs(eager, steps, spec)) for steps in clips],
-        float(jitter.log_probs.max()),
-        max(_step_means(jitter)),
+        streams=streams,
+        clips=[Stream(steps, stream_log_probs(eager, steps, spec)) for steps in clips],
+        jitter_max_abs=float(jitter.log_probs.max()),
+        jitter_mean_abs=float(jitter.log_probs.mean()),
+        jitter_step_mean_abs=max(_step_means(jitter)),
+        rounding_mean_abs=float(np.abs(smooth - streams[0].log_probs).mean()),
     )
 
 
@@ -200,7 +219,7 @@ def verify_program(
     """Compare a loaded program with the eager network of the same precision.
 
     Raises:
-        ParityError: a difference outside ``BOUNDS``.
+        ParityError: a difference outside ``BOUNDS``, or more than noise explains.
     """
     backend, precision = label
     bounds = BOUNDS[precision]
@@ -223,11 +242,12 @@ def verify_program(
         steps=sum(len(stream.steps) for stream in expected.streams),
         max_abs=max_abs,
         mean_abs=mean_abs,
+        allowed_mean_abs=expected.allowed_mean_abs(backend, precision),
         texts=len(expected.clips),
         equal_texts=equal,
         golden_max_abs=max(floor.max_abs, GOLDEN_SAFETY * max(max_abs, expected.jitter_max_abs)),
         golden_mean_abs=max(
-            floor.mean_abs, GOLDEN_SAFETY * max(step_mean, expected.jitter_mean_abs)
+            floor.mean_abs, GOLDEN_SAFETY * max(step_mean, expected.jitter_step_mean_abs)
         ),
     )
     _refuse(parity, bounds)
@@ -244,14 +264,15 @@ def _refuse(parity: Parity, bounds: Bounds) -> None:
     agreement = parity.equal_texts / parity.texts
     measured = [  # each so that NaN is refused too
         ("max error", parity.max_abs, parity.max_abs <= bounds.max_abs),
-        ("mean error", parity.mean_abs, parity.mean_abs <= bounds.mean_abs),
+        ("mean error", parity.mean_abs, parity.mean_abs <= parity.allowed_mean_abs),
         ("share of equal texts", agreement, agreement >= bounds.text_agreement),
     ]
     for what, value, good in measured:
         if not good:
             raise ParityError(
                 f"{parity.backend} {parity.precision}: {what} {value:.3g} is outside the bounds "
-                f"({bounds}); no package was written"
+                f"({bounds}, in the mean {parity.allowed_mean_abs:.3g} here); no package was "
+                "written"
             )
 
 
