@@ -314,6 +314,7 @@ class _AcceptsUnknownSizes:
 
 
 def lower_edge(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> Any:
+    """The program before its last step, an EdgeProgramManager, whose delegates can be listed."""
     conf = program.encoder.conf
     max_chunk = subsampled_frames(max_frames, conf)
     lowered = with_replaced(
@@ -337,4 +338,5 @@ def lower_edge(program: EncoderProgram, example: tuple[Tensor, ...], max_frames:
 
 
 def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> bytes:
+    """The program as one ExecuTorch file, for any T up to ``max_frames`` feature frames."""
     return bytes(lower_edge(program, example, max_frames).to_executorch().buffer)

@@ -28,6 +28,8 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+        """x (B, U, D) with mask (B, 1, U, U) over memory (B or 1, T', D) with memory_mask
+        (B or 1, 1, 1, T') to (B, U, D)."""
         query = self.norm1(x)
         x = x + self.dropout(self.self_attn(query, query, mask))
         x = x + self.dropout(self.src_attn(self.norm2(x), memory, memory_mask))

@@ -40,6 +40,7 @@ class GlobalCmvn(nn.Module):
         self.istd: Tensor
 
     def forward(self, feats: Tensor) -> Tensor:
+        """feats (B, T, F) to the same, normalised."""
         return (feats - self.mean) * self.istd
 
 
