@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_asr.package import Package, open_package
+from edge_asr.recognizer import Recognizer, load
 from tests.tiny import write_tiny_package
 
 
@@ -20,3 +21,9 @@ def _built_tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_package(_built_tiny_package: Path, tmp_path: Path) -> Package:
     """A package of its own for this test, to damage as it likes; see ``tests.tiny``."""
     return open_package(shutil.copytree(_built_tiny_package, tmp_path / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def recognizer(_built_tiny_package: Path) -> Recognizer:
+    """The tiny package, loaded."""
+    return load(_built_tiny_package)

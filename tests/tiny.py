@@ -8,8 +8,9 @@ lost or mixed up gives other log-probabilities.
 from __future__ import annotations
 
 import io
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_asr.backends import EncoderStep, State, open_encoder
+from edge_asr.events import Event
 from edge_asr.golden import stream_log_probs
 from edge_asr.manifest import (
     SCHEMA_VERSION,
@@ -31,6 +33,7 @@ from edge_asr.manifest import (
 from edge_asr.package import Package
 from edge_asr.package_writer import NewProgram, write_package
 from edge_asr.search import greedy
+from edge_asr.session import Stream
 from edge_asr.units import Units
 
 RATE = 16000
@@ -79,6 +82,16 @@ def tones(text: str, tone_ms: int = 200, pause_ms: int = 120) -> Samples:
         parts.append(0.3 * np.sin(2 * np.pi * TONES_HZ[word] * time_s))
         parts.append(_silence(pause_ms))
     return np.concatenate(parts).astype(np.float32)
+
+
+def play(
+    stream: Stream, samples: npt.NDArray[np.generic], rate: int, cuts: Sequence[int] = ()
+) -> list[Event]:
+    """All events of ``samples``, pushed in blocks that end at ``cuts``, and of a flush."""
+    events: list[Event] = []
+    for start, end in itertools.pairwise([0, *sorted(cuts), len(samples)]):
+        events += stream.push(samples[start:end], rate)
+    return events + stream.flush()
 
 
 def _silence(duration_ms: int) -> npt.NDArray[np.float64]:

@@ -64,6 +64,9 @@ def test_after_20_s_the_next_word_begins_a_segment() -> None:
     # The unit that begins at 20 s ends after 20 s; the next word is a new segment.
     assert ended(2200, *words) == 201
     assert ended(2000, *steady(WORD, 2000)) == 0
+    words = steady(WORD, 2000)
+    assert ended(2010, *words, (WORD, 1998), (WORD, 2005)) == 0  # 19.99 s
+    assert ended(2010, *words, (WORD, 1999), (WORD, 2005)) == 201
 
 
 def test_after_20_s_no_word_is_cut() -> None:

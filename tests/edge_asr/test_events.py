@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_asr.backends import EncoderStep, State
 from edge_asr.endpoint import EndpointRule
-from edge_asr.events import Event, Final
+from edge_asr.events import Event, Final, Partial
 from edge_asr.search import greedy
 from edge_asr.session import Stream
 from edge_asr.units import Units
@@ -111,6 +111,34 @@ def test_cuts_lose_no_unit_and_do_not_depend_on_the_chunk(
     log_probs[range(len(units)), units] = -0.25
     spoken = UNITS.text(token.id for token in greedy(log_probs, 0)).replace(" ", "")
     assert "".join(final.text for final in finals[0]).replace(" ", "") == spoken
+
+
+def said(script: list[int | None]) -> list[Event]:
+    """All events of ``script``, a frame at a time."""
+    stream = Stream(Scripted(script), SPOKEN, UNITS, 1, HASTY)
+    return stream.push(np.zeros(len(script) * FRAME_SAMPLES, np.float32)) + stream.flush()
+
+
+def test_a_unit_on_both_sides_of_a_fault_is_said_twice() -> None:
+    finals = [event for event in said([3, None, 3, 0, 0]) if isinstance(event, Final)]
+    assert [final.text for final in finals] == ["one one"]
+
+
+def test_only_complete_words_are_committed() -> None:
+    quiet = [0] * 20  # a new segment
+    shown = [
+        (event.segment, event.committed, event.tail)
+        for event in said([3, *quiet, 3, 0, 5, 0, 10, *quiet])
+        if isinstance(event, Partial)
+    ]
+    assert shown == [
+        (0, "", "one"),
+        (0, "one", ""),  # after 300 ms without a unit
+        (1, "", "one"),
+        (1, "", "ones"),
+        (1, "ones", " two"),
+        (1, "ones two", ""),
+    ]
 
 
 def test_confidence_is_the_probability_of_the_units() -> None:

@@ -103,7 +103,11 @@ def pushed(samples: Samples, cuts: list[int], state: FbankState) -> Frames:
 
 
 @settings(max_examples=40, deadline=None)
-@given(count=st.integers(0, 4000), cuts=st.lists(st.integers(0, 4000), max_size=20))
+@given(
+    # The second kind ends with a frame, so that nothing is left to flush.
+    count=st.one_of(st.integers(0, 4000), st.integers(0, 20).map(lambda n: 400 + 160 * n)),
+    cuts=st.lists(st.integers(0, 4000), max_size=20),
+)
 def test_any_blocking_gives_the_same_frames(count: int, cuts: list[int]) -> None:
     samples, state = noise(count, seed=count), FbankState()
     frames = pushed(samples, cuts, state)

@@ -19,11 +19,6 @@ from tests.tiny import MANIFEST, RATE, tiny_files, tiny_onnx, tones
 SPEECH = tones("▁one s 400 ▁two 1200 ▁one ty ▁two")
 
 
-@pytest.fixture(scope="module")
-def recognizer(_built_tiny_package: Path) -> Recognizer:
-    return load(_built_tiny_package)
-
-
 def test_a_package_is_loaded(recognizer: Recognizer) -> None:
     assert recognizer.backend == "onnx"
     assert recognizer.program.precision == "fp32"

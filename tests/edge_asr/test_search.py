@@ -72,7 +72,10 @@ def test_a_unit_that_was_taken_away_does_not_come_back() -> None:
     state = GreedyState()
     greedy_step(log_probs[:2], state, BLANK)
     state.tokens.clear()
-    assert greedy_step(log_probs[2:], state, BLANK) == [Token(1, 4, 5, np.float32(-0.1))]
+    state.tokens.append(before := Token(2, 0, 1, -0.5))
+    began = greedy_step(log_probs[2:], state, BLANK)
+    assert began == [Token(1, 4, 5, pytest.approx(-0.1))]
+    assert state.tokens == [before, *began]
 
 
 def test_everything_is_a_plain_value() -> None:

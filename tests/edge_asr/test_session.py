@@ -7,39 +7,24 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_asr.backends import Encoder, EncoderStep, State
-from edge_asr.errors import AudioError, UsageError
 from edge_asr.events import Event, Final, Gap, Partial, Status
 from edge_asr.features import FbankState, fbank, flush_samples
 from edge_asr.package import Package
 from edge_asr.recognizer import Recognizer, load
 from edge_asr.session import Stream
 from tests.edge_asr.guarantees import check_guarantees
-from tests.tiny import ENCODER, FEATURES, MANIFEST, RATE, UNITS, FakeEncoder, Samples, tones
+from tests.tiny import ENCODER, FEATURES, MANIFEST, RATE, UNITS, FakeEncoder, Samples, play, tones
 
 few = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 SPEECH = tones("▁one s 400 ▁two 1200 ▁one ty ▁two")
 SPOKEN = ["ones two", "onety two"]
-
-
-@pytest.fixture(scope="module")
-def recognizer(_built_tiny_package: object) -> Recognizer:
-    return load(str(_built_tiny_package))
-
-
-def play(stream: Stream, samples: npt.NDArray[np.generic], rate: int, cuts: Sequence[int] = ()):  # type: ignore[no-untyped-def]
-    """All events of ``samples``, pushed in blocks that end at ``cuts``."""
-    events: list[Event] = []
-    for start, end in itertools.pairwise([0, *sorted(cuts), len(samples)]):
-        events += stream.push(samples[start:end], rate)
-    return events + stream.flush()
 
 
 def texts(events: Sequence[Event]) -> list[str]:
@@ -124,6 +109,20 @@ def test_every_frame_is_encoded_exactly_once(count: int, chunk: int, cut: int) -
     assert (encoded[len(frames) :] == frames[-1:]).all()
 
 
+@few
+@given(count=st.integers(0, 30_000), rate=st.sampled_from([8000, 44100, 48000]))
+def test_flush_takes_the_rest_out_of_every_stage(count: int, rate: int) -> None:
+    encoder = FakeEncoder(ENCODER)
+    stream = Stream(encoder, MANIFEST, UNITS, 4)
+    stream.push(np.full((count, 2), 0.1, np.float32), rate)
+    stream.flush()
+    heard = count * RATE // rate
+    over = max(0, heard - FEATURES.window_samples)
+    frames = 1 + -(-over // FEATURES.shift_samples) if heard else 0
+    assert len(encoder.own) == -(-frames // ENCODER.subsampling_rate)
+    assert stream.state.position_samples == heard
+
+
 def test_push_after_flush_goes_on_with_the_clock(recognizer: Recognizer) -> None:
     stream = recognizer.stream()
     first, second = play(stream, SPEECH, RATE), play(stream, SPEECH, RATE)
@@ -167,12 +166,12 @@ def test_a_gap_ends_the_segment_and_moves_the_clock(recognizer: Recognizer) -> N
     assert stream.position_ms == 2 * heard_ms + 3_600_001
 
 
-def test_a_thousand_gaps_of_odd_length_add_up(recognizer: Recognizer) -> None:
+def test_gaps_of_odd_length_add_up(recognizer: Recognizer) -> None:
     stream = recognizer.stream()
-    for _ in range(1000):
+    for _ in range(300):
         stream.push(np.zeros(441, np.float32), 44100)
         stream.declare_gap(7, "overflow")
-    assert stream.position_ms == 1000 * (10 + 7)
+    assert stream.position_ms == 300 * (10 + 7)
 
 
 def test_the_clock_counts_the_samples_that_are_decoded() -> None:
@@ -187,7 +186,7 @@ def test_the_clock_counts_the_samples_that_are_decoded() -> None:
     assert len(encoder.own) == -(-frames // ENCODER.subsampling_rate)
 
 
-@settings(few, max_examples=5)
+@settings(few, max_examples=3)
 @given(first=st.integers(0, len(SPEECH)), second=st.integers(0, len(SPEECH)))
 def test_a_snapshot_goes_back(recognizer: Recognizer, first: int, second: int) -> None:
     speech = at_rate(SPEECH, 44100)[:, None].repeat(2, axis=1)
@@ -273,71 +272,6 @@ def test_an_encoder_that_never_gives_numbers_keeps_the_clock(recognizer: Recogni
         640 * n for n in range(len(events))
     ]
     assert stream.position_ms == len(SPEECH) * 1000 // RATE
-
-
-BAD = {
-    "NaN": (np.array([0.1, np.nan], np.float32), RATE, AudioError),
-    "infinity": (np.array([0.1, -np.inf], np.float32), RATE, AudioError),
-    "too large for float32": (np.array([1e300]), RATE, AudioError),
-    "unscaled": (np.array([1.0, 20000.0], np.float32), RATE, AudioError),
-    "int32": (np.array([1, 2], np.int32), RATE, UsageError),
-    "complex": (np.array([1j]), RATE, UsageError),
-    "text": ("hello", RATE, UsageError),
-    "scalar": (0.5, RATE, UsageError),
-    "three axes": (np.zeros((2, 2, 2), np.float32), RATE, UsageError),
-    "no channel": (np.zeros((2, 0), np.float32), RATE, UsageError),
-    "channels first": (np.zeros((2, 1600), np.float32), RATE, UsageError),
-    "ragged": ([[0.1], [0.1, 0.2]], RATE, UsageError),
-    "rate 1": (np.zeros(2, np.float32), 1, AudioError),
-    "rate -16000": (np.zeros(2, np.float32), -16000, AudioError),
-    "rate 2**40": (np.zeros(2, np.float32), 2**40, AudioError),
-    "fractional rate": (np.zeros(2, np.float32), 44100.5, UsageError),
-    "rate NaN": (np.zeros(2, np.float32), float("nan"), UsageError),
-    "rate as text": (np.zeros(2, np.float32), "16000", UsageError),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_audio_is_refused_and_not_taken_in(recognizer: Recognizer, case: str) -> None:
-    samples, rate, expected = BAD[case]
-    middle = len(SPEECH) // 2
-    stream = recognizer.stream()
-    events = stream.push(SPEECH[:middle])
-    with pytest.raises(expected) as caught:
-        stream.push(samples, rate)  # type: ignore[arg-type]
-    assert "\n" not in str(caught.value)
-    events += stream.push(SPEECH[middle:]) + stream.flush()
-    assert events == play(recognizer.stream(), SPEECH, RATE)
-
-
-@pytest.mark.parametrize(
-    ("duration_ms", "reason"),
-    [(-1, "overflow"), (1, "boredom"), (1.5, "overflow"), (float("nan"), "overflow")],
-)
-def test_bad_gaps_are_refused_and_not_taken_in(
-    recognizer: Recognizer, duration_ms: int, reason: str
-) -> None:
-    stream = recognizer.stream()
-    events = stream.push(SPEECH)
-    with pytest.raises(UsageError):
-        stream.declare_gap(duration_ms, reason)  # type: ignore[arg-type]
-    assert events + stream.flush() == play(recognizer.stream(), SPEECH, RATE)
-
-
-def test_a_closed_stream_refuses_everything(recognizer: Recognizer) -> None:
-    with recognizer.stream() as stream:
-        stream.push(SPEECH)
-    position_ms = stream.position_ms
-    calls: list[Callable[[], object]] = [
-        lambda: stream.push(SPEECH),
-        stream.flush,
-        lambda: stream.declare_gap(1, "overflow"),
-    ]
-    for call in calls:
-        with pytest.raises(UsageError, match="closed"):
-            call()
-    assert stream.position_ms == position_ms
-    stream.close()  # twice is fine
 
 
 def test_samples_of_the_caller_are_copied(recognizer: Recognizer) -> None:
