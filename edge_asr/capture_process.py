@@ -17,6 +17,7 @@ CAPTURE_COMMAND = (sys.executable, "-m", "edge_asr.capture_child")
 _READ_BYTES = 1 << 16
 _REAP_S = 1.0
 _LIST_LIMIT_S = 5.0
+_unburied: list[subprocess.Popen[bytes]] = []
 
 
 class CaptureProcess:
@@ -80,7 +81,8 @@ class CaptureProcess:
         try:
             self._process.wait(_REAP_S)
         except subprocess.TimeoutExpired:
-            pass  # stuck in the kernel; subprocess reaps it later
+            _unburied.append(self._process)  # stuck in the kernel, or the computer is very slow
+        _unburied[:] = [process for process in _unburied if process.poll() is None]
 
 
 def _environment() -> dict[str, str]:

@@ -63,6 +63,20 @@ def test_a_child_that_refuses_to_end_is_killed() -> None:
     assert not alive(child.pid)
 
 
+def test_a_child_that_dies_late_is_buried_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_process, "_REAP_S", 0.0)
+    child = process("time.sleep(9)")
+    monkeypatch.setattr(child._process, "kill", lambda: None)
+    child.kill()
+    assert capture_process._unburied == [child._process]
+    os.kill(child.pid, 9)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    process("time.sleep(9)").kill()
+    assert child._process not in capture_process._unburied
+    for late in capture_process._unburied:
+        late.wait(9)
+
+
 def test_no_descriptor_is_left() -> None:
     before = os.listdir("/proc/self/fd")
     for _ in range(3):
