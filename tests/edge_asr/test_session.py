@@ -285,6 +285,17 @@ def test_samples_of_the_caller_are_copied(recognizer: Recognizer) -> None:
     assert events + stream.flush() == play(recognizer.stream(), SPEECH, RATE)
 
 
+def test_no_samples_of_another_format_change_nothing(recognizer: Recognizer) -> None:
+    speech = at_rate(SPEECH, 44100)
+    stream = recognizer.stream()
+    events = stream.push(speech[:50_001], 44100)
+    assert stream.push(np.zeros((0, 2), np.int16), 48000) == stream.push([]) == []
+    events += stream.push(speech[50_001:], 44100)
+    position_samples = stream.state.position_samples
+    assert events + stream.flush() == play(recognizer.stream(), speech, 44100)
+    assert position_samples == len(speech) * RATE // 44100
+
+
 def test_integers_of_numpy_are_integers(recognizer: Recognizer) -> None:
     stream = recognizer.stream()
     state = copy.deepcopy(stream.state)
