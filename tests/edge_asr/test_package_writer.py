@@ -36,8 +36,18 @@ def test_what_is_written_is_a_package(tmp_path: Path) -> None:
     assert open_package(package.root).manifest == package.manifest
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename", "mkdir", "open"])
-@pytest.mark.parametrize("calls_before", [0, 1, 5, 7])
+@pytest.mark.parametrize(
+    ("call", "calls_before"),
+    [
+        ("mkdir", 1),
+        ("fsync", 0),
+        ("fsync", 5),
+        ("open", 5),
+        ("rename", 0),
+        ("rename", 1),
+        ("fsync", 7),
+    ],
+)
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_failing_disk_leaves_nothing_and_breaks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, calls_before: int, replace: bool
