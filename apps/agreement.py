@@ -21,6 +21,7 @@ from rich.table import Table
 import edge_asr
 from edge_asr.manifest import Program
 from edge_asr.package import open_package
+from edge_asr.recognizer import ChunkMs
 from edge_asr.speech_manifest import Utterance, read_manifest
 
 
@@ -39,7 +40,7 @@ class Agreement:
 
 
 def recognise(
-    package: str, program: Program, utterances: Sequence[Utterance], chunk_ms: int | None
+    package: str, program: Program, utterances: Sequence[Utterance], chunk_ms: ChunkMs
 ) -> list[str]:
     """The texts of all utterances.
 
@@ -54,7 +55,7 @@ def recognise(
     ]
 
 
-def compare(package: str, manifests: Sequence[Path], chunk_ms: int | None) -> list[Agreement]:
+def compare(package: str, manifests: Sequence[Path], chunk_ms: ChunkMs) -> list[Agreement]:
     """All programs on all manifests; the first program of the package is the reference.
 
     Raises:
@@ -99,11 +100,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m apps.agreement", description=__doc__)
     parser.add_argument("package", help="package: name or directory")
     parser.add_argument("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files")
-    parser.add_argument("--chunk-ms", type=int, default=640, help="0: whole utterances")
+    parser.add_argument("--chunk-ms", type=int, help="audio per step (default: the package's)")
+    parser.add_argument("--whole", action="store_true", help="whole utterances, not streamed")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args(argv)
     try:
-        rows = compare(options.package, options.manifests, options.chunk_ms or None)
+        rows = compare(
+            options.package, options.manifests, "whole" if options.whole else options.chunk_ms
+        )
     except edge_asr.EdgeAsrError as error:
         print(f"apps.agreement: {error}", file=sys.stderr)
         return error.exit_code

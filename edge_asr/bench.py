@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_asr.commandline import add_model_arguments
 from edge_asr.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from edge_asr.bench_load import LoadFigures
     from edge_asr.bench_play import Clip, Tally, TimedEncoder
     from edge_asr.bench_report import BenchReport, Percentiles, WordErrors
-    from edge_asr.recognizer import Recognizer
+    from edge_asr.recognizer import ChunkMs, Recognizer
     from edge_asr.speech_manifest import Utterance
 
 AUDIO_S = 60.0  # in each run
@@ -45,14 +46,13 @@ class BenchConfig:
     manifest: Path | None = None
     audio: tuple[Path, ...] = ()
     threads: int = 1
-    chunk_ms: int = 640
+    chunk_ms: ChunkMs = None  # the package's own
     runs: int = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr bench``."""
-    parser.add_argument("--package", default="commands-en", help="model package: name or directory")
-    parser.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
+    add_model_arguments(parser)
     parser.add_argument("--precision", help="int8 or fp32 (default: int8 where there is one)")
     parser.add_argument(
         "--manifest",
@@ -63,8 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audio", type=Path, nargs="+", default=(), metavar="FILE", help="measure with these"
     )
-    parser.add_argument("--threads", type=int, default=1, help="threads of the backend")
-    parser.add_argument("--chunk-ms", type=int, default=640, help="audio per step (default: 640)")
     parser.add_argument("--runs", type=int, default=5, help="after one thrown away (default: 5)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
@@ -118,7 +116,7 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
     )
     encoder = TimedEncoder(loaded.encoder)
     recognizer = dataclasses.replace(loaded, encoder=encoder)
-    recognizer.stream(config.chunk_ms)  # refuses a wrong chunk at once
+    chunk_ms = recognizer.stream(config.chunk_ms).chunk_ms  # refuses a wrong chunk at once
     clips, source = _clips(config, recognizer, utterances)
 
     progress("loading", 0, 1)
@@ -129,16 +127,16 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
     runs = [Tally() for _ in range(config.runs + 1)]
     for number, tally in enumerate(runs):
         progress("speed", number, len(runs))
-        _play_all(recognizer, encoder, clips, config.chunk_ms, tally)
+        _play_all(recognizer, encoder, clips, chunk_ms, tally)
     progress("endpoints", 0, 1)
-    quiet_s = (1000 + 2 * config.chunk_ms + 500) / 1000  # until the endpoint, and two chunks more
+    quiet_s = (1000 + 2 * chunk_ms + 500) / 1000  # until the endpoint, and two chunks more
     quiet = [clip.with_quiet(quiet_s) for clip in clips[:_MAX_ENDPOINT_CLIPS]]
     endpoints = Tally()
-    _play_all(recognizer, encoder, quiet, config.chunk_ms, endpoints)
+    _play_all(recognizer, encoder, quiet, chunk_ms, endpoints)
     report = _report(config, recognizer, source, load_figures, runs[1:], endpoints)
     if not utterances:
         return report
-    errors = word_errors(loaded, utterances, config.chunk_ms, progress)
+    errors = word_errors(loaded, utterances, chunk_ms, progress)
     return dataclasses.replace(report, word_errors=errors)
 
 
@@ -162,7 +160,7 @@ def _report(
         precision=recognizer.program.precision,
         program_bytes=recognizer.program.bytes,
         threads=config.threads,
-        chunk_ms=config.chunk_ms,
+        chunk_ms=recognizer.stream(config.chunk_ms).chunk_ms,
         source=source,
         audio_s=runs[0].audio_s,
         runs=len(runs),

@@ -42,6 +42,26 @@ class Parser(argparse.ArgumentParser):
         sys.exit(UsageError.exit_code)
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that runs a model."""
+    parser.add_argument("--package", default="commands-en", help="model package: name or directory")
+    parser.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
+    parser.add_argument(
+        "--chunk-ms",
+        type=_chunk_ms,
+        metavar="N",
+        help="audio per step, or whole for whole utterances (default: the package's, often 640)",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of the backend")
+
+
+def _chunk_ms(text: str) -> int | str:
+    try:
+        return text if text == "whole" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'whole'") from None
+
+
 def complain(message: object) -> None:
     """One line on stderr. File names and messages of libraries are input, so they are cleaned."""
     with contextlib.suppress(OSError, ValueError):  # nobody is there to be told

@@ -18,7 +18,7 @@ from edge_asr.capture import Microphone, Notice
 from edge_asr.capture_clock import Block, Heard, Lost
 from edge_asr.capture_file import AudioFile
 from edge_asr.capture_process import list_devices
-from edge_asr.commandline import Parser, complain, exit_code
+from edge_asr.commandline import Parser, add_model_arguments, complain, exit_code
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Status
 from edge_asr.session import Stream
@@ -164,10 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="end if there is no microphone now")
     parser.add_argument("--input", metavar="FILE", help="caption an audio file instead")
     parser.add_argument("--realtime", action="store_true", help="read FILE at the speed of speech")
-    parser.add_argument("--package", default="commands-en", help="model package: name or directory")
-    parser.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
-    parser.add_argument("--chunk-ms", type=int, default=640, help="audio per step (default: 640)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the backend")
+    add_model_arguments(parser)
     parser.add_argument(
         "--format",
         choices=("live", "plain", "jsonl"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 from edge_asr.audio import read_blocks
 from edge_asr.backends import BACKENDS, Encoder, open_encoder
@@ -14,7 +15,8 @@ from edge_asr.manifest import BackendName, Manifest, Precision, Program
 from edge_asr.package import DEFAULT_PACKAGE, Package, open_package
 from edge_asr.session import Stream
 
-DEFAULT_CHUNK_MS = 640
+# Audio per encoder step; None is the default of the package.
+ChunkMs = int | Literal["whole"] | None
 MAX_THREADS = 64
 _FILE_BLOCK_S = 10.0
 
@@ -84,12 +86,12 @@ class Recognizer:
         """Which backend runs the program."""
         return self.program.backend
 
-    def stream(self, chunk_ms: int | None = DEFAULT_CHUNK_MS) -> Stream:
+    def stream(self, chunk_ms: ChunkMs = None) -> Stream:
         """A new stream.
 
         Args:
-            chunk_ms: how much audio one encoder step reads: the latency. None reads as much as
-                the program takes at once, for whole utterances.
+            chunk_ms: how much audio one encoder step reads: the latency. None is the package's
+                default; "whole" is as much as the program takes at once, for whole utterances.
 
         Raises:
             UsageError: not a multiple of the encoder frame, or outside the program's bounds.
@@ -97,9 +99,7 @@ class Recognizer:
         manifest = self.package.manifest
         return Stream(self.encoder, manifest, self.package.units, _frames(manifest, chunk_ms))
 
-    def transcribe(
-        self, path: str | os.PathLike[str], chunk_ms: int | None = DEFAULT_CHUNK_MS
-    ) -> Transcript:
+    def transcribe(self, path: str | os.PathLike[str], chunk_ms: ChunkMs = None) -> Transcript:
         """Recognise a whole file: the same as pushing its blocks into a stream and flushing.
 
         Raises:
@@ -128,17 +128,20 @@ def _first_backend(manifest: Manifest, precision: str | None) -> str:
     return next((name for name in BACKENDS if name in offered), next(iter(BACKENDS)))
 
 
-def _frames(manifest: Manifest, chunk_ms: int | None) -> int:
+def _frames(manifest: Manifest, chunk_ms: ChunkMs) -> int:
     """``chunk_ms`` in encoder frames, checked."""
     spec, features = manifest.encoder, manifest.features
     if chunk_ms is None:
+        return spec.default_chunk
+    if chunk_ms == "whole":
         return spec.max_chunk
     frame_ms = features.shift_samples * spec.subsampling_rate * 1000 / features.sample_rate
-    frames = round(chunk_ms / frame_ms) if 0 < chunk_ms < 1 << 31 else 0
+    is_number = not isinstance(chunk_ms, str) and 0 < chunk_ms < 1 << 31
+    frames = round(chunk_ms / frame_ms) if is_number else 0
     if frames * frame_ms != chunk_ms or not spec.min_chunk <= frames <= spec.max_chunk:
         raise UsageError(
             f"chunk_ms is {chunk_ms}; allowed are multiples of {frame_ms:g} from "
-            f"{spec.min_chunk * frame_ms:g} to {spec.max_chunk * frame_ms:g}, or None for whole "
-            "utterances"
+            f"{spec.min_chunk * frame_ms:g} to {spec.max_chunk * frame_ms:g}, and 'whole' for "
+            "whole utterances"
         )
     return frames

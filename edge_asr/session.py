@@ -94,6 +94,11 @@ class Stream:
         self._state = copy.deepcopy(state)  # so that one snapshot serves many times
 
     @property
+    def chunk_ms(self) -> int:
+        """Audio that one encoder step reads."""
+        return round(self._state.windows.chunk_frames * self._frame_ms)
+
+    @property
     def position_ms(self) -> int:
         """Audio received and declared lost since the stream began."""
         return self._state.position_samples * 1000 // self._features.sample_rate

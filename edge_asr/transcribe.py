@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_asr.commandline import complain
+from edge_asr.commandline import add_model_arguments, complain
 from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from edge_asr.recognizer import Recognizer
+    from edge_asr.recognizer import ChunkMs, Recognizer
 
 FORMATS = {"text": ".txt", "jsonl": ".jsonl", "srt": ".srt", "vtt": ".vtt"}
 BLOCK_S = 1.0
@@ -31,10 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="audio (- is standard input, if it is a file)"
     )
-    parser.add_argument("--package", default="commands-en", help="model package: name or directory")
-    parser.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
-    parser.add_argument("--chunk-ms", type=int, default=640, help="audio per step (default: 640)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the backend")
+    add_model_arguments(parser)
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
     parser.add_argument(
         "-o",
@@ -79,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def transcribe_file(
-    recognizer: Recognizer, file: str, chunk_ms: int, style: str, put: Put, advance: Advance
+    recognizer: Recognizer, file: str, chunk_ms: ChunkMs, style: str, put: Put, advance: Advance
 ) -> None:
     """Write the segments of one file, each as soon as it ends.
 

@@ -70,7 +70,7 @@ def test_a_program_that_misses_a_word_shows(package: Path, manifest: Path) -> No
 def test_json_and_table(package: Path, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(package), str(manifest), "--json"]) == 0
     assert [row["equal_texts"] for row in json.loads(capsys.readouterr().out)] == [100.0, 50.0]
-    assert main([str(package), str(manifest), "--chunk-ms", "0"]) == 0
+    assert main([str(package), str(manifest), "--whole"]) == 0
     assert "33.33" in capsys.readouterr().out
 
 

@@ -67,7 +67,7 @@ def test_damage_is_found_before_the_program_is_parsed(tiny_package: Package) -> 
 
 
 @pytest.mark.parametrize(
-    "chunk_ms", [0, -40, 1, 39, 41, 640.5, 65 * 40, 1 << 40, float("nan"), float("inf")]
+    "chunk_ms", ["all", 0, -40, 1, 39, 41, 640.5, 65 * 40, 1 << 40, float("nan"), float("inf")]
 )
 def test_a_wrong_chunk(recognizer: Recognizer, chunk_ms: int) -> None:
     with pytest.raises(UsageError, match="multiples of 40 from 40 to 2560"):
@@ -123,3 +123,10 @@ def test_the_first_backend_of_the_package_is_taken(tiny_package: Package) -> Non
     path.write_text(json.dumps(manifest))
     with pytest.raises(BackendError, match="TorchScript"):
         load(tiny_package.root)
+
+
+def test_the_default_chunk_is_the_package_s(recognizer: Recognizer) -> None:
+    spec = recognizer.package.manifest.encoder
+    assert recognizer.stream().chunk_ms == spec.default_chunk * 40
+    assert recognizer.stream("whole").chunk_ms == spec.max_chunk * 40
+    assert recognizer.stream(80).chunk_ms == 80

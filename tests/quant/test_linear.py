@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_asr.errors import ConfigError
 from quant.linear import LARGEST, SMALLEST_SCALE, QuantLinear, quantize_linear, quantize_weight
 
 
@@ -30,7 +31,7 @@ def exact(quant: QuantLinear, x: torch.Tensor) -> np.ndarray:
 
 @settings(deadline=None, max_examples=40)
 @given(
-    inputs=st.integers(1, 70),
+    inputs=st.integers(2, 70),
     outputs=st.integers(1, 40),
     rows=st.integers(0, 20),
     exponent=st.integers(-6, 6),
@@ -44,6 +45,12 @@ def test_product_is_exact(inputs: int, outputs: int, rows: int, exponent: int, s
     assert found.shape == (1, rows, outputs)
     largest = np.abs(expected).max(initial=0) + 1e-30
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * largest)
+
+
+def test_one_input_is_refused() -> None:
+    """torch._int_mm gives anything there; whatever has two inputs is tested above."""
+    with pytest.raises(ConfigError, match="one input"):
+        quantize_linear(torch.ones(2, 1), None)
 
 
 def test_largest_integers_do_not_overflow() -> None:
