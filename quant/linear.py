@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edge_asr.errors import ConfigError
+
 LARGEST = 127
 SMALLEST_SCALE = 1e-8  # a row of zeros divides by this instead of by zero
 
@@ -53,6 +55,15 @@ def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantize_linear(weight: Tensor, bias: Tensor | None) -> QuantLinear:
-    """Quantize a linear layer's weight (O, I)."""
+    """Quantize a linear layer's weight (O, I) and bias (O,).
+
+    Raises:
+        ConfigError: I is 1, where torch 2.13's integer product returns memory never written.
+    """
+    if weight.size(1) < 2:
+        raise ConfigError(
+            "a layer with one input cannot be quantized; use --precision fp32, or linear_units of "
+            "at least 2"
+        )
     integers, scale = quantize_weight(weight.detach().float())
     return QuantLinear(integers, scale, None if bias is None else bias.detach().float())
