@@ -79,7 +79,7 @@ def test_weight_error_is_half_a_step(rows: int, columns: int, exponent: int, see
     step = torch.clamp(weight.abs().amax(dim=1) / LARGEST, min=SMALLEST_SCALE).double()
     assert (error <= step.unsqueeze(1) * (0.5 + 1e-4)).all()
     # The largest of a row uses the whole range.
-    large = weight.abs().amax(dim=1) > 100 * SMALLEST_SCALE
+    large = weight.abs().amax(dim=1) > LARGEST * SMALLEST_SCALE
     assert (integers.abs().amax(dim=1)[large] == LARGEST).all()
 
 
