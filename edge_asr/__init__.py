@@ -25,6 +25,7 @@ from edge_asr.errors import (
     InputMissingError,
     OutputError,
     PackageError,
+    RunawayError,
     UsageError,
 )
 from edge_asr.events import Event, Final, Gap, Partial, Status, Word
@@ -47,6 +48,7 @@ __all__ = [
     "PackageError",
     "Partial",
     "Recognizer",
+    "RunawayError",
     "Status",
     "Stream",
     "Transcript",

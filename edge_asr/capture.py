@@ -30,7 +30,7 @@ from edge_asr.capture_devices import stable_name
 from edge_asr.capture_frames import Frame, FrameError, Kind, Reason
 from edge_asr.capture_process import CAPTURE_COMMAND, CaptureProcess
 from edge_asr.capture_retry import Retry
-from edge_asr.errors import DeviceError
+from edge_asr.errors import DeviceError, RunawayError
 from edge_asr.events import GapReason
 
 OPEN_LIMIT_S = 5.0  # PortAudio itself tries a busy device for one second
@@ -268,7 +268,7 @@ class Microphone:
         what = f"microphone {self.opened.name!r} delivers audio far faster than real time"
         if self._runaways >= RUNAWAY_LIMIT:
             self._stop_child()
-            raise DeviceError(f"{what}, {RUNAWAY_LIMIT} times; choose another with --device")
+            raise RunawayError(f"{what}, {RUNAWAY_LIMIT} times; choose another with --device")
         return self._interrupt("stalled", "lost", what, AGAIN)
 
     def _check_stall(self) -> list[Heard | Notice]:

@@ -5,6 +5,7 @@
     ├── AudioError          65  audio that cannot be read or decoded
     ├── InputMissingError   66  a file that is not there
     ├── DeviceError         69  no microphone, or it is busy or gone
+    │   └── RunawayError    74  a microphone whose clock runs away
     ├── OutputError         73  a file that cannot be created
     └── ConfigError         78  something installed or packaged is wrong
         ├── PackageError        a package that is missing, damaged or from another version
@@ -45,6 +46,12 @@ class DeviceError(EdgeAsrError):
     """No microphone, no such microphone, or one that is busy."""
 
     exit_code = 69
+
+
+class RunawayError(DeviceError):
+    """A microphone that delivers audio far faster than real time, again and again."""
+
+    exit_code = 74
 
 
 class OutputError(EdgeAsrError):

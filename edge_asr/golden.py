@@ -3,7 +3,8 @@
 Checksums prove that the bytes arrived. That this library on this processor computes with them
 what it should is another matter, so a few seconds of real speech travel with the package,
 together with the log-probabilities that eager torch gave for it. ``golden_max_abs`` of
-parity.json bounds the largest difference of any log-probability, for each program.
+parity.json bounds the largest difference of any log-probability for each program, and
+``golden_mean_abs`` the mean.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def check_golden(
     """
     where = f"{package.root / program.file}"
     samples, expected, text = _golden(package, program)
-    bound = _bound(package, program)
+    bound = _bound(package, program, "golden_max_abs")
+    mean_bound = _bound(package, program, "golden_mean_abs")
     found = stream_log_probs(encoder, package.manifest, samples, steps, where)
     if len(found) > len(expected) or (steps is None and len(found) != len(expected)):
         raise PackageError(
@@ -56,12 +58,14 @@ def check_golden(
             f"{len(found)}; export the package again"
         )
     with np.errstate(invalid="ignore"):  # infinities give NaN, and that is refused
-        max_abs = float(np.abs(found - expected[: len(found)]).max(initial=0.0))
-    if not max_abs <= bound:  # so that NaN is refused too
+        errors = np.abs(found - expected[: len(found)])
+        max_abs = float(errors.max(initial=0.0))
+        mean_abs = float(errors.mean()) if errors.size else 0.0
+    if not (max_abs <= bound and mean_abs <= mean_bound):  # so that NaN is refused too
         raise PackageError(
-            f"{where}: expected the golden log-probabilities within {bound:g}, found a "
-            f"difference of {max_abs:g}; this library or processor computes something else: "
-            "try another backend, or export the package again"
+            f"{where}: expected the golden log-probabilities within {bound:g}, and {mean_bound:g} "
+            f"in the mean; found differences of {max_abs:g} and {mean_abs:g}; this library or "
+            "processor computes something else: try another backend, or export the package again"
         )
     if steps is not None:
         return GoldenResult(len(found), max_abs, bound, None)
@@ -137,11 +141,11 @@ def _golden(package: Package, program: Program) -> tuple[Samples, FloatArray, st
     return samples, log_probs, str(text)
 
 
-def _bound(package: Package, program: Program) -> float:
-    bound = package.parity.get(program.file, {}).get("golden_max_abs")
+def _bound(package: Package, program: Program, name: str) -> float:
+    bound = package.parity.get(program.file, {}).get(name)
     if isinstance(bound, int | float) and math.isfinite(bound) and bound >= 0:
         return float(bound)
     raise PackageError(
-        f"{package.root / PARITY}: expected programs[{program.file!r}].golden_max_abs to be a "
+        f"{package.root / PARITY}: expected programs[{program.file!r}].{name} to be a "
         f"number from 0, found {bound!r}; export the package again"
     )

@@ -29,6 +29,8 @@ def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
     options.log_severity_level = 3  # errors; they reach us as exceptions anyway
     # A spinning thread burns a core between two chunks.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without VNNI, AVX2 and AVX-512 add pairs of u8 x s8 products in 16 bits, which overflow.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     # Not ORT's own format, which the guard does not read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:

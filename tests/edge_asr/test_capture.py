@@ -13,7 +13,7 @@ import pytest
 from edge_asr import capture
 from edge_asr.capture import Microphone, Notice
 from edge_asr.capture_clock import Block, Heard, Lost
-from edge_asr.errors import DeviceError
+from edge_asr.errors import DeviceError, RunawayError
 
 PRELUDE = """
 import argparse, os, sys, time
@@ -183,7 +183,7 @@ def test_the_default_device_stays_the_default() -> None:
 def test_a_runaway_clock_is_restarted_and_then_given_up() -> None:
     with microphone("opened()\nblocks(60, later_ms=1)\ntime.sleep(9)") as mic:
         events: list[Heard | Notice] = []
-        with pytest.raises(DeviceError, match="far faster than real time, 3 times"):
+        with pytest.raises(RunawayError, match="far faster than real time, 3 times"):
             for _ in range(100):
                 events += mic.read(0.1)
         assert notices(events) == ["listening", "lost"]

@@ -182,6 +182,6 @@ def test_a_runaway_clock_is_given_up(plug: Plug, tiny_package: Package) -> None:
         lost = program.expect("lost", 10)
         assert since_s(lost.at_ns, ran_away_ns) <= 1.5
         assert rss_mib(program.pid) - rss_before_mib < 50
-        assert program.wait(15) == 69
+        assert program.wait(15) == 74
         assert "faster than real time" in program.errors[-1]
         assert not any("Traceback" in line for line in program.errors)

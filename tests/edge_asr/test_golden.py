@@ -15,7 +15,16 @@ from edge_asr.errors import PackageError
 from edge_asr.golden import check_golden, stream_log_probs
 from edge_asr.package import GOLDEN, PARITY, Package
 from edge_asr.recognizer import load
-from tests.tiny import ENCODER, MANIFEST, FakeEncoder, Samples, tiny_onnx, tones, write_tiny_package
+from tests.tiny import (
+    BOUNDS,
+    ENCODER,
+    MANIFEST,
+    FakeEncoder,
+    Samples,
+    tiny_onnx,
+    tones,
+    write_tiny_package,
+)
 
 
 def encoder_of(package: Package) -> Encoder:
@@ -74,10 +83,10 @@ def test_a_wrong_program_with_right_checksums_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda lp, state: (lp * np.nan, state), "difference of nan"),
-        (lambda lp, state: (np.full_like(lp, -np.inf), state), "difference of inf"),
-        (lambda lp, state: (lp + 0.0011, state), "difference of 0.0011"),
-        (lambda lp, state: (lp, tuple(np.zeros_like(s) for s in state)), "difference of"),
+        (lambda lp, state: (lp * np.nan, state), "differences of nan"),
+        (lambda lp, state: (np.full_like(lp, -np.inf), state), "differences of inf"),
+        (lambda lp, state: (lp + 0.0011, state), "differences of 0.0011"),
+        (lambda lp, state: (lp, tuple(np.zeros_like(s) for s in state)), "differences of"),
         (lambda lp, state: (lp[:, :-1], state), "shapes"),
         (lambda lp, state: (lp[:, :, :-1], state), "shapes"),
         (lambda lp, state: (lp[0], state), "shapes"),
@@ -141,13 +150,29 @@ def test_a_vector_of_another_length_is_refused(tmp_path: Path, more: int) -> Non
     assert "frames" in refused(package, encoder_of(package), steps=None)
 
 
+@pytest.mark.parametrize("name", BOUNDS)
 @pytest.mark.parametrize("bound", ["", "null", "-1", "1e999", '"1"', "[]"])
-def test_a_bound_that_bounds_nothing_is_refused(tmp_path: Path, bound: str) -> None:
-    table = '{"programs": {"encoder.fp32.onnx": {"golden_max_abs": %s}}}' % bound  # noqa: UP031
-    if not bound:
-        table = json.dumps({"programs": {"encoder.fp32.onnx": {}}})
+def test_a_bound_that_bounds_nothing_is_refused(tmp_path: Path, name: str, bound: str) -> None:
+    bounds = {other: "0.001" for other in BOUNDS} | {name: bound}
+    items = ", ".join(f'"{key}": {value}' for key, value in bounds.items() if value)
+    table = '{"programs": {"encoder.fp32.onnx": {%s}}}' % items  # noqa: UP031
     package = write_tiny_package(tmp_path / "unbounded", files={PARITY: table.encode()})
     assert PARITY in refused(package, encoder_of(package))
+
+
+def test_a_small_error_everywhere_is_refused(tmp_path: Path) -> None:
+    bounds = {"golden_max_abs": 0.5, "golden_mean_abs": 0.01}
+    table = json.dumps({"programs": {"encoder.fp32.onnx": bounds}})
+    package = write_tiny_package(tmp_path / "bounded", files={PARITY: table.encode()})
+
+    def once(log_probs: Samples, state: State) -> tuple[Samples, State]:
+        log_probs[0, 0, 0] += 0.4
+        return log_probs, state
+
+    program, encoder = package.manifest.programs[0], encoder_of(package)
+    check_golden(package, Changed(encoder, once), program)
+    message = refused(package, Changed(encoder, lambda p, state: (p + np.float32(0.1), state)))
+    assert "0.01 in the mean" in message
 
 
 def test_log_probs_are_streamed_and_flushed() -> None:

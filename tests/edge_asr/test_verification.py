@@ -16,7 +16,7 @@ from edge_asr.package import Package, open_package
 from edge_asr.package_writer import NewProgram, write_package
 from edge_asr.recognizer import load
 from edge_asr.verification import verify
-from tests.tiny import MANIFEST, tiny_files, tiny_onnx
+from tests.tiny import BOUNDS, MANIFEST, tiny_files, tiny_onnx
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def two_backends(tmp_path: Path) -> Package:
     program = tiny_onnx()
     files = tiny_files(program)
     parity = json.loads(files["parity.json"])
-    parity["programs"]["encoder.fp32.pt"] = {"golden_max_abs": 1e-3}
+    parity["programs"]["encoder.fp32.pt"] = dict.fromkeys(BOUNDS, 1e-3)
     files["parity.json"] = json.dumps(parity).encode()
     programs = [
         NewProgram("encoder", "onnx", "fp32", "encoder.fp32.onnx", program),
