@@ -51,7 +51,10 @@ from quant.checkpoint import QuantizedCheckpoint, load_at
 
 QUANTIZATION = {
     "fp32": "none",
-    "int8": "weights int8 per output channel, activations int8 per row, router float32",
+    "int8": (
+        "weights int8 per output channel, activations int8 per row with a zero point, "
+        "router float32"
+    ),
 }
 GOLDEN_SECONDS = 4.0
 

@@ -2,8 +2,7 @@
 
 The layers are written again here, over rows (T', D) without the batch dimension, in the forms
 that XNNPACK's partitioner takes: no slices of dynamic size, one inferred dimension per view, one
-linear layer per result. They compute what ``model`` computes, with the same integers; only the
-activations are rounded differently (XNNPACK quantizes each row asymmetrically).
+linear layer per result. They compute what ``model`` computes, with the same integers.
 
 The expert layer is sparse:
 

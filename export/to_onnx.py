@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from export.program import INPUTS, OUTPUTS, EncoderProgram, with_replaced
 from model.feed_forward import FeedForward, MoeFeedForward
-from quant.linear import LARGEST, SMALLEST_SCALE, QuantLinear
+from quant.linear import SMALLEST_SCALE, QuantLinear
 
 OPSET = 17
-# Activations are sent as q + 128 with zero point 128: unsigned times signed is the pair that
-# processors multiply fastest, and the integers stay the same.
-ZERO_POINT = 128
+# Activations are sent as q + 128: unsigned times signed is the pair that processors multiply
+# fastest, and the integers stay the same.
+STEPS = 255
 
 
 class _Graph:
@@ -42,22 +42,20 @@ class _Graph:
     def ints(self, *values: int) -> Any:
         return self.constant(torch.tensor(values, dtype=torch.int64))
 
-    def quantize(self, rows: Any) -> tuple[Any, Any]:
-        """float (N, I) to uint8 (N, I) and its row scales (N, 1)."""
-        largest = self("ReduceMax", self("Abs", rows), axes_i=[-1], keepdims_i=1)
-        scale = self("Div", largest, self.constant(torch.tensor(float(LARGEST))))
-        scale = self("Max", scale, self.constant(torch.tensor(SMALLEST_SCALE)))
-        shifted = self(
-            "Add",
-            self("Round", self("Div", rows, scale)),
-            self.constant(torch.tensor(float(ZERO_POINT))),
-        )
-        return self("Cast", shifted, to_i=2), scale
+    def number(self, value: float) -> Any:
+        return self.constant(torch.tensor(value))
 
-    def product(self, integers: Any, weight: Any) -> Any:
-        """uint8 (N, I) times int8 (I, O), float32 (N, O) without its scales."""
-        zero = self.constant(torch.tensor(ZERO_POINT, dtype=torch.uint8))
-        return self("Cast", self("MatMulInteger", integers, weight, zero), to_i=1)
+    def quantize(self, rows: Any) -> tuple[Any, Any, Any]:
+        """float (N, I) to uint8 (N, I), minus its zero points (N, 1) int32, and its scales (N, 1);
+        see ``quant.linear``."""
+        low = self("Min", self("ReduceMin", rows, axes_i=[-1], keepdims_i=1), self.number(0.0))
+        high = self("Max", self("ReduceMax", rows, axes_i=[-1], keepdims_i=1), self.number(0.0))
+        scale = self("Div", self("Sub", high, low), self.number(float(STEPS)))
+        scale = self("Max", scale, self.number(SMALLEST_SCALE))
+        lowest = self("Round", self("Div", low, scale))
+        shifted = self("Sub", self("Round", self("Div", rows, scale)), lowest)
+        integers = self("Cast", self("Min", shifted, self.number(float(STEPS))), to_i=2)
+        return integers, self("Cast", lowest, to_i=6), scale
 
     def silu_or_relu(self, x: Any, activation: str) -> Any:
         return self("Relu", x) if activation == "relu" else self("Mul", x, self("Sigmoid", x))
@@ -65,14 +63,18 @@ class _Graph:
 
 class _LinearFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, weight_sum: Tensor, scale: Tensor, bias: Tensor
+    ) -> Tensor:
         return QuantLinear(weight.t(), scale, bias)(x)
 
     @staticmethod
-    def symbolic(g: Any, x: Any, weight: Any, scale: Any, bias: Any) -> Any:
+    def symbolic(g: Any, x: Any, weight: Any, weight_sum: Any, scale: Any, bias: Any) -> Any:
         op = _Graph(g)
-        integers, row_scale = op.quantize(x)
-        scaled = op("Mul", op("Mul", op.product(integers, weight), row_scale), scale)
+        integers, lowest, row_scale = op.quantize(x)
+        product = op("MatMulInteger", integers, weight)
+        product = op("Cast", op("Add", product, op("Mul", lowest, weight_sum)), to_i=1)
+        scaled = op("Mul", op("Mul", product, row_scale), scale)
         out = op("Add", scaled, bias)
         out.setType(x.type().with_sizes([1, None, weight.type().sizes()[1]]))
         return out
@@ -84,12 +86,13 @@ class OnnxLinear(nn.Module):
     def __init__(self, layer: QuantLinear) -> None:
         super().__init__()
         self.register_buffer("weight", layer.weight.t().contiguous())
+        self.register_buffer("weight_sum", layer.weight_sum)
         self.register_buffer("scale", layer.weight_scale)
         self.register_buffer("bias", layer.bias)
         self.bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        return _LinearFunction.apply(x, self.weight, self.scale, self.bias)
+        return _LinearFunction.apply(x, self.weight, self.weight_sum, self.scale, self.bias)
 
 
 class OnnxMoe(nn.Module):
@@ -111,9 +114,10 @@ class OnnxMoe(nn.Module):
                 self.register_buffer(f"{name}_{index}", linear.weight.detach().t().contiguous())
             self.register_buffer(f"{name}_bias", torch.stack([e.bias.detach() for e in linears]))
             if self.quantized:
-                self.register_buffer(
-                    f"{name}_scale", torch.stack([e.weight_scale for e in linears])
-                )
+                sums = torch.stack([e.weight_sum for e in linears])
+                self.register_buffer(f"{name}_sum", sums)
+                scales = torch.stack([e.weight_scale for e in linears])
+                self.register_buffer(f"{name}_scale", scales)
 
     def forward(self, x: Tensor) -> Tensor:
         tensors = [self.gate]
@@ -121,7 +125,7 @@ class OnnxMoe(nn.Module):
             tensors += [getattr(self, f"{name}_{index}") for index in range(self.n_expert)]
             tensors.append(getattr(self, f"{name}_bias"))
             if self.quantized:
-                tensors.append(getattr(self, f"{name}_scale"))
+                tensors += [getattr(self, f"{name}_sum"), getattr(self, f"{name}_scale")]
         return self._function().apply(x, *tensors)
 
     def _function(self) -> Any:
@@ -157,24 +161,15 @@ class OnnxMoe(nn.Module):
         row = op("Div", order, op.constant(torch.tensor(self.k)))
 
         if self.quantized:
-            integers, scale = op.quantize(rows)
-            h = self._grouped(
-                op,
-                op("Gather", integers, row, axis_i=0),
-                op("Gather", scale, row, axis_i=0),
-                expert_of,
-                counts,
-                tensors,
-            )
-            integers, scale = op.quantize(op.silu_or_relu(h, self.activation))
-            y = self._grouped(op, integers, scale, expert_of, counts, tensors)
+            parts = [op("Gather", part, row, axis_i=0) for part in op.quantize(rows)]
+            h = self._grouped(op, parts, expert_of, counts, tensors)
+            parts = list(op.quantize(op.silu_or_relu(h, self.activation)))
+            y = self._grouped(op, parts, expert_of, counts, tensors)
         else:
-            h = self._grouped(
-                op, op("Gather", rows, row, axis_i=0), None, expert_of, counts, tensors
-            )
-            y = self._grouped(
-                op, op.silu_or_relu(h, self.activation), None, expert_of, counts, tensors
-            )
+            parts = [op("Gather", rows, row, axis_i=0)]
+            h = self._grouped(op, parts, expert_of, counts, tensors)
+            parts = [op.silu_or_relu(h, self.activation)]
+            y = self._grouped(op, parts, expert_of, counts, tensors)
 
         # Back to row order: pair p of the sorted list goes to place order[p].
         size = op("Shape", order)
@@ -189,18 +184,23 @@ class OnnxMoe(nn.Module):
         return out
 
     def _grouped(
-        self, op: _Graph, rows: Any, scale: Any, expert_of: Any, counts: Any, tensors: list[Any]
+        self, op: _Graph, parts: list[Any], expert_of: Any, counts: Any, tensors: list[Any]
     ) -> Any:
-        """One product per expert on its slice of the sorted rows, then bias (and scales)."""
+        """One product per expert on its slice of the sorted rows, then bias (and scales).
+
+        ``parts`` are the rows, and what ``quantize`` gives beside them.
+        """
         weights = [tensors.pop(0) for _ in range(self.n_expert)]
         bias = op("Gather", tensors.pop(0), expert_of, axis_i=0)
-        parts = op.g.op("Split", rows, counts, axis_i=0, outputs=self.n_expert)
+        slices = op.g.op("Split", parts[0], counts, axis_i=0, outputs=self.n_expert)
+        name = "MatMulInteger" if self.quantized else "MatMul"
+        outs = [op(name, rows, w) for rows, w in zip(slices, weights, strict=True)]
+        product = op("Concat", *outs, axis_i=0)
         if not self.quantized:
-            outs = [op("MatMul", part, w) for part, w in zip(parts, weights, strict=True)]
-            return op("Add", op("Concat", *outs, axis_i=0), bias)
-        zero = op.constant(torch.tensor(ZERO_POINT, dtype=torch.uint8))
-        outs = [op("MatMulInteger", p, w, zero) for p, w in zip(parts, weights, strict=True)]
-        product = op("Cast", op("Concat", *outs, axis_i=0), to_i=1)
+            return op("Add", product, bias)
+        _, lowest, scale = parts
+        weight_sum = op("Gather", tensors.pop(0), expert_of, axis_i=0)
+        product = op("Cast", op("Add", product, op("Mul", lowest, weight_sum)), to_i=1)
         weight_scale = op("Gather", tensors.pop(0), expert_of, axis_i=0)
         return op("Add", op("Mul", op("Mul", product, scale), weight_scale), bias)
 

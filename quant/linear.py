@@ -1,12 +1,13 @@
 """The quantized linear layer, the one meaning of "int8" that every program must reproduce.
 
 Weights are int8 with one scale per output channel. Activations are quantized when they arrive,
-symmetrically and with one scale per row (frame), so what a frame gives never depends on which
+with one scale and one zero point per row (frame), so what a frame gives never depends on which
 frames share its chunk or its expert:
 
-    s = max|x| / 127      q = round(x / s)      y = (q . w) * s * weight_scale + bias
+    low = min(x, 0)    high = max(x, 0)    s = (high - low) / 255    z = round(-low / s) - 128
+    q = round(x / s) + z                   y = ((q - z) . w) * s * weight_scale + bias
 
-The product is exact in int32.
+XNNPACK rounds like this and cannot do otherwise, so all programs do. The product is exact in int32.
 """
 
 from __future__ import annotations
@@ -27,17 +28,23 @@ class QuantLinear(nn.Module):
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("weight_scale", weight_scale)
+        self.register_buffer("weight_sum", weight.sum(dim=1, dtype=torch.int32))
         self.register_buffer("bias", torch.zeros(len(weight)) if bias is None else bias)
         self.weight: Tensor
         self.weight_scale: Tensor
+        self.weight_sum: Tensor  # int32: what a zero point adds to each product
         self.bias: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) float32 to (..., O) float32."""
         rows = x.reshape(-1, x.size(-1))
-        scale = (rows.abs().amax(dim=1, keepdim=True) / 127.0).clamp(min=1e-8)
-        integers = torch.round(rows / scale).to(torch.int8)
+        low = rows.amin(dim=1, keepdim=True).clamp(max=0.0)
+        high = rows.amax(dim=1, keepdim=True).clamp(min=0.0)
+        scale = ((high - low) / 255.0).clamp(min=1e-8)
+        zero = -128.0 - torch.round(low / scale)
+        integers = (torch.round(rows / scale) + zero).clamp(max=127.0).to(torch.int8)
         product = torch._int_mm(integers, self.weight.t())
+        product = product - zero.to(torch.int32) * self.weight_sum
         y = product.float() * scale * self.weight_scale + self.bias
         shape = x.shape[:-1] + (self.weight.size(0),)  # noqa: RUF005  TorchScript compiles this
         return y.reshape(shape)

@@ -59,10 +59,10 @@ class Lowered:
         scale = float(np.abs(expected).std()) + 1e-6
         if self.precision == "fp32":
             assert errors.max() <= 2e-4 * max(1.0, scale)
-        elif self.backend == "executorch":  # rounds activations from the smallest to the largest
-            assert errors.mean() <= 0.03 * scale
         else:
-            assert np.quantile(errors, 0.9) <= 1e-4 * max(1.0, scale)
+            # An integer that moves in one layer moves a little of all frames that see it. That
+            # no layer moves integers by itself is shown in test_to_onnx.py.
+            assert np.quantile(errors, 0.9) <= 1e-3 * max(1.0, scale)
             assert errors.mean() <= 0.01 * scale
 
 

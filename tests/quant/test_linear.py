@@ -21,10 +21,13 @@ def layer(inputs: int, outputs: int, seed: int = 0) -> QuantLinear:
 def exact(quant: QuantLinear, x: torch.Tensor) -> np.ndarray:
     """The layer's documented formula in numpy float64, rounding included."""
     rows = x.reshape(-1, x.size(-1)).numpy()
-    scale = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / np.float32(LARGEST), 1e-8)
-    integers = np.rint(rows / scale.astype(np.float32)).astype(np.int64)
-    assert np.abs(integers).max(initial=0) <= LARGEST
-    product = integers @ quant.weight.numpy().astype(np.int64).T
+    low = np.minimum(rows.min(axis=1, keepdims=True), 0)
+    high = np.maximum(rows.max(axis=1, keepdims=True), 0)
+    scale = np.maximum((high - low) / np.float32(255), 1e-8).astype(np.float32)
+    zero = np.rint(-low / scale).astype(np.int64) - 128
+    integers = np.minimum(np.rint(rows / scale).astype(np.int64) + zero, 127)
+    assert -128 <= integers.min(initial=0)
+    product = (integers - zero) @ quant.weight.numpy().astype(np.int64).T
     y = product * scale.astype(np.float64) * quant.weight_scale.numpy().astype(np.float64)
     return (y + quant.bias.numpy()).reshape(*x.shape[:-1], len(quant.bias))
 
@@ -88,7 +91,7 @@ def test_output_error_bound() -> None:
     quant = layer(64, 32)
     weight = quant.dequantized()
     x = torch.randn(10, 64)
-    step = x.abs().amax(dim=1, keepdim=True) / LARGEST
+    step = (x.amax(dim=1, keepdim=True) - x.amin(dim=1, keepdim=True)) / 255
     bound = 0.5 * step * weight.abs().sum(dim=1) + 1e-4
     difference = (quant(x) - (x @ weight.t() + quant.bias)).abs()
     assert (difference <= bound).all() and difference.max() > 0
