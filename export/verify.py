@@ -7,14 +7,13 @@ network itself must give the same in chunks as in one masked forward.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from edge_asr.backends import Encoder, FloatArray, zero_state
+from edge_asr.backends import Encoder, FloatArray, State, zero_state
 from edge_asr.errors import EdgeAsrError
 from edge_asr.features import Frames
 from edge_asr.manifest import BackendName, EncoderSpec, Precision
@@ -69,8 +68,8 @@ class Parity:
     backend: str
     precision: str
     steps: int
-    max_abs: float
-    mean_abs: float
+    max_abs: float  # int8: within one step, from the eager network's state
+    mean_abs: float  # over whole streams, each with its own state
     allowed_mean_abs: float
     texts: int
     equal_texts: int
@@ -80,10 +79,12 @@ class Parity:
 
 @dataclass(frozen=True)
 class Stream:
-    """Steps of one stream from a fresh state, and what the eager network gives (T', V)."""
+    """Steps of one stream from a fresh state, what an encoder gives (T', V), and its state before
+    each step."""
 
     steps: list[Step]
     log_probs: FloatArray
+    states: list[State]
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,36 @@ class Reference:
         return min(bound, max(noise, GOLDEN_SAFETY * self.jitter_mean_abs, BOUNDS["fp32"].mean_abs))
 
 
-def stream_log_probs(encoder: Encoder, steps: Iterable[Step], spec: EncoderSpec) -> FloatArray:
-    """log_probs (T', V) of consecutive steps from a fresh state."""
-    state, offset, rows = zero_state(spec), 0, []
+def run_stream(encoder: Encoder, steps: list[Step], spec: EncoderSpec) -> Stream:
+    """Consecutive steps from a fresh state."""
+    state, offset, rows, states = zero_state(spec), 0, [], []
     for step in steps:
+        states.append(state)
         result = encoder.step(np.ascontiguousarray(step.feats, np.float32), offset, state)
         rows.append(result.log_probs[0, : step.keep])
         state, offset = result.state, offset + result.log_probs.shape[1]
-    return np.concatenate(rows)
+    return Stream(steps, np.concatenate(rows), states)
+
+
+def stream_log_probs(encoder: Encoder, steps: list[Step], spec: EncoderSpec) -> FloatArray:
+    """log_probs (T', V) of consecutive steps from a fresh state."""
+    return run_stream(encoder, steps, spec).log_probs
+
+
+def step_errors(encoder: Encoder, expected: Stream) -> FloatArray:
+    """Errors (T', V) of an encoder that begins each step with the state of ``expected``.
+
+    In a stream of its own an int8 encoder drifts: an integer that moves by one changes the state,
+    and where the network hesitates, that decides in which frame a unit is said. From the same
+    state it must say the same, but for the integers that move within the step.
+    """
+    errors, begin = [], 0
+    for step, state in zip(expected.steps, expected.states, strict=True):
+        result = encoder.step(np.ascontiguousarray(step.feats, np.float32), begin, state)
+        wanted = expected.log_probs[begin : begin + step.keep]
+        errors.append(np.abs(result.log_probs[0, : step.keep] - wanted))
+        begin += step.keep
+    return np.concatenate(errors)
 
 
 def cut(frames: Frames, spec: EncoderSpec, chunk: int) -> list[Step]:
@@ -168,8 +191,7 @@ def verify_streaming(
     if precision == "fp32":
         allowed, equal = f"{STREAMING_BOUND:.0e}", largest <= STREAMING_BOUND
     else:
-        allowed = f"{bounds.max_abs:g} and {bounds.mean_abs:g} in the mean"
-        equal = largest <= bounds.max_abs and mean <= bounds.mean_abs
+        allowed, equal = f"{bounds.mean_abs:g} in the mean", mean <= bounds.mean_abs
     if not equal:
         raise ParityError(
             f"{precision}: streaming differs from the chunk-masked whole utterance by "
@@ -190,19 +212,19 @@ def reference(network: Network, speech: Speech, spec: EncoderSpec) -> Reference:
     if len(regular) < MIN_STEPS:
         raise ParityError(f"{len(regular)} chunks of speech, at least {MIN_STEPS} are needed")
     cuts = (regular, cut_randomly(speech.joined, spec, seed=1))
-    streams = [Stream(steps, stream_log_probs(eager, steps, spec)) for steps in cuts]
+    streams = [run_stream(eager, steps, spec) for steps in cuts]
     clips = [cut(frames, spec, spec.default_chunk) for frames in speech.features]
     rng = np.random.default_rng(0)
     moved = speech.joined + JITTER * rng.standard_normal(speech.joined.shape, np.float32)
     found = stream_log_probs(eager, cut(moved, spec, spec.default_chunk), spec)
-    jitter = Stream(regular, np.abs(found - streams[0].log_probs))
+    jitter = np.abs(found - streams[0].log_probs)
     smooth = stream_log_probs(EagerEncoder(network, float_activations=True), regular, spec)
     return Reference(
         streams=streams,
-        clips=[Stream(steps, stream_log_probs(eager, steps, spec)) for steps in clips],
-        jitter_max_abs=float(jitter.log_probs.max()),
-        jitter_mean_abs=float(jitter.log_probs.mean()),
-        jitter_step_mean_abs=max(_step_means(jitter)),
+        clips=[run_stream(eager, steps, spec) for steps in clips],
+        jitter_max_abs=float(jitter.max()),
+        jitter_mean_abs=float(jitter.mean()),
+        jitter_step_mean_abs=max(_step_means(jitter, regular)),
         rounding_mean_abs=float(np.abs(smooth - streams[0].log_probs).mean()),
     )
 
@@ -225,15 +247,18 @@ def verify_program(
     errors, equal = [], 0
     for stream in expected.streams:
         found = stream_log_probs(encoder, stream.steps, spec)
-        errors.append(Stream(stream.steps, np.abs(found - stream.log_probs)))
+        errors.append(np.abs(found - stream.log_probs))
     for clip in expected.clips:
         found = stream_log_probs(encoder, clip.steps, spec)
         texts = [greedy_text(said, units, blank) for said in (found, clip.log_probs)]
         equal += texts[0] == texts[1]
-    everything = np.concatenate([error.log_probs.ravel() for error in errors])
-    max_abs, mean_abs = float(everything.max()), float(everything.mean())
+    mean_abs = float(np.concatenate([error.ravel() for error in errors]).mean())
     # Steps of random sizes may be one frame, whose mean says little of a whole chunk's.
-    step_mean = max(_step_means(errors[0]))
+    step_mean = max(_step_means(errors[0], expected.streams[0].steps))
+    golden_max = max(float(errors[0].max()), expected.jitter_max_abs)
+    if precision == "int8":
+        errors = [step_errors(encoder, stream) for stream in expected.streams]
+    max_abs = float(max(error.max() for error in errors))
     floor = BOUNDS["fp32"]
     parity = Parity(
         backend=backend,
@@ -244,7 +269,7 @@ def verify_program(
         allowed_mean_abs=expected.allowed_mean_abs(precision),
         texts=len(expected.clips),
         equal_texts=equal,
-        golden_max_abs=max(floor.max_abs, GOLDEN_SAFETY * max(max_abs, expected.jitter_max_abs)),
+        golden_max_abs=max(floor.max_abs, GOLDEN_SAFETY * golden_max),
         golden_mean_abs=max(
             floor.mean_abs, GOLDEN_SAFETY * max(step_mean, expected.jitter_step_mean_abs)
         ),
@@ -253,10 +278,10 @@ def verify_program(
     return parity
 
 
-def _step_means(errors: Stream) -> list[float]:
-    """Mean error of each step of a stream whose ``log_probs`` are errors."""
-    ends = np.cumsum([step.keep for step in errors.steps])[:-1]
-    return [float(part.mean()) for part in np.split(errors.log_probs, ends)]
+def _step_means(errors: FloatArray, steps: list[Step]) -> list[float]:
+    """Mean of the errors (T', V) of each step."""
+    ends = np.cumsum([step.keep for step in steps])[:-1]
+    return [float(part.mean()) for part in np.split(errors, ends)]
 
 
 def _refuse(parity: Parity, bounds: Bounds) -> None:
