@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -31,9 +32,14 @@ def lowering(backend: BackendName) -> tuple[Lower, str]:
     def quietly(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> bytes:
         # The tracer and the exporters warn about their own future, and of branches that the
         # traced code does not take; whether a program is right is measured.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            lower: Lower = import_module(module).lower
-            return lower(program, example, max_frames)
+        disabled = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                lower: Lower = import_module(module).lower
+                return lower(program, example, max_frames)
+        finally:
+            logging.disable(disabled)
 
     return quietly, ending

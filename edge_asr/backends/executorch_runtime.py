@@ -6,7 +6,11 @@ package are what keeps damage out.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,10 +20,15 @@ from edge_asr.backends import Encoder, EncoderStep, FloatArray, State
 from edge_asr.errors import BackendError
 from edge_asr.manifest import EncoderSpec
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # on its own experimental state
-    from executorch.extension.pybindings import portable_lib
-    from executorch.runtime import Runtime, Verification
+_disabled = logging.root.manager.disable
+logging.disable(logging.WARNING)  # torchao, on parts of itself for other machines
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on its own experimental state
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime, Verification
+finally:
+    logging.disable(_disabled)
 
 _DTYPES = {"float32": 6, "int64": 4}  # ScalarType
 
@@ -32,10 +41,12 @@ def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
             ``spec``.
     """
     # One pool serves the process: the last encoder opened decides. There is no other call.
-    portable_lib._unsafe_reset_threadpool(threads)
     try:
-        loaded = Runtime.get().load_program(program, verification=Verification.InternalConsistency)
-        method = loaded.load_method("forward")
+        with _quiet_stderr():
+            portable_lib._unsafe_reset_threadpool(threads)
+            runtime = Runtime.get()
+            loaded = runtime.load_program(program, verification=Verification.InternalConsistency)
+            method = loaded.load_method("forward")
         if method is None:
             raise KeyError("forward")
         metadata = method.metadata
@@ -45,6 +56,22 @@ def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
         ) from error
     _check_interface(metadata, spec)
     return ExecuTorchEncoder(loaded, method)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep the library from listing there each file about the processor that it looked for.
+
+    What goes wrong comes as an exception.
+    """
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class ExecuTorchEncoder:

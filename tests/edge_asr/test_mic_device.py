@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edge_asr
 from edge_asr.package import Package
 from tests.fakemic.device import FakeMicrophone, Fault, Plug
+from tests.fakemic.measure import captioned_after_s, speech
 from tests.fakemic.program import ROOT, MicProgram, alive, cpu_s, rss_mib
 from tests.tiny import RATE, tones
 
@@ -74,6 +76,23 @@ def test_captions_within_a_second_of_the_word(
         assert not program.of("gap", "lost", "stalled", "overflow")
         delays = caption_delays_s(program, microphone)
         assert len(delays) >= 6
+        assert max(delays) <= CAPTION_S
+
+
+def test_real_speech_with_the_bundled_model(plug: Plug) -> None:
+    recognizer = edge_asr.load()
+    samples, words = speech(recognizer, [ROOT / "tests/data/an4/cen8-marh-b.flac"])
+    assert len(words) >= 2
+    microphone = plug(samples, 48_000, 2)
+    with listen(microphone, recognizer.package) as program:
+        program.expect("listening", START_S)
+        time.sleep(len(samples) / RATE + 1)
+        assert program.stop() == 128 + signal.SIGTERM
+        assert not program.of("gap", "lost", "stalled", "overflow")
+        first = program.of("final")[0]
+        assert first.text == " ".join(word for word, _ in words)
+        delays = captioned_after_s(program, microphone, words)
+        assert len(delays) >= len(words)
         assert max(delays) <= CAPTION_S
 
 

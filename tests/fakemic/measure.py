@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,22 +31,24 @@ PAUSE_S = 1.3  # past the endpoint, so that every clip is a segment
 START_S = 30.0
 
 
-def speech(recognizer: edge_asr.Recognizer) -> tuple[np.ndarray, list[tuple[str, float]]]:
-    """Samples (N,) of all clips with pauses, and each word with its end in seconds."""
+def speech(
+    recognizer: edge_asr.Recognizer, clips: Sequence[Path]
+) -> tuple[np.ndarray, list[tuple[str, float]]]:
+    """Samples (N,) of the clips with pauses, and each word with its end in seconds."""
     parts: list[np.ndarray] = []
     words: list[tuple[str, float]] = []
     position_s = 0.0
-    for utterance in read_manifest(CLIPS):
-        samples = read_samples(utterance.path, RATE)
+    for clip in clips:
+        samples = read_samples(clip, RATE)
         quiet = np.random.default_rng(0).normal(0, 1e-4, round(PAUSE_S * RATE))
-        for segment in recognizer.transcribe(utterance.path).segments:
+        for segment in recognizer.transcribe(clip).segments:
             words += [(word.text, position_s + word.end_ms / 1000) for word in segment.words]
         parts += [samples, quiet.astype(np.float32)]
         position_s += (len(samples) + len(quiet)) / RATE
     return np.concatenate(parts), words
 
 
-def caption_delays_s(
+def captioned_after_s(
     program: MicProgram, microphone: FakeMicrophone, words: list[tuple[str, float]]
 ) -> list[float]:
     """Delays of the words of the first loop, by order; words that differ are left out."""
@@ -57,7 +60,7 @@ def caption_delays_s(
         if said.kind == "final":
             finished = text
     return [
-        (at_ns - microphone.spoken_at_ns(round(end_s * RATE))) / 1e9
+        (at_ns - microphone.spoken_at_ns(round(end_s * microphone.rate))) / 1e9
         for (word, at_ns), (expected, end_s) in zip(shown, words, strict=False)
         if word == expected
     ]
@@ -95,7 +98,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def measure(package: str, chunk_ms: int, cycles: int) -> dict[str, object]:
     """All figures for one chunk."""
     recognizer = edge_asr.load(package)
-    samples, words = speech(recognizer)
+    samples, words = speech(recognizer, [utterance.path for utterance in read_manifest(CLIPS)])
     audio = np.clip(samples * 32767, -32767, 32767).astype(np.int16)[:, None]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -106,7 +109,7 @@ def measure(package: str, chunk_ms: int, cycles: int) -> dict[str, object]:
         with program:
             program.expect("listening", START_S)
             time.sleep(len(samples) / RATE)
-            delays = caption_delays_s(program, microphone, words)
+            delays = captioned_after_s(program, microphone, words)
             rss_before = rss_mib(program.pid)
             figures = outages(program, microphone, cycles)
             rss_after = rss_mib(program.pid)
