@@ -85,7 +85,8 @@ def push_samples(samples: Samples, state: FbankState, spec: FeatureSpec) -> Fram
     computer = knf.OnlineFbank(_options(spec))
     used = signal[: (count - 1) * shift + window]
     computer.accept_waveform(spec.sample_rate, (used * np.float32(32768.0)).tolist())
-    return np.stack([computer.get_frame(index) for index in range(count)])
+    frames = [computer.get_frame(index) for index in range(count)]
+    return np.concatenate(frames).reshape(count, -1)
 
 
 def flush_samples(state: FbankState, spec: FeatureSpec) -> Frames:

@@ -318,6 +318,8 @@ def _as_block(samples: npt.ArrayLike) -> Samples:
         )
     if array.dtype == np.int16:
         return array.astype(np.float32) / np.float32(32768.0)
+    if array.dtype == np.float32:
+        return array.copy()
     if array.dtype.kind != "f":
         raise UsageError(f"samples of type {array.dtype}; allowed are float32 and int16")
     with np.errstate(over="ignore"):  # refused afterwards as infinite
