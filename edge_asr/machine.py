@@ -108,6 +108,11 @@ def peak_memory_bytes() -> int | None:
     """The largest resident set of this process so far; None where the system does not say."""
     if sys.platform == "win32":
         return None
+    # getrusage would also count the process that this one was forked from.
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

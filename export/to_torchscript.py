@@ -55,7 +55,8 @@ def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int)
     with torch.no_grad():
         traced = torch.jit.trace(lowered, example, check_trace=False)
     file = io.BytesIO()
-    torch.jit.save(torch.jit.freeze(traced.eval()), file)
+    # Not frozen: that makes one function of all layers, which takes seconds and gigabytes to load.
+    torch.jit.save(traced.eval(), file)
     return _unpacked(file.getvalue())
 
 

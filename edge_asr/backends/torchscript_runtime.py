@@ -59,7 +59,8 @@ class TorchScriptEncoder:
             torch.set_num_threads(self._threads)
         inputs = (feats, np.array([offset], np.int64), *state)
         try:
-            with torch.inference_mode():
+            # Optimizing means compiling again for the sizes that were seen: seconds and gigabytes.
+            with torch.inference_mode(), torch.jit.optimized_execution(False):
                 outputs = self._module(*map(torch.from_numpy, inputs))
             encoder_out, log_probs, *next_state = (output.numpy() for output in outputs)
         except Exception as error:
