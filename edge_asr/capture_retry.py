@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-PAUSE_PER_OUTAGE = 0.1  # so an outage ends at most this fraction later than it could
+PAUSE_PER_OUTAGE = 0.1  # so silence ends at most this fraction later than it could
 SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0  # an attempt costs 70 ms of CPU: below one per cent
 LOOSE_PAUSE_S = 0.7  # of a device that comes and goes: audio within 1.5 s
@@ -17,13 +17,14 @@ class Retry:
 
     def __init__(self) -> None:
         self._outage_began: float | None = None
+        self._silent_since = time.monotonic()
         self._next_at = time.monotonic()
         self._surroundings = _surroundings()
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep at most ``timeout_s``; whether an attempt is due now."""
         if self._changed():
-            self._outage_began = None  # the new device may need a moment: be quick again
+            self.succeeded()  # the new device may need a moment: be quick again
             return True
         remaining_s = self._next_at - time.monotonic()
         if remaining_s <= 0:
@@ -34,14 +35,18 @@ class Retry:
     def failed(self, *, heard: bool = False) -> None:
         """An attempt failed, or brought audio (``heard``) for a moment: pause.
 
-        The longer the outage lasts, the longer; less long for a cable that is only loose.
+        The longer nothing was heard, the longer. A device that comes and goes is paused for a
+        while too, but is quickly looked for each time that it is gone.
         """
         now = time.monotonic()
         if self._outage_began is None:
-            self._outage_began = now
-        pause_s = PAUSE_PER_OUTAGE * (now - self._outage_began)
-        longest_s = LOOSE_PAUSE_S if heard else LONGEST_PAUSE_S
-        self._next_at = now + min(max(pause_s, SHORTEST_PAUSE_S), longest_s)
+            self._outage_began = self._silent_since = now
+        if heard:
+            self._silent_since = now
+            pause_s = min(PAUSE_PER_OUTAGE * (now - self._outage_began), LOOSE_PAUSE_S)
+        else:
+            pause_s = min(PAUSE_PER_OUTAGE * (now - self._silent_since), LONGEST_PAUSE_S)
+        self._next_at = now + max(pause_s, SHORTEST_PAUSE_S)
 
     def succeeded(self) -> None:
         """The device works: the next loss is a new outage."""
