@@ -26,7 +26,7 @@ def read_manifest(path: Path) -> list[Utterance]:
 
     Raises:
         InputMissingError: no such file, or it may not be read.
-        ConfigError: no UTF-8, another header, or a short line.
+        ConfigError: no UTF-8, another header, or a line with more or fewer columns.
     """
     if not path.is_file():
         raise InputMissingError(f"{path}: no such manifest")
@@ -42,8 +42,11 @@ def read_manifest(path: Path) -> list[Utterance]:
         raise ConfigError(f"{path}: not tab-separated UTF-8 text ({error})") from error
 
 
-def _utterance(manifest: Path, line: int, row: dict[str, str | None]) -> Utterance:
+def _utterance(manifest: Path, line: int, row: dict[str | None, str | None]) -> Utterance:
     audio, speaker, text = row["path"], row["speaker"], row["text"]
-    if audio is None or speaker is None or text is None:
-        raise ConfigError(f"{manifest} line {line}: has fewer columns than the header")
+    if audio is None or speaker is None or text is None or None in row:
+        raise ConfigError(
+            f"{manifest} line {line}: as many columns as in the header are expected, separated by "
+            "tabs"
+        )
     return Utterance(manifest.parent / audio, speaker, text)

@@ -17,11 +17,11 @@ from edge_asr.backends import Encoder, FloatArray, State, zero_state
 from edge_asr.errors import EdgeAsrError
 from edge_asr.features import Frames
 from edge_asr.manifest import BackendName, EncoderSpec, Precision
+from edge_asr.search import greedy
 from edge_asr.units import Units
 from edge_asr.windows import Step, Windows
 from export.eager import EagerEncoder
 from export.speech import MIN_STEPS, Speech
-from model.evaluate import greedy_units
 from model.network import Network
 
 
@@ -161,7 +161,7 @@ def cut_randomly(frames: Frames, spec: EncoderSpec, seed: int) -> list[Step]:
 
 def greedy_text(log_probs: FloatArray, units: Units, blank: int) -> str:
     """Text of log_probs (T', V)."""
-    return units.text(greedy_units(log_probs.argmax(axis=1).tolist(), blank))
+    return units.text(token.id for token in greedy(log_probs, blank))
 
 
 def verify_streaming(

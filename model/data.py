@@ -1,8 +1,7 @@
-"""Utterances for training: manifests, features in memory, batches of similar length."""
+"""Utterances for training: features in memory, batches of similar length."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 from edge_asr.errors import AudioError, ConfigError, InputMissingError
 from edge_asr.features import fbank
 from edge_asr.manifest import FeatureSpec
+from edge_asr.speech_manifest import Utterance, read_manifest
 from model.config import SUBSAMPLING
 from model.recipe import TrainConfig
 from model.tokenizer import Tokenizer, build_units
@@ -29,15 +29,6 @@ HalfFrames = npt.NDArray[np.float16]
 # Every subsampling makes at least one encoder frame of so many feature frames.
 MIN_FRAMES = 1 + max(right_context for _, right_context in SUBSAMPLING.values())
 AUDIO_ENDINGS = (".flac", ".ogg", ".opus", ".wav")
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One line of a manifest."""
-
-    path: Path
-    speaker: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -56,35 +47,6 @@ class Data:
     dev: dict[str, tuple[list[Example], list[str]]]
     noises: list[HalfFrames]
     tokenizer: Tokenizer
-
-
-def read_manifest(path: Path) -> list[Utterance]:
-    """Read a tab-separated manifest with the header ``path seconds speaker text``.
-
-    ``path`` is relative to the manifest's folder.
-
-    Raises:
-        InputMissingError: no such file.
-        ConfigError: not text, another header, or a line with more or fewer columns.
-    """
-    if not path.is_file():
-        raise InputMissingError(f"{path}: no such manifest")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        try:
-            if not {"path", "speaker", "text"} <= set(rows.fieldnames or ()):
-                raise ConfigError(f"{path}: the header must name path, speaker and text")
-            utterances = []
-            for row in rows:
-                if None in row or None in row.values():
-                    raise ConfigError(
-                        f"{path} line {rows.line_num}: as many columns as in the header are "
-                        "expected, separated by tabs"
-                    )
-                utterances.append(Utterance(path.parent / row["path"], row["speaker"], row["text"]))
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: not UTF-8 ({error.reason})") from error
-    return utterances
 
 
 def read_samples(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError
 from edge_asr.features import fbank
 from edge_asr.manifest import FeatureSpec
-from model.data import batches, cmvn, load_all, load_data, read_manifest, read_samples
+from edge_asr.speech_manifest import read_manifest
+from model.data import batches, cmvn, load_all, load_data, read_samples
 from tests.model.recipes import recipe
 
 DATA = Path(__file__).parent.parent / "data"
