@@ -23,6 +23,8 @@ from tests.export.checkpoints import checkpoint_at
 LEFT, MAX_CHUNK = 12, 64
 CHUNKS = [4, 1, 1, 7, 16, 2, 64, 1, 3, 25, 1, 5, 8, 13, 4, 4, 1, 32, 6, 2, 9, 1]
 
+pytestmark = pytest.mark.timeout(900)  # a program is compiled in the first test that needs it
+
 QUICK: list[tuple[str, BackendName, Precision]] = [
     ("wenet-moe", "onnx", "int8"),
     ("wenet-moe", "torchscript", "int8"),
