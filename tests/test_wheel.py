@@ -18,6 +18,7 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import jiwer
 import pytest
 from packaging.requirements import Requirement
 
@@ -142,9 +143,9 @@ def test_installed_wheel_transcribes(board: Path, tmp_path: Path) -> None:
     paths = [str(CLIPS / row["path"]) for row in rows]
     texts, torch_loaded = json.loads(run(board, "-I", "-c", TRANSCRIBE, *paths, cwd=tmp_path))
     assert not torch_loaded
-    # Not an accuracy test (the model card is): most of these easy clips must simply come out right.
-    right = [row["text"] for row, text in zip(rows, texts, strict=True) if text == row["text"]]
-    assert len(right) > len(rows) / 2, list(zip([r["text"] for r in rows], texts, strict=True))
+    # Not an accuracy test (the model card is): most of these easy words must simply come out right.
+    said = [row["text"] for row in rows]
+    assert jiwer.wer(said, texts) < 0.5, list(zip(said, texts, strict=True))
 
 
 def test_command_is_installed(board: Path, tmp_path: Path) -> None:
