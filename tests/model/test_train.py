@@ -74,6 +74,7 @@ def test_command_line_learns(tmp_path: Path) -> None:
     assert (out / "state.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["layer_norm", "batch_norm"])
 def test_resuming_is_the_same_as_not_stopping(norm: str, tmp_path: Path) -> None:
     encoder = {"cnn_module_norm": norm}
@@ -128,6 +129,7 @@ def test_learning_rate() -> None:
     assert rates[100] == pytest.approx(0.02) == learning_rate(500, 3.0, conf)
 
 
+@pytest.mark.slow
 def test_hours_end_the_training(tmp_path: Path) -> None:
     tree = recipe_tree(steps=1_000_000, dev=[])
     conf = train_config(tree, "test")
