@@ -124,7 +124,13 @@ def _run_and_flush(run: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def _termination() -> Iterator[None]:
-    """SIGTERM ends the process through its ``finally`` blocks: unfinished files are removed."""
+    """SIGTERM and SIGINT end the process through its ``finally`` blocks: unfinished files are
+    removed.
+
+    For SIGINT that is not left to KeyboardInterrupt: where one reaches Python code that was made
+    from a string, as an import of dataclasses is, the interpreter kills itself with SIGINT at its
+    end although the exception was caught (CPython 3.11, run_eval_code_obj).
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -132,11 +138,15 @@ def _termination() -> Iterator[None]:
     def terminate(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
-    before = signal.signal(signal.SIGTERM, terminate) or signal.SIG_DFL
+    signals = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signals.append(signal.SIGINT)
+    before = [(one, signal.signal(one, terminate) or signal.SIG_DFL) for one in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before:
+            signal.signal(one, handler)
 
 
 def _discard_stdout() -> None:

@@ -6,7 +6,10 @@ import errno
 import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +116,18 @@ def test_wrong_options_are_one_line_however_long(capsys: pytest.CaptureFixture[s
     assert message.count("\n") == 1
     assert len(message) < 400
     assert message.endswith("run: edge-asr test --help\n")
+
+
+def test_an_interrupt_while_importing_ends_as_any_other(tmp_path: Path) -> None:
+    # An import of dataclasses or namedtuples runs code made from a string; an interrupt there is
+    # where CPython ends the process by a signal although KeyboardInterrupt was caught.
+    (tmp_path / "interrupted.py").write_text(
+        "import sys; from edge_asr.commandline import exit_code\n"
+        "text = '__import__(\"signal\").raise_signal(2) or [0 for _ in range(10**9)]'\n"
+        "sys.exit(exit_code(lambda: eval(text)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
