@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 
-from torch import Tensor
+from torch import nn
 
 from edge_asr.manifest import BackendName
-from export.program import EncoderProgram
+from export.program import Interface
 
-Lower = Callable[[EncoderProgram, tuple[Tensor, ...], int], bytes]
+Lower = Callable[[nn.Module, Interface], bytes]
 
-# backend -> (module with ``lower(program, example, max_frames)``, file ending)
+# backend -> (module with ``lower(program, interface)``, file ending)
 LOWERINGS: dict[BackendName, tuple[str, str]] = {
     "onnx": ("export.to_onnx", "onnx"),
     "executorch": ("export.to_executorch", "pte"),
@@ -29,7 +29,7 @@ def lowering(backend: BackendName) -> tuple[Lower, str]:
     """
     module, ending = LOWERINGS[backend]
 
-    def quietly(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> bytes:
+    def quietly(program: nn.Module, interface: Interface) -> bytes:
         # The tracer and the exporters warn about their own future, and of branches that the
         # traced code does not take; whether a program is right is measured.
         disabled = logging.root.manager.disable
@@ -38,7 +38,7 @@ def lowering(backend: BackendName) -> tuple[Lower, str]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 lower: Lower = import_module(module).lower
-                return lower(program, example, max_frames)
+                return lower(program, interface)
         finally:
             logging.disable(disabled)
 

@@ -35,7 +35,7 @@ from edge_asr.units import Units
 from export.card import model_card
 from export.eager import EagerEncoder
 from export.lowerings import lowering
-from export.program import EncoderProgram, encoder_spec, example_inputs
+from export.program import EncoderProgram, encoder_interface, encoder_spec
 from export.speech import MIN_STEPS, Speech, load_speech
 from export.verify import (
     Parity,
@@ -142,11 +142,7 @@ def _refuse_existing(conf: ExportConfig) -> None:
 def _lower(quantized: QuantizedCheckpoint, spec: EncoderSpec, backend: BackendName) -> NewProgram:
     lower, ending = lowering(backend)
     network = quantized.network
-    data = lower(
-        EncoderProgram(network).eval(),
-        example_inputs(network, spec.left_context, spec.default_chunk),
-        spec.input_frames(spec.max_chunk),
-    )
+    data = lower(EncoderProgram(network).eval(), encoder_interface(network, spec))
     file = f"encoder.{quantized.precision}.{ending}"
     return NewProgram("encoder", backend, quantized.precision, file, data)
 

@@ -1,20 +1,38 @@
-"""The encoder program that every backend gets: the same inputs, outputs and state."""
+"""The programs that every backend gets: the same inputs, outputs and state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from edge_asr.manifest import EncoderSpec, TensorSpec
+from edge_asr.manifest import EncoderSpec, Role, TensorSpec
 from model.encoder import EncoderState
 from model.network import Network
 
 STATE_NAMES = EncoderState._fields
-INPUTS = ("feats", "offset", *STATE_NAMES)
-OUTPUTS = ("encoder_out", "log_probs", *(f"next_{name}" for name in STATE_NAMES))
+
+AnyProgram = TypeVar("AnyProgram", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a lowering must know of a program beside the module itself.
+
+    ``varying`` names the axes whose size is open, tensor by tensor; axes of one letter have one
+    size. ``largest`` bounds the letters of the inputs, for a backend that reserves memory.
+    """
+
+    role: Role
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    varying: Mapping[str, Mapping[int, str]]
+    largest: Mapping[str, int]
+    example: tuple[Tensor, ...]  # inputs to trace with
 
 
 class EncoderProgram(nn.Module):
@@ -55,19 +73,23 @@ def encoder_spec(
     )
 
 
-def example_inputs(network: Network, left_context: int, chunk: int) -> tuple[Tensor, ...]:
-    """Inputs of a chunk in the middle of a stream, to trace with."""
-    conf = network.conf
-    frames = (chunk - 1) * conf.subsampling_rate + conf.right_context + 1
+def encoder_interface(network: Network, spec: EncoderSpec) -> Interface:
+    """Names, open sizes and an example: a chunk in the middle of a stream."""
     generator = torch.Generator().manual_seed(0)
-    feats = torch.randn(1, frames, conf.input_dim, generator=generator) + 10
-    state = network.encoder.zero_state(left_context)
-    return (feats, torch.tensor([left_context]), *state)
+    frames = spec.input_frames(spec.default_chunk)
+    feats = torch.randn(1, frames, network.conf.input_dim, generator=generator) + 10
+    state = network.encoder.zero_state(spec.left_context)
+    return Interface(
+        role="encoder",
+        inputs=("feats", "offset", *STATE_NAMES),
+        outputs=("encoder_out", "log_probs", *(f"next_{name}" for name in STATE_NAMES)),
+        varying={"feats": {1: "T"}, "encoder_out": {1: "T_out"}, "log_probs": {1: "T_out"}},
+        largest={"T": spec.input_frames(spec.max_chunk)},
+        example=(feats, torch.tensor([spec.left_context]), *state),
+    )
 
 
-def with_replaced(
-    program: EncoderProgram, table: dict[type, Callable[..., nn.Module]]
-) -> EncoderProgram:
+def with_replaced(program: AnyProgram, table: dict[type, Callable[..., nn.Module]]) -> AnyProgram:
     """A copy of the program with every module of the table's types lowered.
 
     ``table`` maps a module type to a function from such a module to its lowering.

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers quantized_decomposed
 from torch.nn import functional as F
 
-from export.program import EncoderProgram, with_replaced
+from export.program import EncoderProgram, Interface, with_replaced
 from model.attention import PositionAttention
 from model.config import POSITION_PERIOD
 from model.convolution import CausalConvolution
@@ -312,10 +312,10 @@ class _AcceptsUnknownSizes:
         return all(t.dtype in valid_dtypes for t in tensors)
 
 
-def lower_edge(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> Any:
+def lower_edge(program: EncoderProgram, interface: Interface) -> Any:
     """The program before its last step, an EdgeProgramManager, whose delegates can be listed."""
-    conf = program.encoder.conf
-    max_chunk = subsampled_frames(max_frames, conf)
+    conf, example = program.encoder.conf, interface.example
+    max_chunk = subsampled_frames(interface.largest["T"], conf)
     lowered = with_replaced(
         program,
         {Encoder: lambda encoder: _Encoder(encoder, max_chunk), QuantLinear: _Linear},
@@ -336,6 +336,7 @@ def lower_edge(program: EncoderProgram, example: tuple[Tensor, ...], max_frames:
     )
 
 
-def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> bytes:
-    """The program as one ExecuTorch file, for any T up to ``max_frames`` feature frames."""
-    return bytes(lower_edge(program, example, max_frames).to_executorch().buffer)
+def lower(program: nn.Module, interface: Interface) -> bytes:
+    """The program as one ExecuTorch file, for sizes up to the interface's largest."""
+    assert isinstance(program, EncoderProgram)
+    return bytes(lower_edge(program, interface).to_executorch().buffer)

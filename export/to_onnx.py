@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.program import INPUTS, OUTPUTS, EncoderProgram, with_replaced
+from export.program import Interface, with_replaced
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import SMALLEST_SCALE, QuantLinear
 
@@ -57,6 +57,14 @@ class _Graph:
         integers = self("Cast", self("Min", shifted, self.number(float(STEPS))), to_i=2)
         return integers, self("Cast", lowest, to_i=6), scale
 
+    def like(self, out: Any, x: Any, width: int) -> Any:
+        """``out`` declared to have the shape of ``x`` but for its last axis: the exporter does
+        not know what these operators give."""
+        sizes = x.type().sizes()
+        if sizes is not None:
+            out.setType(x.type().with_sizes([*sizes[:-1], width]))
+        return out
+
     def silu_or_relu(self, x: Any, activation: str) -> Any:
         return self("Relu", x) if activation == "relu" else self("Mul", x, self("Sigmoid", x))
 
@@ -76,8 +84,7 @@ class _LinearFunction(torch.autograd.Function):
         product = op("Cast", op("Add", product, op("Mul", lowest, weight_sum)), to_i=1)
         scaled = op("Mul", op("Mul", product, row_scale), scale)
         out = op("Add", scaled, bias)
-        out.setType(x.type().with_sizes([1, None, weight.type().sizes()[1]]))
-        return out
+        return op.like(out, x, weight.type().sizes()[1])
 
 
 class OnnxLinear(nn.Module):
@@ -179,9 +186,7 @@ class OnnxMoe(nn.Module):
         place = op("ScatterElements", ramp, order, ramp, axis_i=0)
         y = op("Mul", op("Gather", y, place, axis_i=0), weight)
         y = op("ReduceSum", op("Reshape", y, op.ints(-1, self.k, dim)), op.ints(1), keepdims_i=0)
-        out = op("Reshape", y, op.ints(1, -1, dim))
-        out.setType(x.type().with_sizes([1, None, dim]))
-        return out
+        return op.like(op("Reshape", y, op("Shape", x)), x, dim)
 
     def _grouped(
         self, op: _Graph, parts: list[Any], expert_of: Any, counts: Any, tensors: list[Any]
@@ -205,22 +210,18 @@ class OnnxMoe(nn.Module):
         return op("Add", op("Mul", op("Mul", product, scale), weight_scale), bias)
 
 
-def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> bytes:
-    """The program as one ONNX file; T has no bound, the state's shapes are fixed."""
+def lower(program: nn.Module, interface: Interface) -> bytes:
+    """The program as one ONNX file; sizes that vary have no bound, the other ones are fixed."""
     lowered = with_replaced(program, {MoeFeedForward: OnnxMoe, QuantLinear: OnnxLinear})
     file = io.BytesIO()
     with torch.no_grad():
         torch.onnx.export(
             lowered,
-            example,
+            interface.example,
             file,
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_axes={
-                "feats": {1: "T"},
-                "encoder_out": {1: "T_out"},
-                "log_probs": {1: "T_out"},
-            },
+            input_names=list(interface.inputs),
+            output_names=list(interface.outputs),
+            dynamic_axes={name: dict(axes) for name, axes in interface.varying.items()},
             opset_version=OPSET,
             dynamo=False,
         )

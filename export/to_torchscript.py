@@ -11,7 +11,7 @@ import zipfile
 import torch
 from torch import Tensor, nn
 
-from export.program import EncoderProgram, with_replaced
+from export.program import Interface, with_replaced
 from model.feed_forward import MoeFeedForward
 
 
@@ -47,13 +47,13 @@ class ScriptMoe(nn.Module):
         return torch.zeros_like(rows).index_add(0, row, weighted).reshape(x.shape)
 
 
-def lower(program: EncoderProgram, example: tuple[Tensor, ...], max_frames: int) -> bytes:
-    """The program as one TorchScript archive; T has no bound."""
+def lower(program: nn.Module, interface: Interface) -> bytes:
+    """The program as one TorchScript archive; no size that varies has a bound."""
     lowered = with_replaced(
         program, {MoeFeedForward: lambda layer: torch.jit.script(ScriptMoe(layer))}
     )
     with torch.no_grad():
-        traced = torch.jit.trace(lowered, example, check_trace=False)
+        traced = torch.jit.trace(lowered, interface.example, check_trace=False)
     file = io.BytesIO()
     # Not frozen: that makes one function of all layers, which takes seconds and gigabytes to load.
     torch.jit.save(traced.eval(), file)

@@ -16,7 +16,7 @@ from edge_asr.backends import Encoder, FloatArray, State, open_encoder, zero_sta
 from edge_asr.manifest import BackendName, EncoderSpec, Precision
 from export.eager import EagerEncoder
 from export.lowerings import lowering
-from export.program import EncoderProgram, encoder_spec, example_inputs
+from export.program import EncoderProgram, encoder_interface, encoder_spec
 from quant.checkpoint import load_at
 from tests.export.checkpoints import checkpoint_at
 
@@ -80,11 +80,7 @@ def lowered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     network = quantized.network
     spec = encoder_spec(network, LEFT, 4, MAX_CHUNK)
     lower, _ = lowering(backend)
-    program = lower(
-        EncoderProgram(network).eval(),
-        example_inputs(network, LEFT, 4),
-        spec.input_frames(MAX_CHUNK),
-    )
+    program = lower(EncoderProgram(network).eval(), encoder_interface(network, spec))
     encoder = open_encoder(backend, program, spec)
     return Lowered(encoder, EagerEncoder(network), spec, precision, backend)
 
