@@ -1,0 +1,63 @@
+// What ExecuTorch says about an error, kept for the exception instead of printed.
+#pragma once
+
+#include <executorch/runtime/core/error.h>
+#include <executorch/runtime/platform/platform.h>
+
+#include <cstddef>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+
+namespace edge_asr {
+
+namespace et = executorch::runtime;
+
+struct ExecuTorchError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// While one lives, its thread's log goes to it instead of the terminal.
+class Log {
+ public:
+  Log() { current = this; }
+  ~Log() { current = nullptr; }
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  // Throws what an error of the library means.
+  void check(et::Error error, const char* doing) const {
+    if (error != et::Error::Ok) fail(error, doing);
+  }
+
+  [[noreturn]] void fail(et::Error error, const std::string& doing) const {
+    std::string name = et::to_string(error);
+    if (const auto colons = name.rfind(':'); colons != std::string::npos) name.erase(0, colons + 1);
+    throw ExecuTorchError(doing + ": " + name + (first_.empty() ? "" : ": " + first_));
+  }
+
+  static void install() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+      previous = et::get_pal_impl()->emit_log_message;
+      et::register_pal(et::PalImpl::create(&emit, "edge_asr/native/executorch_binding.cpp"));
+    });
+  }
+
+ private:
+  static void emit(et_timestamp_t time, et_pal_log_level_t level, const char* file,
+                   const char* function, size_t line, const char* message, size_t length) {
+    // Before it ends the process, the library says why; that must be seen.
+    if (!current || level == et_pal_log_level_t::kFatal) {
+      if (previous) previous(time, level, file, function, line, message, length);
+    } else if (level == et_pal_log_level_t::kError && current->first_.empty()) {
+      current->first_.assign(message, length);  // the cause; what follows is its consequences
+    }
+  }
+
+  inline static pal_emit_log_message_method previous = nullptr;
+  inline static thread_local Log* current = nullptr;
+  std::string first_;
+};
+
+}  // namespace edge_asr
