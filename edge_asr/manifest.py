@@ -131,6 +131,35 @@ class EncoderSpec(Strict, frozen=True, kw_only=True):
         return (chunk_frames - 1) * self.subsampling_rate + self.right_context + 1
 
 
+class DecoderSpec(Strict, frozen=True, kw_only=True):
+    """Interface of the role "decoder", the second pass over a segment that has ended.
+
+    ``(hyps i64[N,U], hyp_lengths i64[N], encoder_out f32[1,T',D]) -> (left_scores f32[N,U+1],
+    right_scores f32[N,U+1])``, for 1 to ``max_hyps`` hypotheses of up to ``max_units`` units (U is
+    at least 1, a hypothesis may be empty) over up to ``max_frames`` encoder frames. Both scores
+    are in the order of the text: at place i the log-probability of unit i, after the units before
+    it (left) or after those behind it (right), then that of eos, then zeros. So a row's sum is the
+    score of its hypothesis, and WeNet's choice is the hypothesis with the largest
+
+        (1 - reverse_weight) * left + reverse_weight * right + ctc_weight * ctc
+
+    The weights here are those of the training; right_scores is zero unless ``bidirectional``.
+    """
+
+    bidirectional: bool
+    ctc_weight: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    reverse_weight: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    max_hyps: Count
+    max_units: Count
+    max_frames: Count
+
+    def __post_init__(self) -> None:
+        if self.reverse_weight and not self.bidirectional:
+            raise ValueError(
+                f"reverse_weight is {self.reverse_weight:g}, but the decoder is not bidirectional"
+            )
+
+
 class UnitsSpec(Strict, frozen=True, kw_only=True):
     """Which file lists the units, and the ids with a meaning of their own."""
 
@@ -183,6 +212,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     files: tuple[FileEntry, ...]
     provenance: Provenance
     metrics: dict[str, float] = {}
+    decoder: DecoderSpec | None = None
 
     def __post_init__(self) -> None:
         names = ["manifest.json", *(p.file for p in self.programs), *(f.file for f in self.files)]
@@ -194,6 +224,8 @@ class Manifest(Strict, frozen=True, kw_only=True):
         keys = [(program.role, program.backend, program.precision) for program in self.programs]
         if len(set(keys)) != len(keys):
             raise ValueError("two programs have the same role, backend and precision")
+        if self.decoder is None and any(program.role == "decoder" for program in self.programs):
+            raise ValueError("a decoder program is listed, but the interface 'decoder' is missing")
         special = {"blank": self.units.blank, "sos": self.units.sos, "eos": self.units.eos}
         for key, unit in special.items():
             if unit >= self.encoder.vocab_size:

@@ -23,6 +23,7 @@ from edge_asr.events import Event
 from edge_asr.golden import stream_log_probs
 from edge_asr.manifest import (
     SCHEMA_VERSION,
+    DecoderSpec,
     EncoderSpec,
     FeatureSpec,
     Manifest,
@@ -51,6 +52,14 @@ ENCODER = EncoderSpec(
     encoder_dim=len(TONES_HZ),
     vocab_size=len(SYMBOLS),
     state=(TensorSpec(name="last", shape=(1, 1, len(TONES_HZ))),),
+)
+DECODER = DecoderSpec(
+    bidirectional=True,
+    ctc_weight=0.5,
+    reverse_weight=0.3,
+    max_hyps=4,
+    max_units=8,
+    max_frames=32,
 )
 MANIFEST = Manifest(
     schema_version=SCHEMA_VERSION,

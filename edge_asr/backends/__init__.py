@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_asr.errors import BackendError, UsageError
-from edge_asr.manifest import EncoderSpec
+from edge_asr.manifest import DecoderSpec, EncoderSpec
 
 State = tuple[npt.NDArray[np.generic], ...]
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,36 @@ class Encoder(Protocol):
         """Advance by feats (1, T, F); ``offset`` counts the encoder frames before them."""
 
 
+@dataclass(frozen=True)
+class DecoderScores:
+    """Log-probabilities (N, U+1) of the units and eos of each hypothesis, in the order of the
+    text, by the left-to-right and the right-to-left decoder; zeros behind eos. See
+    ``edge_asr.manifest.DecoderSpec``."""
+
+    left: FloatArray
+    right: FloatArray
+
+
+class Decoder(Protocol):
+    """A loaded decoder program, without state."""
+
+    def score(
+        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
+    ) -> DecoderScores:
+        """Score hyps (N, U), of which ``hyp_lengths`` (N,) units count, over the encoder_out
+        (1, T', D) of their segment. The other units may be any; U is at least 1."""
+
+
 class OpenEncoder(Protocol):
     """What each backend module offers under the name ``open_encoder``."""
 
     def __call__(self, program: bytes, spec: EncoderSpec, threads: int) -> Encoder: ...
+
+
+class OpenDecoder(Protocol):
+    """What a backend module offers under the name ``open_decoder``."""
+
+    def __call__(self, program: bytes, spec: DecoderSpec, threads: int) -> Decoder: ...
 
 
 # name on the command line -> (module, what to install)
@@ -58,14 +86,33 @@ def open_encoder(name: str, program: bytes, spec: EncoderSpec, threads: int = 1)
         UsageError: no backend has that name.
         BackendError: its library is not installed, or it refuses the program.
     """
+    opener: OpenEncoder = _module(name).open_encoder
+    return opener(program, spec, threads)
+
+
+def open_decoder(name: str, program: bytes, spec: DecoderSpec, threads: int = 1) -> Decoder:
+    """Load ``program`` with backend ``name``.
+
+    Raises:
+        UsageError: no backend has that name.
+        BackendError: its library is not installed, it refuses the program, or it runs encoders
+            only.
+    """
+    opener: OpenDecoder | None = getattr(_module(name), "open_decoder", None)
+    if opener is None:
+        raise BackendError(
+            f"backend {name!r} runs no decoders yet; choose another backend for rescoring"
+        )
+    return opener(program, spec, threads)
+
+
+def _module(name: str) -> ModuleType:
     if name not in BACKENDS:
         raise UsageError(f"backend {name!r} is unknown; choose one of: {', '.join(BACKENDS)}")
     module_name, install = BACKENDS[name]
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ImportError as error:
         raise BackendError(
             f"backend {name!r} is not installed ({error.name or error}); run: {install}"
         ) from error
-    opener: OpenEncoder = module.open_encoder
-    return opener(program, spec, threads)

@@ -7,10 +7,18 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edge_asr.backends import Encoder, EncoderStep, FloatArray, State
+from edge_asr.backends import (
+    Decoder,
+    DecoderScores,
+    Encoder,
+    EncoderStep,
+    FloatArray,
+    IntArray,
+    State,
+)
 from edge_asr.backends.onnx_guard import check_onnx
 from edge_asr.errors import BackendError
-from edge_asr.manifest import EncoderSpec
+from edge_asr.manifest import DecoderSpec, EncoderSpec
 
 _DTYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
 
@@ -22,6 +30,25 @@ def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
         BackendError: it reaches outside its bytes, is refused by the library, or its inputs and
             outputs are not those of ``spec``.
     """
+    session = _open(program, threads)
+    _check_encoder(session, spec)
+    return OnnxEncoder(session, spec)
+
+
+def open_decoder(program: bytes, spec: DecoderSpec, threads: int) -> Decoder:
+    """Load an ONNX decoder.
+
+    Raises:
+        BackendError: it reaches outside its bytes, is refused by the library, or its inputs and
+            outputs are not those of a decoder.
+    """
+    session = _open(program, threads)
+    _check_decoder(session)
+    return OnnxDecoder(session)
+
+
+def _open(program: bytes, threads: int) -> Any:
+    """An InferenceSession of a checked program."""
     check_onnx(program)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -34,14 +61,12 @@ def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
     # Not ORT's own format, which the guard does not read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library has no common base for its errors
         raise BackendError(
             f"onnxruntime {onnxruntime.__version__} refuses the program: {_first_line(error)}; "
             "export the package again"
         ) from error
-    _check_interface(session, spec)
-    return OnnxEncoder(session, spec)
 
 
 class OnnxEncoder:
@@ -55,20 +80,38 @@ class OnnxEncoder:
         """See ``Encoder``."""
         inputs = {"feats": feats, "offset": np.array([offset], np.int64)}
         inputs.update(zip(self._names, state, strict=True))
-        try:
-            encoder_out, log_probs, *next_state = self._session.run(None, inputs)
-        except Exception as error:
-            raise BackendError(f"onnxruntime failed in a step: {_first_line(error)}") from error
+        encoder_out, log_probs, *next_state = _run(self._session, inputs)
         return EncoderStep(encoder_out, log_probs, tuple(next_state))
 
 
-def _check_interface(session: Any, spec: EncoderSpec) -> None:
+class OnnxDecoder:
+    """A decoder in an InferenceSession."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def score(
+        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
+    ) -> DecoderScores:
+        """See ``Decoder``."""
+        inputs = {"hyps": hyps, "hyp_lengths": hyp_lengths, "encoder_out": encoder_out}
+        return DecoderScores(*_run(self._session, inputs))
+
+
+def _run(session: Any, inputs: dict[str, Any]) -> list[Any]:
+    try:
+        outputs: list[Any] = session.run(None, inputs)
+    except Exception as error:
+        raise BackendError(f"onnxruntime failed in a step: {_first_line(error)}") from error
+    return outputs
+
+
+def _check_encoder(session: Any, spec: EncoderSpec) -> None:
     states = [tensor.name for tensor in spec.state]
-    _compare("inputs", ["feats", "offset", *states], [i.name for i in session.get_inputs()])
-    _compare(
-        "outputs",
+    _compare_names(
+        session,
+        ["feats", "offset", *states],
         ["encoder_out", "log_probs", *(f"next_{name}" for name in states)],
-        [output.name for output in session.get_outputs()],
     )
     sides = zip(spec.state, session.get_inputs()[2:], session.get_outputs()[2:], strict=True)
     for tensor, given, returned in sides:
@@ -80,6 +123,20 @@ def _check_interface(session: Any, spec: EncoderSpec) -> None:
                 pairs = zip(sizes, tensor.shape, strict=True)
                 sizes = [size if isinstance(size, int) else declared for size, declared in pairs]
             _compare(f"type of {side.name}", wanted, [side.type, *sizes])
+
+
+def _check_decoder(session: Any) -> None:
+    _compare_names(session, ["hyps", "hyp_lengths", "encoder_out"], ["left_scores", "right_scores"])
+    floats, integers = _DTYPES["float32"], _DTYPES["int64"]
+    _compare(
+        "types of the inputs", [integers, integers, floats], [i.type for i in session.get_inputs()]
+    )
+    _compare("types of the outputs", [floats, floats], [o.type for o in session.get_outputs()])
+
+
+def _compare_names(session: Any, inputs: list[str], outputs: list[str]) -> None:
+    _compare("inputs", inputs, [given.name for given in session.get_inputs()])
+    _compare("outputs", outputs, [output.name for output in session.get_outputs()])
 
 
 def _compare(what: str, wanted: list[Any], found: list[Any]) -> None:

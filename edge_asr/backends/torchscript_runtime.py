@@ -12,11 +12,20 @@ import zipfile
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from edge_asr.backends import Encoder, EncoderStep, FloatArray, State
+from edge_asr.backends import (
+    Decoder,
+    DecoderScores,
+    Encoder,
+    EncoderStep,
+    FloatArray,
+    IntArray,
+    State,
+)
 from edge_asr.errors import BackendError
-from edge_asr.manifest import EncoderSpec
+from edge_asr.manifest import DecoderSpec, EncoderSpec
 
 
 def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
@@ -26,46 +35,82 @@ def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
         BackendError: its archive would inflate, the library refuses it, or its arguments are not
             those of ``spec``.
     """
-    _check_archive(program)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # pinned, so that it may be old
-            module = torch.jit.load(io.BytesIO(program), map_location="cpu")
-        arguments = len(module.forward.schema.arguments) - 1  # without self
-    except Exception as error:  # the library has no common base for its errors
-        raise BackendError(
-            f"torch {torch.__version__} refuses the program: {_reason(error)}; "
-            "export the package again"
-        ) from error
-    if arguments != 2 + len(spec.state):
-        raise BackendError(
-            f"the TorchScript program does not fit the manifest: expected {2 + len(spec.state)} "
-            f"arguments, found {arguments}; export the package again"
-        )
-    return TorchScriptEncoder(module.eval(), threads)
+    return TorchScriptEncoder(_Program(program, 2 + len(spec.state), 2 + len(spec.state), threads))
+
+
+def open_decoder(program: bytes, spec: DecoderSpec, threads: int) -> Decoder:
+    """Load a TorchScript decoder.
+
+    Raises:
+        BackendError: its archive would inflate, the library refuses it, or its arguments are not
+            those of a decoder.
+    """
+    return TorchScriptDecoder(_Program(program, 3, 2, threads))
 
 
 class TorchScriptEncoder:
     """An encoder in a ScriptModule."""
 
-    def __init__(self, module: Any, threads: int) -> None:
-        self._module = module
-        self._threads = threads
+    def __init__(self, program: _Program) -> None:
+        self._program = program
 
     def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
         """See ``Encoder``."""
-        # The count belongs to the process, so another encoder may have changed it.
+        outputs = self._program.run(feats, np.array([offset], np.int64), *state)
+        encoder_out, log_probs, *next_state = outputs
+        return EncoderStep(encoder_out, log_probs, tuple(next_state))
+
+
+class TorchScriptDecoder:
+    """A decoder in a ScriptModule."""
+
+    def __init__(self, program: _Program) -> None:
+        self._program = program
+
+    def score(
+        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
+    ) -> DecoderScores:
+        """See ``Decoder``."""
+        return DecoderScores(*self._program.run(hyps, hyp_lengths, encoder_out))
+
+
+class _Program:
+    """A ScriptModule from tensors to a tuple of tensors, with a number of threads of its own."""
+
+    def __init__(self, program: bytes, arguments: int, outputs: int, threads: int) -> None:
+        _check_archive(program)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # pinned, so that it may be old
+                module = torch.jit.load(io.BytesIO(program), map_location="cpu")
+            found = len(module.forward.schema.arguments) - 1  # without self
+        except Exception as error:  # the library has no common base for its errors
+            raise BackendError(
+                f"torch {torch.__version__} refuses the program: {_reason(error)}; "
+                "export the package again"
+            ) from error
+        if found != arguments:
+            raise BackendError(
+                f"the TorchScript program does not fit the manifest: expected {arguments} "
+                f"arguments, found {found}; export the package again"
+            )
+        self._module = module.eval()
+        self._outputs = outputs
+        self._threads = threads
+
+    def run(self, *inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        # The count belongs to the process, so another program may have changed it.
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
-        inputs = (feats, np.array([offset], np.int64), *state)
         try:
             # Optimizing means compiling again for the sizes that were seen: seconds and gigabytes.
             with torch.inference_mode(), torch.jit.optimized_execution(False):
                 outputs = self._module(*map(torch.from_numpy, inputs))
-            encoder_out, log_probs, *next_state = (output.numpy() for output in outputs)
+            if not isinstance(outputs, tuple) or len(outputs) != self._outputs:
+                raise ValueError(f"it gave no tuple of {self._outputs} tensors")
+            return [output.numpy() for output in outputs]
         except Exception as error:
             raise BackendError(f"torch failed in a step: {_reason(error)}") from error
-        return EncoderStep(encoder_out, log_probs, tuple(next_state))
 
 
 def _check_archive(program: bytes) -> None:

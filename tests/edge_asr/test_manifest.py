@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge_asr.errors import PackageError
@@ -16,7 +17,7 @@ from edge_asr.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from tests.tiny import ENCODER, MANIFEST
+from tests.tiny import DECODER, ENCODER, MANIFEST
 
 SHA = "0" * 64
 PROGRAM = Program(
@@ -33,12 +34,20 @@ def tree() -> dict[str, Any]:
     ):
         found[key] = [{name: getattr(record, name) for name in record.__struct_fields__}]
     found["programs"][0]["native_ops"] = ["edge_asr::moe_ffn"]
+    found["decoder"] = msgspec.to_builtins(DECODER)
     return found
 
 
 def test_what_is_written_is_read() -> None:
     assert decode_manifest(encode_manifest(MANIFEST), "m") == MANIFEST
-    decode_manifest(json.dumps(tree()).encode(), "m")
+    assert decode_manifest(json.dumps(tree()).encode(), "m").decoder == DECODER
+
+
+def test_a_package_may_have_no_decoder() -> None:
+    """As every package before decoders were exported."""
+    found = tree()
+    del found["decoder"]
+    assert decode_manifest(json.dumps(found).encode(), "m").decoder is None
 
 
 def put(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
@@ -56,6 +65,11 @@ def drop(key: str) -> Callable[[dict[str, Any]], None]:
 
 def list_again(key: str, file: str) -> Callable[[dict[str, Any]], None]:
     return lambda found: found[key].append(found[key][0] | {"file": file, "precision": "fp32"})
+
+
+def decoder_without_interface(found: Any) -> None:
+    found["decoder"] = None
+    found["programs"].append(found["programs"][0] | {"file": "d.onnx", "role": "decoder"})
 
 
 BAD = {
@@ -113,6 +127,12 @@ BAD = {
     "two programs of one kind": lambda found: found["programs"].append(
         found["programs"][0] | {"file": "b.onnx"}
     ),
+    "decoder of other kind": put("decoder", "layers", value=3),
+    "reverse weight over 1": put("decoder", "reverse_weight", value=1.5),
+    "negative CTC weight": put("decoder", "ctc_weight", value=-0.1),
+    "no hypothesis": put("decoder", "max_hyps", value=0),
+    "weight of a missing decoder": put("decoder", "bidirectional", value=False),
+    "decoder program without interface": decoder_without_interface,
     "metric as text": put("metrics", value={"wer": "low"}),
 }
 

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from edge_asr.package import Package, open_package
 from edge_asr.package_writer import NewProgram, write_package
 from edge_asr.recognizer import load
 from edge_asr.verification import verify
-from tests.tiny import BOUNDS, MANIFEST, tiny_files, tiny_onnx
+from tests.tiny import BOUNDS, DECODER, MANIFEST, tiny_files, tiny_onnx
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def two_backends(tmp_path: Path) -> Package:
         NewProgram("encoder", "torchscript", "fp32", "encoder.fp32.pt", b"no program"),
         NewProgram("decoder", "onnx", "fp32", "decoder.fp32.onnx", b"no program either"),
     ]
-    return write_package(tmp_path / "two", MANIFEST, programs, files)
+    manifest = msgspec.structs.replace(MANIFEST, decoder=DECODER)
+    return write_package(tmp_path / "two", manifest, programs, files)
 
 
 def without(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,12 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
-from edge_asr.backends import Encoder, open_encoder, zero_state
+from edge_asr.backends import Encoder, open_decoder, open_encoder, zero_state
 from edge_asr.errors import BackendError
 from edge_asr.manifest import EncoderSpec, TensorSpec
-from tests.tiny import ENCODER, tiny_onnx
+from tests.tiny import DECODER, ENCODER, tiny_onnx
 
 FEATS = np.random.default_rng(0).standard_normal((1, 67, 16)).astype(np.float32)
 
@@ -101,3 +102,57 @@ def test_a_step_that_fails_is_our_error(encoder: Encoder) -> None:
     with pytest.raises(BackendError, match="failed in a step") as caught:
         encoder.step(FEATS[:, :, :5], 0, zero_state(ENCODER))
     assert "\n" not in str(caught.value)
+
+
+def decoder_onnx(
+    names: tuple[str, ...] = ("hyps", "hyp_lengths", "encoder_out", "left_scores", "right_scores"),
+    lengths: int = TensorProto.INT64,
+) -> bytes:
+    """Scores that depend on all inputs, none of which is right: (N, U) and not (N, U+1)."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", [names[0]], ["units"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", [names[1]], ["row"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["row", "one"], ["column"]),
+            helper.make_node("ReduceSum", [names[2]], ["sum"], keepdims=0),
+            helper.make_node("Add", ["units", "sum"], [names[3]]),
+            helper.make_node("Add", [names[3], "column"], [names[4]]),
+        ],
+        "decoder",
+        [
+            value(names[0], TensorProto.INT64, ["N", "U"]),
+            value(names[1], lengths, ["N"]),
+            value(names[2], TensorProto.FLOAT, [1, "T", 4]),
+        ],
+        [value(name, TensorProto.FLOAT, ["N", "V"]) for name in names[3:]],
+        [onnx.numpy_helper.from_array(np.array([1]), "one")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def test_a_decoder_scores() -> None:
+    decoder = open_decoder("onnx", decoder_onnx(), DECODER)
+    hyps, lengths = np.arange(6).reshape(2, 3), np.array([3, 1])
+    memory = np.ones((1, 5, 4), np.float32)
+    scores = decoder.score(hyps, lengths, memory)
+    np.testing.assert_array_equal(scores.left, hyps + 20)
+    np.testing.assert_array_equal(scores.right - scores.left, lengths[:, None].repeat(3, 1))
+    with pytest.raises(BackendError, match="failed in a step"):
+        decoder.score(hyps, lengths, memory[:, :, 1:])
+
+
+@pytest.mark.parametrize(
+    ("program", "what"),
+    [
+        (tiny_onnx(), "inputs: "),
+        (decoder_onnx(("hyps", "hyp_lengths", "memory", "left_scores", "right_scores")), "inputs"),
+        (decoder_onnx(("hyps", "hyp_lengths", "encoder_out", "a", "b")), "outputs"),
+        (decoder_onnx(lengths=TensorProto.INT32), "types of the inputs"),
+    ],
+    ids=["encoder", "input", "output", "type"],
+)
+def test_another_program_is_no_decoder(program: bytes, what: str) -> None:
+    with pytest.raises(BackendError, match=f"does not fit the manifest: {what}"):
+        open_decoder("onnx", program, DECODER)

@@ -7,15 +7,17 @@ import sys
 import numpy as np
 import pytest
 
-from edge_asr.backends import BACKENDS, open_encoder, zero_state
+from edge_asr.backends import BACKENDS, open_decoder, open_encoder, zero_state
 from edge_asr.errors import BackendError, UsageError
-from tests.tiny import ENCODER, tiny_onnx
+from tests.tiny import DECODER, ENCODER, tiny_onnx
 
 
 @pytest.mark.parametrize("name", ["", "ONNX", "tflite", "edge_asr.session"])
 def test_an_unknown_backend_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="choose one of: onnx, executorch, torchscript"):
         open_encoder(name, b"", ENCODER)
+    with pytest.raises(UsageError, match="choose one of: onnx, executorch, torchscript"):
+        open_decoder(name, b"", DECODER)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,12 @@ def test_a_missing_library_is_named_with_its_cure(
     with pytest.raises(BackendError) as caught:
         open_encoder(backend, b"", ENCODER)
     assert str(caught.value) == f"backend '{backend}' is not installed ({library}); run: {command}"
+
+
+def test_a_backend_may_run_encoders_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "onnx", ("json", "nothing"))  # a module without open_decoder
+    with pytest.raises(BackendError, match="'onnx' runs no decoders yet"):
+        open_decoder("onnx", b"", DECODER)
 
 
 def test_a_state_starts_as_zeros_of_its_own() -> None:

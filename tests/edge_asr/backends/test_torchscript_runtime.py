@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from edge_asr.backends import open_encoder, zero_state
+from edge_asr.backends import open_decoder, open_encoder, zero_state
 from edge_asr.errors import BackendError
-from tests.tiny import ENCODER
+from tests.tiny import DECODER, ENCODER
 
 
 class Sums(torch.nn.Module):
@@ -25,17 +25,36 @@ class Sums(torch.nn.Module):
         return out, torch.log_softmax(feats[:, :-6:4, :7] + last.sum(), -1), last + feats.sum()
 
 
-def saved() -> bytes:
+class Counts(torch.nn.Module):
+    """Scores that depend on all inputs."""
+
+    def forward(
+        self, hyps: torch.Tensor, hyp_lengths: torch.Tensor, encoder_out: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        left = torch.nn.functional.pad(hyps, (0, 1)) + encoder_out.sum()
+        return left, left + hyp_lengths.unsqueeze(1)
+
+
+class Single(torch.nn.Module):
+    """One tensor, where a tuple of two is due."""
+
+    def forward(
+        self, hyps: torch.Tensor, hyp_lengths: torch.Tensor, encoder_out: torch.Tensor
+    ) -> torch.Tensor:
+        return hyps + encoder_out.sum()
+
+
+def saved(module: type[torch.nn.Module] = Sums) -> bytes:
     """As torch saves it: code is deflated."""
     data = io.BytesIO()
-    torch.jit.save(torch.jit.script(Sums().eval()), data)
+    torch.jit.save(torch.jit.script(module().eval()), data)
     return data.getvalue()
 
 
-def repacked(compression: int) -> bytes:
+def repacked(compression: int, module: type[torch.nn.Module] = Sums) -> bytes:
     data = io.BytesIO()
     with (
-        zipfile.ZipFile(io.BytesIO(saved())) as old,
+        zipfile.ZipFile(io.BytesIO(saved(module))) as old,
         zipfile.ZipFile(data, "w", compression) as new,
     ):
         for member in old.infolist():
@@ -113,3 +132,26 @@ def test_a_step_that_fails_is_our_error() -> None:
     with pytest.raises(BackendError, match="failed in a step") as caught:
         encoder.step(FEATS[0, 0], 0, zero_state(ENCODER))
     assert "\n" not in str(caught.value)
+
+
+HYPS, LENGTHS = np.arange(6).reshape(2, 3), np.array([3, 1])
+MEMORY = np.ones((1, 5, 4), np.float32)
+
+
+def test_a_decoder_scores() -> None:
+    decoder = open_decoder("torchscript", repacked(zipfile.ZIP_STORED, Counts), DECODER)
+    scores = decoder.score(HYPS, LENGTHS, MEMORY)
+    np.testing.assert_array_equal(scores.left, np.pad(HYPS, ((0, 0), (0, 1))) + 20)
+    np.testing.assert_array_equal(scores.right - scores.left, LENGTHS[:, None].repeat(4, 1))
+    with pytest.raises(BackendError, match="failed in a step"):
+        decoder.score(HYPS, np.arange(7), MEMORY)
+
+
+def test_an_encoder_is_no_decoder() -> None:
+    stateless = msgspec.structs.replace(ENCODER, state=())
+    decoder = repacked(zipfile.ZIP_STORED, Counts)
+    with pytest.raises(BackendError, match="expected 2 arguments, found 3"):
+        open_encoder("torchscript", decoder, stateless)
+    single = open_decoder("torchscript", repacked(zipfile.ZIP_STORED, Single), DECODER)
+    with pytest.raises(BackendError, match="no tuple of 2 tensors"):
+        single.score(HYPS, LENGTHS, MEMORY)
