@@ -4,6 +4,8 @@
 // Both are the best of several rounds: on a machine that others use too, the best round is the one
 // that the others disturbed least, and a limit that is too low would flatter the kernels.
 
+#include "edge_asr_native.h"
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>

@@ -1,0 +1,1 @@
+"""Native code: the expert kernels and ExecuTorch without torch; both are optional."""

@@ -1,0 +1,198 @@
+"""The kernels in Python: weights in memory, levers, counters; see src/edge_asr_native.h.
+
+Everything here is optional. Where the library is not built, packages run their portable programs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_asr.errors import BackendError
+
+FOLDER = Path(__file__).parent
+ABI = 1
+BUILD = "build them with: make native"
+
+_I64 = ctypes.c_int64
+_TEXT = ctypes.c_char_p
+# name -> (result, arguments)
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "abi": (ctypes.c_int, []),
+    "error": (_TEXT, []),
+    "allocate": (ctypes.c_void_p, [ctypes.c_size_t]),
+    "free": (None, [ctypes.c_void_p, ctypes.c_size_t]),
+    "load": (ctypes.c_int, [_I64, ctypes.c_void_p, ctypes.c_size_t]),
+    "unload": (None, [_I64]),
+    "set_levers": (ctypes.c_int, [_I64, ctypes.c_int, ctypes.c_float, ctypes.c_int]),
+    "counters": (ctypes.c_int, [_I64, ctypes.POINTER(_I64)]),
+    "run": (ctypes.c_int, [_I64, _I64, ctypes.c_void_p, _I64, _I64, ctypes.c_void_p]),
+    "output_width": (_I64, [_I64, _I64, _I64]),
+    "set_threads": (None, [ctypes.c_int]),
+    "threads": (ctypes.c_int, []),
+    "kernel": (_TEXT, []),
+    "set_kernel": (ctypes.c_int, [_TEXT]),
+    "kernel_name": (_TEXT, [ctypes.c_int]),
+    "kernel_supported": (ctypes.c_int, [ctypes.c_int]),
+    "read_bandwidth": (ctypes.c_double, [ctypes.c_size_t, ctypes.c_int]),
+    "int8_peak": (ctypes.c_double, []),
+}
+
+
+@dataclass(frozen=True)
+class Levers:
+    """Less work than the model was trained with; see src/moe_ffn.h. The default changes nothing.
+
+    Attributes:
+        top_k: experts of a frame; 0 for as many as trained.
+        min_weight: an expert beyond the first is left out where its weight is smaller.
+        max_experts: experts of a step, those with the largest summed weights; 0 for all.
+    """
+
+    top_k: int = 0
+    min_weight: float = 0.0
+    max_experts: int = 0
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Work of the expert layers: calls, rows in them, (row, expert) pairs, experts touched."""
+
+    calls: int
+    rows: int
+    pairs: int
+    experts: int
+
+
+def library_path(name: str) -> Path:
+    """Where the shared library ``libedge_asr_<name>.so`` is, if it is built."""
+    return FOLDER / f"libedge_asr_{name}.so"
+
+
+def built(name: str = "kernels") -> bool:
+    """Whether that library was built."""
+    return library_path(name).is_file()
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The opened library of kernels.
+
+    Raises:
+        BackendError: it is not built, or is of another version.
+    """
+    path = library_path("kernels")
+    try:
+        # Global, so that the operators of the runtimes find the same one.
+        opened = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        reason = "are not built" if not path.exists() else f"cannot be opened ({error})"
+        raise BackendError(f"{path.name}: the native kernels {reason}; {BUILD}") from error
+    for name, (result, arguments) in _FUNCTIONS.items():
+        try:
+            function = getattr(opened, f"edge_asr_{name}")
+        except AttributeError as error:
+            raise BackendError(f"{path.name}: has no {name}; {BUILD}") from error
+        function.restype, function.argtypes = result, arguments
+    found = opened.edge_asr_abi()
+    if found != ABI:
+        raise BackendError(f"{path.name}: of version {found}, {ABI} is needed; {BUILD}")
+    return opened
+
+
+def kernels() -> dict[str, bool]:
+    """The instruction sets of this build, fastest first, and whether they can run here."""
+    found: dict[str, bool] = {}
+    while (name := library().edge_asr_kernel_name(len(found))) is not None:
+        found[name.decode()] = bool(library().edge_asr_kernel_supported(len(found)))
+    return found
+
+
+def weights_id(sha256: str) -> int:
+    """The number by which a program names its weights: the first bytes of their checksum."""
+    return int.from_bytes(bytes.fromhex(sha256[:16]), "big", signed=True)
+
+
+class NativeWeights:
+    """A file of weights in memory, which the programs that carry its number use."""
+
+    def __init__(self, number: int, size: int, read: Callable[[memoryview], None]) -> None:
+        opened = library()
+        memory = opened.edge_asr_allocate(size)
+        if not memory:
+            raise BackendError(f"no memory for {size} bytes of native weights; free some")
+        try:
+            read(memoryview((ctypes.c_uint8 * size).from_address(memory)).cast("B"))
+            _check(opened.edge_asr_load(number, memory, size))
+        except BaseException:
+            opened.edge_asr_free(memory, size)
+            raise
+        self.number = number
+        self.size = size
+        weakref.finalize(self, opened.edge_asr_unload, number)
+
+    def set_levers(self, levers: Levers) -> None:
+        """From now on, for all streams.
+
+        Raises:
+            BackendError: a lever is out of its range.
+        """
+        _check(
+            library().edge_asr_set_levers(
+                self.number, levers.top_k, levers.min_weight, levers.max_experts
+            )
+        )
+
+    def counters(self) -> Counters:
+        """What was done since the last call."""
+        four = (_I64 * 4)()
+        _check(library().edge_asr_counters(self.number, four))
+        return Counters(*four)
+
+    def run(self, layer: int, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """One layer: x (..., in) to (..., out).
+
+        Raises:
+            BackendError: there is no such layer, or it takes other rows.
+        """
+        x = np.ascontiguousarray(x, np.float32)
+        width = x.shape[-1]
+        out = library().edge_asr_output_width(self.number, layer, width)
+        _check(min(out, 0))
+        y = np.empty((*x.shape[:-1], out), np.float32)
+        rows = x.size // width if width else 0
+        _check(
+            library().edge_asr_run(self.number, layer, x.ctypes.data, rows, width, y.ctypes.data)
+        )
+        return y
+
+
+_loaded: weakref.WeakValueDictionary[int, NativeWeights] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def share_weights(number: int, size: int, read: Callable[[memoryview], None]) -> NativeWeights:
+    """The weights of that number: those in memory, or ``read`` into it once.
+
+    Raises:
+        BackendError: the library is not built, or refuses them.
+    """
+    with _lock:
+        weights = _loaded.get(number)
+        if weights is None:
+            weights = _loaded[number] = NativeWeights(number, size, read)
+        return weights
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        raise BackendError(library().edge_asr_error().decode(errors="replace"))

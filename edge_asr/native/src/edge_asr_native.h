@@ -1,0 +1,59 @@
+// The C interface of the kernels, for Python (ctypes) and for the operators of the three runtimes.
+//
+// Functions that can fail give 0, or -1 and then `edge_asr_error()` says what is wrong.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EDGE_ASR_API __attribute__((visibility("default")))
+#define EDGE_ASR_ABI 1
+
+EDGE_ASR_API int edge_asr_abi(void);
+
+// What went wrong in this thread's last call; never nullptr.
+EDGE_ASR_API const char* edge_asr_error(void);
+
+// Memory for a file of weights, aligned and in huge pages where the system has them.
+EDGE_ASR_API void* edge_asr_allocate(size_t bytes);
+EDGE_ASR_API void edge_asr_free(void* memory, size_t bytes);
+
+// Weights (see weights.h) under the number that programs carry. `memory` is from
+// `edge_asr_allocate` and is owned by the weights if 0 is returned. Programs that are running keep
+// unloaded weights alive until they end.
+EDGE_ASR_API int edge_asr_load(int64_t id, void* memory, size_t bytes);
+EDGE_ASR_API void edge_asr_unload(int64_t id);
+
+// See moe_ffn.h. They hold for all streams of these weights.
+EDGE_ASR_API int edge_asr_set_levers(int64_t id, int top_k, float min_weight, int max_experts);
+
+// calls, rows, (row, expert) pairs and touched experts of the expert layers since the last call.
+EDGE_ASR_API int edge_asr_counters(int64_t id, int64_t* four);
+
+// One layer: x (rows, width) to y (rows, output width).
+EDGE_ASR_API int edge_asr_run(int64_t id, int64_t layer, const float* x, int64_t rows,
+                              int64_t width, float* y);
+// The output width of a layer for inputs of `width`, or -1.
+EDGE_ASR_API int64_t edge_asr_output_width(int64_t id, int64_t layer, int64_t width);
+
+EDGE_ASR_API void edge_asr_set_threads(int count);
+EDGE_ASR_API int edge_asr_threads(void);
+
+// The instruction set in use. Setting it is for tests; all give the same bits.
+EDGE_ASR_API const char* edge_asr_kernel(void);
+EDGE_ASR_API int edge_asr_set_kernel(const char* name);
+// The i-th that this library was built with, whether or not it can run here; nullptr past the end.
+EDGE_ASR_API const char* edge_asr_kernel_name(int i);
+EDGE_ASR_API int edge_asr_kernel_supported(int i);
+
+// The machine's limits, for the benchmarks: bytes and multiply-adds a second.
+EDGE_ASR_API double edge_asr_read_bandwidth(size_t bytes, int threads);
+EDGE_ASR_API double edge_asr_int8_peak(void);
+
+#ifdef __cplusplus
+}
+#endif

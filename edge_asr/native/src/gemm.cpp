@@ -1,0 +1,126 @@
+#include "gemm.h"
+
+#include <algorithm>
+
+#include "threads.h"
+
+namespace edge_asr {
+namespace {
+
+// Rows of one product: their bytes stay in the second-level cache while the panels pass by.
+constexpr int kBlockBytes = 256 << 10;
+
+// Sizes of the tiles that `count` rows are cut into: full ones, then two of about the same size.
+int tile_rows(const Kernel& kernel, int left) {
+  if (left <= kernel.max_rows) return left;
+  return left >= 2 * kernel.max_rows ? kernel.max_rows : (left + 1) / 2;
+}
+
+int bytes_of(const Kernel&, int rows, int depth) { return rows * depth; }
+
+void run_panel(const Kernel& kernel, const Product& product, int panel, const uint8_t* ahead,
+               Activation activation) {
+  const Matrix& matrix = *product.matrix;
+  const uint8_t* weights = matrix.panel + matrix.panel_bytes * static_cast<size_t>(panel);
+  const int channel = panel * kPanel;
+  Emit emit{};
+  emit.scale = matrix.scale + channel;
+  emit.sum = matrix.sum ? matrix.sum + channel : nullptr;
+  emit.scaled_sum = matrix.scaled_sum ? matrix.scaled_sum + channel : nullptr;
+  emit.bias = matrix.bias + channel;
+  emit.activation = activation;
+  emit.channels = std::min(kPanel, matrix.out - channel);
+  const uint8_t* packed = product.packed;
+  float* out[kMaxTileRows];
+  for (int row = 0; row < product.count;) {
+    const int rows = tile_rows(kernel, product.count - row);
+    for (int i = 0; i < rows; i++) out[i] = product.out[row + i] + channel;
+    emit.rows = product.scales + row;
+    emit.gates = product.gates ? product.gates + row : nullptr;
+    emit.out = out;
+    // What comes next is fetched while the first tile waits for nothing else.
+    const uint8_t* next = row == 0 ? ahead : nullptr;
+    if (matrix.bits == 8)
+      kernel.tile8(packed, rows, matrix.depth, reinterpret_cast<const int8_t*>(weights),
+                   reinterpret_cast<const int8_t*>(next), emit);
+    else
+      kernel.tile4(packed, rows, matrix.depth, matrix.group, weights, next, emit);
+    packed += bytes_of(kernel, rows, matrix.depth);
+    row += rows;
+  }
+}
+
+}  // namespace
+
+void pack_rows(const Kernel& kernel, const uint8_t* const* rows, int count, int depth,
+               uint8_t* out) {
+  for (int row = 0; row < count;) {
+    const int tile = tile_rows(kernel, count - row);
+    kernel.pack(rows + row, tile, depth, out);
+    out += bytes_of(kernel, tile, depth);
+    row += tile;
+  }
+}
+
+void run_products(const Kernel& kernel, const std::vector<Product>& products,
+                  Activation activation) {
+  if (products.empty()) return;
+  parallel([&](int index, int count) {
+    for (size_t i = 0; i < products.size(); i++) {
+      const Product& product = products[i];
+      const int panels = product.matrix->panels;
+      const int begin = panels * index / count, end = panels * (index + 1) / count;
+      for (int panel = begin; panel < end; panel++) {
+        const uint8_t* ahead = nullptr;
+        if (panel + 1 < end) {
+          ahead = product.matrix->panel + product.matrix->panel_bytes * static_cast<size_t>(panel + 1);
+        } else if (i + 1 < products.size()) {
+          const Matrix& next = *products[i + 1].matrix;
+          ahead = next.panel + next.panel_bytes * static_cast<size_t>(next.panels * index / count);
+        } else {
+          ahead = product.matrix->panel + product.matrix->panel_bytes * static_cast<size_t>(panel);
+        }
+        run_panel(kernel, product, panel, ahead, activation);
+      }
+    }
+  });
+}
+
+void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int depth,
+                   uint8_t* bytes, RowScale* scales) {
+  parallel([&](int index, int parts) {
+    const int begin = static_cast<int>(static_cast<int64_t>(count) * index / parts);
+    const int end = static_cast<int>(static_cast<int64_t>(count) * (index + 1) / parts);
+    for (int row = begin; row < end; row++)
+      scales[row] = kernel.quantize(x + static_cast<size_t>(row) * static_cast<size_t>(in), in,
+                                    depth, bytes + static_cast<size_t>(row) * static_cast<size_t>(depth));
+  });
+}
+
+void run_linear(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows, float* y) {
+  static thread_local Buffer<uint8_t> bytes_buffer, packed_buffer;
+  static thread_local Buffer<RowScale> scale_buffer;
+  static thread_local std::vector<float*> out;
+  static thread_local std::vector<const uint8_t*> pointers;
+  const Matrix& matrix = layer.first[0];
+  const int block = std::max(kernel.max_rows, kBlockBytes / matrix.depth);
+  for (int64_t begin = 0; begin < rows; begin += block) {
+    const int count = static_cast<int>(std::min<int64_t>(block, rows - begin));
+    const size_t depth = static_cast<size_t>(matrix.depth), size = static_cast<size_t>(count);
+    uint8_t* bytes = bytes_buffer.reserve(size * depth);
+    uint8_t* packed = packed_buffer.reserve((size + 1) * depth);
+    RowScale* scales = scale_buffer.reserve(size);
+    quantize_rows(kernel, x + begin * matrix.in, count, matrix.in, matrix.depth, bytes, scales);
+    out.resize(size);
+    pointers.resize(size);
+    for (int row = 0; row < count; row++) {
+      out[static_cast<size_t>(row)] = y + (begin + row) * matrix.out;
+      pointers[static_cast<size_t>(row)] = bytes + static_cast<size_t>(row) * depth;
+    }
+    pack_rows(kernel, pointers.data(), count, matrix.depth, packed);
+    run_products(kernel, {{&matrix, packed, scales, count, out.data(), nullptr}},
+                 layer.activation);
+  }
+}
+
+}  // namespace edge_asr

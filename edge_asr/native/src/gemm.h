@@ -1,0 +1,75 @@
+// Rows times matrices: what linear layers and experts are made of.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "kernel.h"
+#include "weights.h"
+
+namespace edge_asr {
+
+// Memory that grows and is used again, aligned to a cache line. Contents are lost when it grows.
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { std::free(data_); }
+
+  T* reserve(size_t count) {
+    if (count > capacity_) {
+      const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+      std::free(data_);
+      data_ = nullptr;
+      capacity_ = 0;
+      data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+      if (!data_) throw std::bad_alloc();
+      capacity_ = count;
+    }
+    return data_;
+  }
+
+ private:
+  T* data_ = nullptr;
+  size_t capacity_ = 0;
+};
+
+// Quantized rows: bytes (count, depth), and each row's scale.
+struct QuantizedRows {
+  const uint8_t* bytes = nullptr;
+  const RowScale* scales = nullptr;
+  int depth = 0;
+};
+
+// Some rows times one matrix.
+struct Product {
+  const Matrix* matrix = nullptr;
+  const uint8_t* packed = nullptr;   // tile after tile
+  const RowScale* scales = nullptr;  // (count,)
+  int count = 0;
+  float* const* out = nullptr;       // (count,)
+  const float* gates = nullptr;      // (count,), or none: store instead of add
+};
+
+// Packs rows given by pointers into `out`, as `run_products` reads them; count * depth bytes, with
+// room for one row more.
+void pack_rows(const Kernel& kernel, const uint8_t* const* rows, int count, int depth,
+               uint8_t* out);
+
+// All products, on all threads. Each output is computed by one thread, product by product in the
+// order given, so results are the same for every number of threads.
+void run_products(const Kernel& kernel, const std::vector<Product>& products,
+                  Activation activation);
+
+// Quantizes x (count, in) to bytes (count, depth), on all threads.
+void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int depth,
+                   uint8_t* bytes, RowScale* scales);
+
+// Linear layers: x (rows, in) to y (rows, out).
+void run_linear(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows, float* y);
+
+}  // namespace edge_asr

@@ -1,0 +1,76 @@
+// What one instruction set offers: the arithmetic on rows and panels, behind a table of functions.
+//
+// A row of activations is quantized to bytes with a scale and a zero point (quant/linear.py). Weights
+// come in panels of 32 output channels. A tile is up to `max_rows` packed rows times one panel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace edge_asr {
+
+constexpr int kPanel = 32;         // output channels of a panel
+constexpr int kDepthMultiple = 8;  // depths are padded to it with weights of zero
+constexpr int kMaxTileRows = 8;
+
+enum class Activation : int32_t { kNone = 0, kRelu = 1, kSilu = 2 };
+
+// float = (byte - zero) * scale
+struct RowScale {
+  float scale;
+  int32_t zero;
+};
+
+// Where a panel's results go, and what turns sums into them.
+struct Emit {
+  const RowScale* rows;     // of each row of the tile
+  const float* scale;       // of each of the 32 channels
+  const int32_t* sum;       // int8: sum of each channel's weights
+  const float* scaled_sum;  // int4: sum of each channel's scaled weights
+  const float* bias;
+  Activation activation;
+  int channels;             // of the 32, how many exist
+  // One pointer for each row. With `gates` the result times the row's gate is added there, else
+  // the result is stored.
+  float* const* out;
+  const float* gates;
+};
+
+struct Kernel {
+  const char* name;
+  int max_rows;
+
+  // row (depth,) to bytes (padded,); the padding gets the zero point.
+  RowScale (*quantize)(const float* row, int depth, int padded, uint8_t* out);
+
+  // rows[i] (depth,) bytes into the order that a tile reads; depth * count bytes.
+  void (*pack)(const uint8_t* const* rows, int count, int depth, uint8_t* out);
+
+  // One tile. `ahead` is what will be read next, as long as `weights`, or nullptr.
+  void (*tile8)(const uint8_t* packed, int count, int depth, const int8_t* weights,
+                const int8_t* ahead, const Emit& emit);
+  // int4: group is 32, 64 or 128; see blob.h for the order of nibbles and scales.
+  void (*tile4)(const uint8_t* packed, int count, int depth, int group, const uint8_t* weights,
+                const uint8_t* ahead, const Emit& emit);
+
+  // logits[e] = row . router[e]
+  void (*route)(const float* row, const float* router, int depth, int experts, float* logits);
+
+  // Softmax over `count` logits, in place.
+  void (*softmax)(float* logits, int count);
+};
+
+// Those that this file was built with, fastest first, whether or not the processor can run them.
+struct KernelEntry {
+  const Kernel* kernel;
+  bool (*supported)();
+};
+const KernelEntry* kernels(int* count);
+
+// The fastest that this processor can run.
+const Kernel& best_kernel();
+
+// By name; nullptr where it was not built or the processor cannot run it.
+const Kernel* find_kernel(const char* name);
+
+}  // namespace edge_asr
