@@ -39,23 +39,35 @@ class Log {
   static void install() {
     static std::once_flag once;
     std::call_once(once, [] {
-      previous = et::get_pal_impl()->emit_log_message;
-      et::register_pal(et::PalImpl::create(&emit, "edge_asr/native/executorch_binding.cpp"));
+      et::PalImpl hooks = previous = *et::get_pal_impl();
+      hooks.emit_log_message = &emit;
+      hooks.abort = &end;
+      et::register_pal(hooks);
     });
   }
 
  private:
   static void emit(et_timestamp_t time, et_pal_log_level_t level, const char* file,
                    const char* function, size_t line, const char* message, size_t length) {
-    // Before it ends the process, the library says why; that must be seen.
-    if (!current || level == et_pal_log_level_t::kFatal) {
-      if (previous) previous(time, level, file, function, line, message, length);
+    if (!current) {
+      if (auto* print = previous.emit_log_message) {
+        print(time, level, file, function, line, message, length);
+      }
+    } else if (level == et_pal_log_level_t::kFatal) {
+      current->first_.assign(message, length);
     } else if (level == et_pal_log_level_t::kError && current->first_.empty()) {
       current->first_.assign(message, length);  // the cause; what follows is its consequences
     }
   }
 
-  inline static pal_emit_log_message_method previous = nullptr;
+  // The library ends the process when a damaged program breaks what it takes for granted. Leave
+  // it through all its frames instead: the program is lost, the process is not.
+  static void end() {
+    if (!current) previous.abort();
+    current->fail(et::Error::InvalidProgram, "an assertion failed");
+  }
+
+  inline static et::PalImpl previous{};
   inline static thread_local Log* current = nullptr;
   std::string first_;
 };
