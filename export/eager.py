@@ -1,12 +1,14 @@
-"""The eager network behind the runtime's protocol: what every program is compared with."""
+"""The eager network behind the runtime's protocols: what every program is compared with."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from edge_asr.backends import EncoderStep, FloatArray, State
-from export.program import EncoderProgram, with_replaced
+from edge_asr.backends import DecoderScores, EncoderStep, FloatArray, IntArray, State
+from export.program import EncoderProgram, reads_both_ways, with_replaced
+from model.decoder import BiDecoder
 from model.network import Network
 from quant.linear import QuantLinear
 
@@ -28,6 +30,49 @@ class EagerEncoder:
         outputs = self.program(torch.from_numpy(feats), torch.tensor([offset]), *tensors)
         encoder_out, log_probs, *next_state = (tensor.numpy() for tensor in outputs)
         return EncoderStep(encoder_out, log_probs, tuple(next_state))
+
+
+class EagerDecoder:
+    """``edge_asr.backends.Decoder`` by WeNet's formula: the decoders as they are trained, one
+    unpadded hypothesis after the other."""
+
+    def __init__(self, network: Network, float_activations: bool = False) -> None:
+        """``float_activations``: see ``EagerEncoder``."""
+        decoder = network.decoder
+        if float_activations:
+            decoder = with_replaced(decoder, {QuantLinear: _float_linear})
+        self.left, self.right = decoder, None
+        if isinstance(decoder, BiDecoder):
+            self.left = decoder.left_decoder
+            self.right = decoder.right_decoder if reads_both_ways(network) else None
+        self.sos, self.eos = network.conf.sos, network.conf.eos
+        for one in (self.left, self.right):
+            if one is not None and isinstance(one.output_layer, QuantLinear):
+                one.output_layer.in_features = network.conf.dim  # which ``Decoder`` asks it for
+
+    @torch.inference_mode()
+    def score(
+        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
+    ) -> DecoderScores:
+        """See ``edge_asr.backends.Decoder``."""
+        memory = torch.from_numpy(encoder_out)
+        left = np.zeros((len(hyps), hyps.shape[1] + 1), np.float32)
+        right = np.zeros_like(left)
+        for row, length in enumerate(hyp_lengths):
+            units = torch.from_numpy(hyps[row, :length])
+            left[row, : length + 1] = self._log_probs(self.left, units, memory)
+            if self.right is not None:
+                backwards = self._log_probs(self.right, units.flip(0), memory)
+                right[row, :length], right[row, length] = backwards[:length].flip(0), backwards[-1]
+        return DecoderScores(left, right)
+
+    def _log_probs(self, decoder: nn.Module, units: Tensor, memory: Tensor) -> Tensor:
+        """Log-probabilities (U+1,) of units (U,) and eos, in this order."""
+        tokens = torch.cat([torch.tensor([self.sos]), units]).unsqueeze(0)
+        mask = torch.ones(1, memory.size(1), dtype=torch.bool)
+        logits = decoder(tokens, torch.ones_like(tokens, dtype=torch.bool), memory, mask)
+        targets = torch.cat([units, torch.tensor([self.eos])])
+        return torch.log_softmax(logits[0], dim=-1)[torch.arange(len(targets)), targets]
 
 
 def _float_linear(layer: QuantLinear) -> nn.Linear:

@@ -12,13 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_asr.manifest import EncoderSpec, Role, TensorSpec
+from edge_asr.manifest import DecoderSpec, EncoderSpec, Role, TensorSpec
 from model.attention import Attention, merge_heads, split_heads
 from model.decoder import BiDecoder, Decoder
 from model.encoder import EncoderState, sinusoids
 from model.network import Network
 
 STATE_NAMES = EncoderState._fields
+
+# The n-best list that WeNet rescores, and 40 s of speech at 40 ms: twice what endpoint rules let a
+# segment become. ExecuTorch reserves memory for programs of this size.
+MAX_HYPS, MAX_UNITS, MAX_MEMORY_FRAMES = 10, 256, 1024
 
 AnyProgram = TypeVar("AnyProgram", bound=nn.Module)
 
@@ -185,7 +189,20 @@ def encoder_interface(network: Network, spec: EncoderSpec) -> Interface:
     )
 
 
-def decoder_interface(network: Network) -> Interface:
+def decoder_spec(network: Network) -> DecoderSpec:
+    """The interface of the program, for the manifest."""
+    conf, both = network.conf, reads_both_ways(network)
+    return DecoderSpec(
+        bidirectional=both,
+        ctc_weight=conf.ctc_weight,
+        reverse_weight=conf.reverse_weight if both else 0.0,
+        max_hyps=MAX_HYPS,
+        max_units=MAX_UNITS,
+        max_frames=MAX_MEMORY_FRAMES,
+    )
+
+
+def decoder_interface(network: Network, spec: DecoderSpec) -> Interface:
     """Names, open sizes and an example: a few hypotheses of different lengths."""
     generator = torch.Generator().manual_seed(0)
     hyps = torch.randint(network.conf.vocab_size, (3, 5), generator=generator)
@@ -202,7 +219,7 @@ def decoder_interface(network: Network) -> Interface:
             "left_scores": scores,
             "right_scores": scores,
         },
-        largest={},
+        largest={"N": spec.max_hyps, "U": spec.max_units, "T_out": spec.max_frames},
         example=(hyps, torch.tensor([5, 2, 0]), memory),
     )
 

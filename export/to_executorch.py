@@ -1,23 +1,14 @@
 """Lowering to ExecuTorch: XNNPACK for the arithmetic, portable kernels for routing and caches.
 
-The layers are written again here, over rows (T', D) without the batch dimension, in the forms
-that XNNPACK's partitioner takes: no slices of dynamic size, one inferred dimension per view, one
-linear layer per result. They compute what ``model`` computes, with the same integers.
-
-The expert layer is sparse:
-
-    route -> place of each (row, expert) pair in the order of experts, by a cumulative sum
-          -> rows in that order, split by the experts' counts -> each expert on just its rows
-          -> back to row order -> weighted sum
-
-All experts of a layer form one delegate with one input of data-dependent size per expert; an
-expert without rows is skipped by XNNPACK.
+The layers are written again, over rows (R, D) without the batch dimension, in the forms that
+XNNPACK's partitioner takes: no slices of dynamic size, one inferred dimension per view, one
+linear layer per result. Those of both programs are in ``export.executorch_layers``, those of the
+decoder in ``export.executorch_decoder``, those of the encoder here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,128 +16,25 @@ from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from torch import Tensor, nn
-from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers quantized_decomposed
 from torch.nn import functional as F
 
-from export.program import EncoderProgram, Interface, with_replaced
+from export.executorch_decoder import RowScorer
+from export.executorch_layers import MASKED, RowLinear, RowLinears, row_feed_forward
+from export.program import EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PositionAttention
 from model.config import POSITION_PERIOD
 from model.convolution import CausalConvolution
 from model.encoder import Encoder, EncoderLayer, EncoderState, sinusoids, subsampled_frames
-from model.feed_forward import FeedForward, MoeFeedForward
-from quant.linear import LARGEST, QuantLinear
-
-MASKED = -1e9  # finite: XNNPACK's exponential is defined for finite numbers
-
-
-class _Linears(nn.Module):
-    """Linear layers that read the same rows, which are quantized once."""
-
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.quantized = isinstance(layers[0], QuantLinear)
-        self.count = len(layers)
-        for index, layer in enumerate(layers):
-            weight, bias = layer.weight.detach(), layer.bias
-            weight = weight.reshape(weight.size(0), -1)
-            self.register_buffer(f"weight_{index}", weight.contiguous())
-            self.register_buffer(f"bias_{index}", None if bias is None else bias.detach())
-            if self.quantized:
-                scale = layer.weight_scale.detach()
-                self.register_buffer(f"scale_{index}", scale.contiguous())
-                self.register_buffer(f"zero_{index}", torch.zeros(len(scale), dtype=torch.int64))
-
-    def forward(self, rows: Tensor) -> list[Tensor]:
-        """rows (..., I) float32 to one (..., O) float32 for each layer."""
-        ops = torch.ops.quantized_decomposed
-        if self.quantized:
-            scale, zero = ops.choose_qparams_per_token_asymmetric(rows, torch.int8)
-            integers = ops.quantize_per_token(rows, scale, zero, -128, 127, torch.int8)
-            rows = ops.dequantize_per_token(
-                integers, scale, zero, -128, 127, torch.int8, torch.float32
-            )
-        return [F.linear(rows, self.weight(i), self.get(f"bias_{i}")) for i in range(self.count)]
-
-    def get(self, name: str) -> Any:
-        return getattr(self, name)
-
-    def weight(self, index: int) -> Tensor:
-        weight: Tensor = self.get(f"weight_{index}")
-        if not self.quantized:
-            return weight
-        return torch.ops.quantized_decomposed.dequantize_per_channel(
-            weight,
-            self.get(f"scale_{index}"),
-            self.get(f"zero_{index}"),
-            0,
-            -LARGEST,
-            LARGEST,
-            torch.int8,
-        )
-
-
-class _Linear(_Linears):
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__([layer])
-
-    def forward(self, rows: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(rows)[0]
-
-
-class _FeedForward(nn.Module):
-    def __init__(self, layer: FeedForward) -> None:
-        super().__init__()
-        self.w_1 = _Linear(layer.w_1)
-        self.activation = layer.activation
-        self.w_2 = _Linear(layer.w_2)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return self.w_2(self.activation(self.w_1(rows)))
-
-
-class _Moe(nn.Module):
-    def __init__(self, layer: MoeFeedForward, max_rows: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(layer.gate.in_features, layer.gate.out_features, bias=False)
-        self.gate.weight = layer.gate.weight
-        self.experts = nn.ModuleList(_FeedForward(expert) for expert in layer.experts)
-        self.k = layer.n_expert_activated
-        self.max_rows = max_rows
-        self.register_buffer("ids", torch.arange(len(self.experts)).unsqueeze(1))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        frames = rows.size(0)
-        value, expert = self.gate(rows).topk(self.k, dim=-1)
-        weight = torch.softmax(value, dim=-1).t().reshape(self.k, -1, 1)
-        # Pairs are numbered choice by choice: pair j * T' + t is the j-th choice of row t.
-        hit = self.ids == expert.t().reshape(1, -1)
-        # Reading expert by expert, the n-th hit is the n-th row of the sorted order.
-        order = torch.cumsum(hit.reshape(-1), 0).reshape(len(self.experts), -1)
-        place = (order * hit).sum(0) - 1
-        pairs = torch.arange(self.k * frames)
-        source = torch.remainder(pairs, frames)
-        source = torch.zeros_like(place).index_put((place,), source)
-        counts = hit.sum(1).tolist()
-        for count in counts:
-            torch._check(count >= 0)
-            torch._check(count <= self.max_rows)
-        torch._check(sum(counts) == self.k * frames)
-        parts = rows.index_select(0, source).split(counts)
-        y = torch.cat([run(part) for run, part in zip(self.experts, parts, strict=True)])
-        chosen = place.reshape(self.k, -1)
-        return sum(
-            (y.index_select(0, chosen[j]) * weight[j] for j in range(1, self.k)),
-            start=y.index_select(0, chosen[0]) * weight[0],
-        )
+from quant.linear import QuantLinear
 
 
 class _Attention(nn.Module):
     def __init__(self, layer: PositionAttention) -> None:
         super().__init__()
         self.heads = layer.heads
-        self.qkv = _Linears([layer.linear_q, layer.linear_k, layer.linear_v])
-        self.pos = _Linear(layer.linear_pos)
-        self.out = _Linear(layer.linear_out)
+        self.qkv = RowLinears([layer.linear_q, layer.linear_k, layer.linear_v])
+        self.pos = RowLinear(layer.linear_pos)
+        self.out = RowLinear(layer.linear_out)
         # (T', D) @ (D, H): every head's keys times its own bias.
         blocks = torch.eye(self.heads).repeat_interleave(layer.pos_bias_u.size(1), 1)
         self.register_buffer("u", blocks * layer.pos_bias_u.detach().reshape(1, -1))
@@ -186,7 +74,7 @@ class _Convolution(nn.Module):
         super().__init__()
         first = layer.pointwise_conv1
         half = first.weight.size(0) // 2
-        self.pointwise_1 = _Linears([_rows_of(first, 0, half), _rows_of(first, half, 2 * half)])
+        self.pointwise_1 = RowLinears([_rows_of(first, 0, half), _rows_of(first, half, 2 * half)])
         bias = first.bias.detach()
         self.register_buffer("rest", F.glu(bias, dim=0))
         depthwise = layer.depthwise_conv
@@ -198,7 +86,7 @@ class _Convolution(nn.Module):
         self.register_buffer("bias", depthwise.bias.detach() + offset)
         self.norm = layer.norm
         self.activation = layer.activation
-        self.pointwise_2 = _Linear(layer.pointwise_conv2)
+        self.pointwise_2 = RowLinear(layer.pointwise_conv2)
 
     def forward(self, rows: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         left, right = self.pointwise_1(rows)
@@ -232,16 +120,10 @@ def _rows_of(layer: nn.Module, start: int, stop: int) -> nn.Module:
 class _Layer(nn.Module):
     def __init__(self, layer: EncoderLayer, max_rows: int) -> None:
         super().__init__()
-
-        def feed_forward(module: nn.Module) -> nn.Module:
-            if isinstance(module, MoeFeedForward):
-                return _Moe(module, max_rows)
-            return _FeedForward(module)
-
-        self.feed_forward_macaron = feed_forward(layer.feed_forward_macaron)
+        self.feed_forward_macaron = row_feed_forward(layer.feed_forward_macaron, max_rows)
         self.attention = _Attention(layer.self_attn)
         self.convolution = _Convolution(layer.conv_module)
-        self.feed_forward = feed_forward(layer.feed_forward)
+        self.feed_forward = row_feed_forward(layer.feed_forward, max_rows)
         for name in ("norm_ff_macaron", "norm_mha", "norm_conv", "norm_ff", "norm_final"):
             setattr(self, name, getattr(layer, name))
 
@@ -270,9 +152,9 @@ class _Encoder(nn.Module):
         self.embed = encoder.embed
         embed = self.embed
         if hasattr(embed, "out"):
-            embed.out = nn.Sequential(_Linear(embed.out[0]))
+            embed.out = nn.Sequential(RowLinear(embed.out[0]))
         else:
-            embed.linear = _Linear(embed.linear)
+            embed.linear = RowLinear(embed.linear)
         self.layers = nn.ModuleList(_Layer(layer, max_rows) for layer in encoder.encoders)
         self.after_norm = encoder.after_norm
 
@@ -312,19 +194,29 @@ class _AcceptsUnknownSizes:
         return all(t.dtype in valid_dtypes for t in tensors)
 
 
-def lower_edge(program: EncoderProgram, interface: Interface) -> Any:
+def lower_edge(program: nn.Module, interface: Interface) -> Any:
     """The program before its last step, an EdgeProgramManager, whose delegates can be listed."""
-    conf, example = program.encoder.conf, interface.example
-    max_chunk = subsampled_frames(interface.largest["T"], conf)
-    lowered = with_replaced(
-        program,
-        {Encoder: lambda encoder: _Encoder(encoder, max_chunk), QuantLinear: _Linear},
-    ).eval()
-    frames = torch.export.Dim("frames", min=1, max=max_chunk)
-    feats_frames = conf.subsampling_rate * frames + conf.right_context + 1 - conf.subsampling_rate
-    shapes: list[Any] = [{1: feats_frames}] + [None] * (len(example) - 1)
+    largest, dim = interface.largest, torch.export.Dim
+    if isinstance(program, EncoderProgram):
+        conf = program.encoder.conf
+        max_chunk = subsampled_frames(largest["T"], conf)
+        table = {Encoder: lambda encoder: _Encoder(encoder, max_chunk), QuantLinear: RowLinear}
+        chunk = dim("chunk", min=1, max=max_chunk)
+        frames = conf.subsampling_rate * chunk + conf.right_context + 1 - conf.subsampling_rate
+        sizes = {"T": frames}
+    else:
+        max_rows = largest["N"] * (largest["U"] + 1)
+        table = {Scorer: lambda scorer: RowScorer(scorer, max_rows), QuantLinear: RowLinear}
+        sizes = {letter: dim(letter, min=1, max=size) for letter, size in largest.items()}
+    shapes = tuple(
+        {axis: sizes[letter] for axis, letter in interface.varying.get(name, {}).items()} or None
+        for name in interface.inputs
+    )
+    lowered = with_replaced(program, table).eval()
     with torch.no_grad():
-        exported = torch.export.export(lowered, example, dynamic_shapes=tuple(shapes), strict=False)
+        exported = torch.export.export(
+            lowered, interface.example, dynamic_shapes=shapes, strict=False
+        )
     configs = [
         type(config.__name__, (_AcceptsUnknownSizes, config), {})
         for config in ALL_PARTITIONER_CONFIGS
@@ -338,5 +230,4 @@ def lower_edge(program: EncoderProgram, interface: Interface) -> Any:
 
 def lower(program: nn.Module, interface: Interface) -> bytes:
     """The program as one ExecuTorch file, for sizes up to the interface's largest."""
-    assert isinstance(program, EncoderProgram)
     return bytes(lower_edge(program, interface).to_executorch().buffer)
