@@ -70,7 +70,9 @@ def choose_binding() -> LoadMethod:
     except ImportError:
         if importlib.util.find_spec("torch") is None:
             raise ModuleNotFoundError("torch is not installed", name="torch") from None
-        stock: LoadMethod = importlib.import_module("edge_asr.backends.executorch_stock").load
+        stock: LoadMethod = importlib.import_module(
+            "edge_asr.backends.executorch_stock_runtime"
+        ).load
         return stock
 
     def load(program: bytes, threads: int) -> Method:

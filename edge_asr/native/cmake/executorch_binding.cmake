@@ -36,6 +36,7 @@ target_include_directories(
 target_link_libraries(
   _executorch PRIVATE "${EXECUTORCH_DIR}/lib/libexecutorch.so"
                       "${EXECUTORCH_DIR}/lib/libexecutorch_threadpool.so")
+# The C++ runtime stays shared: exceptions pass through the libraries' frames.
 # Python opens the libraries before the module, so that it names them but not their place.
 set_target_properties(_executorch PROPERTIES SKIP_BUILD_RPATH ON INSTALL_RPATH "")
 target_link_options(_executorch PRIVATE "$<$<PLATFORM_ID:Linux>:LINKER:-s>")

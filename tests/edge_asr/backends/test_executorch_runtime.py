@@ -33,7 +33,7 @@ def ours() -> LoadMethod:
 
 
 def stock() -> LoadMethod:
-    from edge_asr.backends.executorch_stock import load
+    from edge_asr.backends.executorch_stock_runtime import load
 
     return load
 

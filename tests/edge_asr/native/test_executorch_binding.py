@@ -288,7 +288,7 @@ def test_an_operator_of_another_library_is_found(native: ModuleType, tmp_path: P
 def test_both_bindings_live_in_one_process(native: ModuleType) -> None:
     """Each operator and backend is registered once, whichever comes first."""
     printed = in_new_process(
-        "from edge_asr.backends.executorch_stock import load",
+        "from edge_asr.backends.executorch_stock_runtime import load",
         "inputs[0] = inputs[0][:, :67]",
         "outputs = zip(method.run(inputs), load(sums(), 2).run(inputs), method.run(inputs))",
         "print(all(np.array_equal(a, b) and np.array_equal(a, c) for a, b, c in outputs))",
