@@ -10,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 
 from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError, UsageError
-from edge_asr.manifest import BackendName, Precision
+from edge_asr.manifest import BackendName, Precision, Role
 from export.package import ExportConfig, export_package
 
 CLIPS = Path(__file__).parent.parent / "tests" / "data" / "clips.tsv"
@@ -38,6 +38,11 @@ def _parser() -> argparse.ArgumentParser:
         help="directory with train.yaml, units.txt and final.pt (or python -m quant's integers)",
     )
     add("-o", "--out", type=Path, required=True, help="the package's directory")
+    add(
+        "--roles",
+        default="encoder,decoder",
+        help="encoder, or encoder,decoder for a second pass (default: both)",
+    )
     add("--precision", default="int8", help="int8, fp32, or both with a comma (default: int8)")
     add(
         "--backends",
@@ -64,10 +69,14 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         raise UsageError(
             "--left-frames must be at least 1 and --chunk-frames between 1 and --max-chunk-frames"
         )
+    roles = _choices("--roles", options.roles, get_args(Role))
+    if "encoder" not in roles:
+        raise UsageError("--roles must name the encoder: a package without one cannot be loaded")
     return ExportConfig(
         checkpoint=options.checkpoint,
         out=options.out,
         name=options.name or options.out.resolve().name,
+        roles=roles,
         precisions=_choices("--precision", options.precision, get_args(Precision)),
         backends=_choices("--backends", options.backends, get_args(BackendName)),
         left_context=options.left_frames,

@@ -21,6 +21,10 @@ LOWERINGS: dict[BackendName, tuple[str, str]] = {
     "torchscript": ("export.to_torchscript", "pt"),
 }
 
+# Backends whose runtime opens decoders. ``export.to_executorch`` lowers them too; what is missing
+# there is ``open_decoder``.
+DECODER_BACKENDS: tuple[BackendName, ...] = ("onnx", "torchscript")
+
 
 def lowering(backend: BackendName) -> tuple[Lower, str]:
     """The function that lowers to ``backend`` and the ending of its files.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,18 +14,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from edge_asr.backends import open_encoder
+from edge_asr.backends import open_decoder, open_encoder
 from edge_asr.errors import OutputError
 from edge_asr.features import FbankState, flush_samples, push_samples
 from edge_asr.manifest import (
     SCHEMA_VERSION,
     BackendName,
+    DecoderSpec,
     EncoderSpec,
     FeatureSpec,
     Manifest,
     Precision,
     Provenance,
+    Role,
     UnitsSpec,
     decode_manifest,
     encode_manifest,
@@ -34,8 +37,16 @@ from edge_asr.package_writer import NewProgram, write_package
 from edge_asr.units import Units
 from export.card import model_card
 from export.eager import EagerEncoder
-from export.lowerings import lowering
-from export.program import EncoderProgram, encoder_interface, encoder_spec
+from export.lowerings import DECODER_BACKENDS, lowering
+from export.program import (
+    DecoderProgram,
+    EncoderProgram,
+    Interface,
+    decoder_interface,
+    decoder_spec,
+    encoder_interface,
+    encoder_spec,
+)
 from export.speech import MIN_STEPS, Speech, load_speech
 from export.verify import (
     Parity,
@@ -46,6 +57,12 @@ from export.verify import (
     stream_log_probs,
     verify_program,
     verify_streaming,
+)
+from export.verify_decoder import (
+    DECODER_BOUNDS,
+    DecoderParity,
+    decoder_reference,
+    verify_decoder,
 )
 from quant.checkpoint import QuantizedCheckpoint, load_at
 
@@ -66,6 +83,7 @@ class ExportConfig:
     checkpoint: Path
     out: Path
     name: str
+    roles: tuple[Role, ...]
     precisions: tuple[Precision, ...]
     backends: tuple[BackendName, ...]
     left_context: int
@@ -92,14 +110,17 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     first = quantized_checkpoints[0]
     features, blank = first.described.features, first.described.conf.blank
     spec = encoder_spec(first.network, conf.left_context, conf.default_chunk, conf.max_chunk)
-    manifest = _manifest(conf, first, spec)
+    second_pass, missing = _second_pass(conf, first)
+    manifest = _manifest(conf, first, spec, second_pass)
     steps = max(MIN_STEPS, 2 * conf.left_context // conf.default_chunk + 1)
     speech = load_speech(conf.speech, features, spec.input_frames(steps * conf.default_chunk))
     units_text = (conf.checkpoint / "units.txt").read_bytes()
     units = Units.parse(units_text, str(conf.checkpoint / "units.txt"))
 
+    for reason in missing:
+        say(reason)
     programs: list[NewProgram] = []
-    parities: dict[str, Parity] = {}
+    parities: dict[str, Parity | DecoderParity] = {}
     streaming: dict[str, float] = {}
     golden: dict[str, npt.NDArray[np.generic]] = {"samples": _golden_samples(speech, features)}
     if first.float_network is not None:
@@ -112,18 +133,29 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
         expected = reference(quantized.network, speech, spec)
         _add_golden(golden, quantized, spec, units)
         for backend in conf.backends:
-            program = _lower(quantized, spec, backend)
+            program = _lower(
+                EncoderProgram(quantized.network),
+                encoder_interface(quantized.network, spec),
+                (backend, precision),
+            )
             programs.append(program)
             encoder = open_encoder(backend, program.data, spec)
             parity = verify_program(encoder, expected, spec, units, blank, (backend, precision))
             parities[program.file] = parity
-            say(
-                f"{program.file}: {len(program.data) / 1e6:.1f} MB, max error "
-                f"{parity.max_abs:.1e}, mean {parity.mean_abs:.1e}, "
-                f"{parity.equal_texts} of {parity.texts} texts equal"
-            )
+            say(f"{_figures(program, parity)}, {parity.equal_texts} of {parity.texts} texts equal")
+        if second_pass is not None:
+            for program, found in _decoders(conf, quantized, spec, second_pass, speech):
+                programs.append(program)
+                parities[program.file] = found
+                say(
+                    f"{_figures(program, found)}, {found.equal_choices} of {found.choices} "
+                    "choices equal"
+                )
 
     parity_json = certificate(parities, streaming, speech)
+    if second_pass is not None:
+        bounds = {precision: asdict(bounds) for precision, bounds in DECODER_BOUNDS.items()}
+        parity_json["decoder_bounds"] = bounds
     files = {
         "units.txt": units_text,
         "golden.npz": _npz(golden),
@@ -139,12 +171,55 @@ def _refuse_existing(conf: ExportConfig) -> None:
         raise OutputError(f"{conf.out} exists; give another --out, or --replace it")
 
 
-def _lower(quantized: QuantizedCheckpoint, spec: EncoderSpec, backend: BackendName) -> NewProgram:
+def _second_pass(
+    conf: ExportConfig, source: QuantizedCheckpoint
+) -> tuple[DecoderSpec | None, list[str]]:
+    """The interface of the decoder programs, None where there will be none, and what to say of
+    those that there will not be."""
+    if "decoder" not in conf.roles:
+        return None, []
+    if source.described.conf.ctc_weight == 1.0:
+        return None, ["no decoder: with a ctc_weight of 1 it was not trained"]
+    without = [backend for backend in conf.backends if backend not in DECODER_BACKENDS]
+    missing = [f"no decoder for {backend}: its runtime opens encoders only" for backend in without]
+    spec = decoder_spec(source.network) if len(without) < len(conf.backends) else None
+    return spec, missing
+
+
+def _decoders(
+    conf: ExportConfig,
+    quantized: QuantizedCheckpoint,
+    encoder: EncoderSpec,
+    spec: DecoderSpec,
+    speech: Speech,
+) -> Iterator[tuple[NewProgram, DecoderParity]]:
+    """The decoder of one precision for every backend, verified."""
+    network, precision = quantized.network, quantized.precision
+    expected = decoder_reference(network, speech, encoder, spec)
+    for backend in conf.backends:
+        if backend not in DECODER_BACKENDS:
+            continue
+        interface = decoder_interface(network, spec)
+        program = _lower(DecoderProgram(network), interface, (backend, precision))
+        decoder = open_decoder(backend, program.data, spec)
+        yield program, verify_decoder(decoder, expected, spec, (backend, precision))
+
+
+def _lower(
+    program: nn.Module, interface: Interface, label: tuple[BackendName, Precision]
+) -> NewProgram:
+    backend, precision = label
     lower, ending = lowering(backend)
-    network = quantized.network
-    data = lower(EncoderProgram(network).eval(), encoder_interface(network, spec))
-    file = f"encoder.{quantized.precision}.{ending}"
-    return NewProgram("encoder", backend, quantized.precision, file, data)
+    data = lower(program.eval(), interface)
+    file = f"{interface.role}.{precision}.{ending}"
+    return NewProgram(interface.role, backend, precision, file, data)
+
+
+def _figures(program: NewProgram, parity: Parity | DecoderParity) -> str:
+    return (
+        f"{program.file}: {len(program.data) / 1e6:.1f} MB, max error {parity.max_abs:.1e}, "
+        f"mean {parity.mean_abs:.1e}"
+    )
 
 
 def _golden_samples(speech: Speech, features: FeatureSpec) -> npt.NDArray[np.float32]:
@@ -172,7 +247,12 @@ def _add_golden(
     golden[f"text_{quantized.precision}"] = np.array(text)
 
 
-def _manifest(conf: ExportConfig, source: QuantizedCheckpoint, spec: EncoderSpec) -> Manifest:
+def _manifest(
+    conf: ExportConfig,
+    source: QuantizedCheckpoint,
+    spec: EncoderSpec,
+    second_pass: DecoderSpec | None,
+) -> Manifest:
     """The manifest without its programs and files; PackageError if it cannot be one."""
     network = source.described.conf
     manifest = Manifest(
@@ -192,6 +272,7 @@ def _manifest(conf: ExportConfig, source: QuantizedCheckpoint, spec: EncoderSpec
             versions=_versions(conf.backends),
         ),
         metrics=conf.metrics,
+        decoder=second_pass,
     )
     # Reading is where a manifest is checked; a bad name should not cost an export first.
     return decode_manifest(encode_manifest(manifest), str(conf.out))

@@ -7,6 +7,7 @@ network itself must give the same in chunks as in one masked forward.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -301,9 +302,9 @@ def _refuse(parity: Parity, bounds: Bounds) -> None:
 
 
 def certificate(
-    parities: dict[str, Parity], streaming: dict[str, float], speech: Speech
+    parities: Mapping[str, Any], streaming: dict[str, float], speech: Speech
 ) -> dict[str, Any]:
-    """The content of parity.json."""
+    """The content of parity.json. ``parities`` holds a dataclass for every program file."""
     return {
         "bounds": {precision: asdict(bounds) for precision, bounds in BOUNDS.items()},
         "streaming_bound": STREAMING_BOUND,

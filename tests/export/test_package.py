@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from edge_asr.package import open_package
 from export import to_torchscript
 from export.__main__ import main
 from export.eager import EagerEncoder
-from export.program import STATE_NAMES, EncoderProgram
+from export.program import STATE_NAMES, EncoderProgram, Interface
 from export.verify import ParityError
 from quant.__main__ import main as quant_main
 from tests.export.checkpoints import DATA, checkpoint_at
@@ -49,6 +50,7 @@ def test_what_is_written(exported: Path) -> None:
     assert names == {
         "manifest.json", "units.txt", "golden.npz", "parity.json", "README.md",
         "encoder.int8.onnx", "encoder.fp32.onnx", "encoder.int8.pt", "encoder.fp32.pt",
+        "decoder.int8.onnx", "decoder.fp32.onnx", "decoder.int8.pt", "decoder.fp32.pt",
     }  # fmt: skip
     package = open_package(exported)
     manifest = package.manifest
@@ -57,7 +59,11 @@ def test_what_is_written(exported: Path) -> None:
     assert tuple(tensor.name for tensor in manifest.encoder.state) == STATE_NAMES
     assert (manifest.units.blank, manifest.units.sos, manifest.units.eos) == (0, 2, 2)
     assert len(manifest.provenance.checkpoint_sha256) == 64
-    assert {(p.backend, p.precision) for p in manifest.programs} == set(PROGRAMS)
+    for role in ("encoder", "decoder"):
+        programs = [program for program in manifest.programs if program.role == role]
+        assert {(p.backend, p.precision) for p in programs} == set(PROGRAMS)
+    assert manifest.decoder is not None and manifest.decoder.bidirectional
+    assert (manifest.decoder.ctc_weight, manifest.decoder.reverse_weight) == (0.3, 0.3)
     assert not list(exported.parent.glob(".*")), "nothing else is left behind"
 
 
@@ -68,6 +74,12 @@ def test_certificate(exported: Path) -> None:
     assert parity["streaming_equals_offline_max_abs"]["fp32"] <= parity["streaming_bound"]
     for file, row in parity["programs"].items():
         assert (exported / file).is_file()
+        if file.startswith("decoder"):
+            bounds = parity["decoder_bounds"][row["precision"]]
+            assert row["max_abs"] <= bounds["max_abs"]
+            assert row["mean_abs"] <= row["allowed_mean_abs"] <= bounds["mean_abs"]
+            assert row["equal_choices"] >= bounds["choice_agreement"] * row["choices"] > 0
+            continue
         bounds = parity["bounds"][row["precision"]]
         assert row["steps"] >= 20
         assert row["max_abs"] <= min(bounds["max_abs"], row["golden_max_abs"])
@@ -124,8 +136,10 @@ def lower_broken(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Any]) ->
         ) -> tuple[Tensor, ...]:
             return tuple(change(list(self.program(a, b, c, d, e, f))))
 
-    def broken(program: EncoderProgram, *rest: Any) -> bytes:
-        return lower(Broken(program).eval(), *rest)  # type: ignore[arg-type]
+    def broken(program: nn.Module, interface: Interface) -> bytes:
+        if isinstance(program, EncoderProgram):
+            program = Broken(program).eval()
+        return lower(program, interface)
 
     monkeypatch.setattr(to_torchscript, "lower", broken)
 
@@ -209,6 +223,8 @@ def forgetful(step: Callable[..., EncoderStep]) -> Callable[..., EncoderStep]:
     ("options", "code", "word"),
     [
         (["--precision", "int4"], 64, "int4"),
+        (["--roles", "joiner"], 64, "joiner"),
+        (["--roles", "decoder"], 64, "encoder"),
         (["--precision", ""], 64, "--precision"),
         (["--backends", "onnx,tensorrt"], 64, "tensorrt"),
         (["--left-frames", "0"], 64, "--left-frames"),
@@ -252,6 +268,29 @@ def test_what_exists_is_replaced_only_on_demand(
 
 
 @pytest.mark.slow
+def test_an_encoder_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert export(DATA / "wenet-dense", out, "--roles", "encoder", "--precision", "fp32") == 0
+    manifest = open_package(out).manifest
+    assert [program.role for program in manifest.programs] == ["encoder"]
+    assert manifest.decoder is None and "decoder_bounds" not in (out / "parity.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_decoder_that_was_not_trained_is_not_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "ctc-only"
+    shutil.copytree(DATA / "wenet-dense", source)
+    conf = (source / "train.yaml").read_text()
+    assert "ctc_weight: 0.3" in conf
+    (source / "train.yaml").write_text(conf.replace("ctc_weight: 0.3", "ctc_weight: 1.0"))
+    assert export(source, tmp_path / "out", "--precision", "fp32") == 0
+    assert "no decoder: with a ctc_weight of 1" in capsys.readouterr().err
+    assert open_package(tmp_path / "out").manifest.decoder is None
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["1", "200"])
 def test_left_context(left: str, tmp_path: Path) -> None:
     options = ["--left-frames", left, "--chunk-frames", "8", "--max-chunk-frames", "20"]
@@ -271,6 +310,8 @@ def test_unusual_settings(tmp_path: Path) -> None:
     checkpoint = checkpoint_at("unusual", tmp_path)
     out = tmp_path / "out"
     assert export(checkpoint, out, "--precision", "int8,fp32", backends="onnx,torchscript") == 0
+    decoder = open_package(out).manifest.decoder
+    assert decoder is not None and not decoder.bidirectional and decoder.reverse_weight == 0
     for backend in ("onnx", "torchscript"):
         recognizer = edge_asr.load(out, backend=backend)
         assert recognizer.package.manifest.encoder.subsampling_rate == 6
