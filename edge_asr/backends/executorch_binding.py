@@ -124,6 +124,19 @@ def open_native(folder: Path) -> ModuleType:
     return module
 
 
+def open_operators(library: Path) -> None:
+    """Register the operators in a library of ours, for programs loaded after, by either binding.
+
+    Raises:
+        ImportError: it or executorch cannot be opened.
+    """
+    try:
+        ctypes.CDLL(str(library_folder() / _RUNTIME), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise ImportError(f"{library.name} cannot be opened: {error}") from error
+
+
 def _installed_version() -> str:
     try:
         return version("executorch")

@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from edge_asr.backends.executorch_binding import library_folder, open_native
+from edge_asr.backends.executorch_binding import library_folder, open_native, open_operators
 from tests.edge_asr.native.programs import (
     MAX_FRAMES,
     FloatArray,
@@ -258,30 +258,52 @@ def test_an_unknown_operator_is_named(native: ModuleType) -> None:
         native.Method(twice(), "forward", 1)
 
 
-@pytest.mark.slow
-def test_an_operator_of_another_library_is_found(native: ModuleType, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library with the operator of ``twice``, which leaves open where the registry is."""
     if not (compiler := shutil.which("g++")):
         pytest.skip("no g++ to build an operator with")
-    package = library_folder().parent
-    (tmp_path / "twice.cpp").write_text(TWICE)
-    headers = (package / "include", package / "include/executorch/runtime/core/portable_type/c10")
+    folder = tmp_path_factory.mktemp("operator")
+    (folder / "twice.cpp").write_text(TWICE)
+    include = library_folder().parent / "include"
+    headers = (include, include / "executorch/runtime/core/portable_type/c10")
     subprocess.run(
         [
             *(compiler, "-std=c++17", "-fPIC", "-shared", "twice.cpp", "-o", "twice.so"),
             *("-DC10_USING_CUSTOM_GENERATED_MACROS", "-DET_EVENT_TRACER_ENABLED"),
-            *(f"-I{folder}" for folder in headers),
-            *(f"-L{package / 'lib'}", "-lexecutorch"),
+            *(f"-I{header}" for header in headers),
         ],
         check=True,
-        cwd=tmp_path,
+        cwd=folder,
     )
+    return folder / "twice.so"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "load",
+    [
+        "load = lambda program, threads: native.Method(program, 'forward', threads)",
+        "from edge_asr.backends.executorch_stock_runtime import load",
+    ],
+    ids=["ours", "stock"],
+)
+def test_an_operator_of_another_library_is_found(
+    native: ModuleType, operator: Path, load: str
+) -> None:
     printed = in_new_process(
-        "import ctypes",
-        f"ctypes.CDLL({str(tmp_path / 'twice.so')!r}, mode=ctypes.RTLD_GLOBAL)",
+        "from edge_asr.backends.executorch_binding import open_operators",
+        load,
+        f"open_operators(Path({str(operator)!r}))",
         "rows = np.arange(6, dtype=np.float32).reshape(2, 3)",
-        "print(native.Method(twice(), 'forward', 1).run([rows])[0].tolist())",
+        "print(load(twice(), 1).run([rows])[0].tolist())",
     )
-    assert printed == "[[0.0, 2.0, 4.0], [6.0, 8.0, 10.0]]"
+    assert printed.splitlines()[-1] == "[[0.0, 2.0, 4.0], [6.0, 8.0, 10.0]]"
+
+
+def test_operators_that_cannot_be_opened_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ImportError, match=r"operators\.so cannot be opened"):
+        open_operators(tmp_path / "operators.so")
 
 
 @pytest.mark.slow
