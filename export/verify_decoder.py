@@ -142,7 +142,7 @@ def errors(found: DecoderScores, segment: Segment) -> FloatArray:
     for side in ("left", "right"):
         ours, theirs = getattr(found, side), getattr(segment.scores, side)
         if ours.shape != theirs.shape or np.any(ours[~scored]):
-            raise ParityError(f"{side}_scores must be {theirs.shape} with zeros behind eos")
+            raise ParityError(f"{side}_scores are not {theirs.shape} with zeros behind eos")
         parts.append(np.abs(ours - theirs)[scored])
     return np.concatenate(parts)
 
@@ -163,7 +163,10 @@ def verify_decoder(
     moved, choices, equal = [], 0, 0
     for segment in expected.segments:
         found = decoder.score(segment.hyps, segment.hyp_lengths, segment.encoder_out)
-        moved.append(errors(found, segment))
+        try:
+            moved.append(errors(found, segment))
+        except ParityError as error:
+            raise ParityError(f"{backend} {precision} decoder: {error}") from error
         if len(segment.hyps) > 1:
             choices += 1
             equal += _best(found, spec) == _best(segment.scores, spec)

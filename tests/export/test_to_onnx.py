@@ -31,7 +31,7 @@ def session(layer: nn.Module) -> onnxruntime.InferenceSession:
             file,
             input_names=["x"],
             output_names=["y"],
-            dynamic_axes={"x": {1: "T"}, "y": {1: "T"}},
+            dynamic_axes={"x": {0: "B", 1: "T"}, "y": {0: "B", 1: "T"}},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -60,23 +60,23 @@ def experts() -> tuple[MoeFeedForward, onnxruntime.InferenceSession]:
     return layer, session(OnnxMoe(layer))
 
 
-def rows(frames: int, seed: int) -> torch.Tensor:
-    """(1, T, D): rows of many sizes, one-sided ones among them."""
+def rows(frames: int, seed: int, batch: int = 1) -> torch.Tensor:
+    """(B, T, D): rows of many sizes, one-sided ones among them."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(1, frames, DIM, generator=generator)
-    x *= 10.0 ** torch.randint(-3, 4, (1, frames, 1), generator=generator)
+    x = torch.randn(batch, frames, DIM, generator=generator)
+    x *= 10.0 ** torch.randint(-3, 4, (batch, frames, 1), generator=generator)
     x[:, 1::4] = x[:, 1::4].abs()
     x[:, 2::4] = -x[:, 2::4].abs()
     return x
 
 
 @settings(deadline=None, max_examples=30)
-@given(frames=st.integers(1, 60), seed=st.integers(0, 9999))
+@given(frames=st.integers(1, 60), seed=st.integers(0, 9999), batch=st.integers(1, 3))
 def test_linear_layer(
-    linear: tuple[QuantLinear, onnxruntime.InferenceSession], frames: int, seed: int
+    linear: tuple[QuantLinear, onnxruntime.InferenceSession], frames: int, seed: int, batch: int
 ) -> None:
     layer, program = linear
-    x = rows(frames, seed)
+    x = rows(frames, seed, batch)
     x[:, 3::8] = 0.0
     expected = layer(x).numpy()
     (found,) = program.run(None, {"x": x.numpy()})
@@ -85,16 +85,17 @@ def test_linear_layer(
 
 
 @settings(deadline=None, max_examples=30)
-@given(frames=st.integers(1, 60), seed=st.integers(0, 9999))
+@given(frames=st.integers(1, 60), seed=st.integers(0, 9999), batch=st.integers(1, 3))
 def test_expert_layer(
-    experts: tuple[MoeFeedForward, onnxruntime.InferenceSession], frames: int, seed: int
+    experts: tuple[MoeFeedForward, onnxruntime.InferenceSession], frames: int, seed: int, batch: int
 ) -> None:
     """Between its two products a rounding edge may move an integer; elsewhere nothing moves."""
     layer, program = experts
-    x = rows(frames, seed)
+    x = rows(frames, seed, batch)
     expected = layer(x).numpy()
     (found,) = program.run(None, {"x": x.numpy()})
     size = np.abs(expected).max(axis=2, keepdims=True) + 1e-9
-    errors = (np.abs(found - expected) / size).max(axis=2)[0]
-    assert np.count_nonzero(errors > 1e-5) <= 1 + frames // 20
+    assert found.shape == (batch, frames, DIM)
+    errors = (np.abs(found - expected) / size).max(axis=2)
+    assert np.count_nonzero(errors > 1e-5) <= 1 + errors.size // 20
     assert errors.max() <= 0.02
