@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle check lint fix test bench train wheel clean
+.PHONY: help setup captions export-int8 bundle check lint fix test bench bench-paper train wheel clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -14,7 +14,7 @@ OUT ?= out/$(notdir $(abspath $(CKPT)))
 RUN := .venv-run
 DEV := .venv
 PINS := pyproject.toml requirements/constraints.txt requirements/make-venv
-ROOMS := $(wildcard apps edge_asr export model quant tests)
+ROOMS := $(wildcard apps benchmark edge_asr export model quant tests)
 EXAMPLE := tests/data/an4/an418-fjlp-b.flac
 
 help: ## say what the targets do
@@ -67,6 +67,9 @@ test: $(DEV)/.ready ## every test, the slow and the device ones too; within 15 m
 
 bench: $(DEV)/.ready ## speed and accuracy of the bundled package on this machine
 	@$(DEV)/bin/python -m edge_asr bench $(ARGS)
+
+bench-paper: $(DEV)/.ready ## models of the paper's sizes, beside WeNet's and the machine's limits: [WENET=checkout]
+	@$(DEV)/bin/python -m benchmark.paper $(if $(WENET),--wenet "$(WENET)") $(ARGS)
 
 train: $(DEV)/.ready ## train a model; ARGS="--help" tells how
 	@$(DEV)/bin/python -m model.train $(ARGS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("edge_asr", "model", "quant", "export", "apps")
+ROOMS = ("edge_asr", "model", "quant", "export", "apps", "benchmark")
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 MAX_LINES = 400
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
@@ -51,6 +51,8 @@ def test_every_room_is_under_the_contracts() -> None:
 SMALL_HOUSE = {
     "apps/__init__.py": "",
     "apps/agreement.py": "import edge_asr.session",
+    "benchmark/__init__.py": "",
+    "benchmark/paper.py": "import export.onnx_program\nimport edge_asr.session",
     "edge_asr/__init__.py": "",
     "edge_asr/errors.py": "",
     "edge_asr/features.py": "import edge_asr.errors",
@@ -93,6 +95,8 @@ def test_contracts_allow_the_flow(tmp_path: Path) -> None:
         ("quant/plan.py", "import edge_asr.session"),
         ("apps/agreement.py", "import model.network"),
         ("edge_asr/session.py", "import apps.agreement"),
+        ("export/onnx_program.py", "import benchmark.paper"),
+        ("apps/agreement.py", "import benchmark.paper"),
         ("quant/plan.py", "import export.onnx_program"),
     ],
 )
@@ -158,7 +162,7 @@ import edge_asr
 light = {"torch", "onnxruntime", "executorch", "sounddevice"} & set(sys.modules)
 assert not light, f"import edge_asr loads {sorted(light)}"
 for module in pkgutil.walk_packages(edge_asr.__path__, "edge_asr."):
-    if not module.name.endswith(("_runtime", "__main__")):
+    if not module.name.endswith(("_runtime", "._executorch", "__main__")):
         importlib.import_module(module.name)
 heavy = {"torch", "onnxruntime", "executorch"} & set(sys.modules)
 assert not heavy, f"a module of edge_asr other than its backend loads {sorted(heavy)}"

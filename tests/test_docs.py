@@ -19,7 +19,7 @@ import edge_asr
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ROOMS = ("edge_asr", "model", "quant", "export", "apps")
+ROOMS = ("edge_asr", "model", "quant", "export", "apps", "benchmark")
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 

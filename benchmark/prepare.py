@@ -1,0 +1,93 @@
+"""Makes what the benchmark loads, each in a process of its own that gives its memory back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark.rounds import Say
+from benchmark.variants import package_folder, wenet_file
+from benchmark.workload import CHUNK_FRAMES, LEFT_FRAMES, WHOLE_FEATURES, encoder_frames
+from edge_asr.errors import EdgeAsrError
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class PreparationError(EdgeAsrError):
+    """A checkpoint, package or export that could not be made."""
+
+
+def make_model(work: Path, scale: str, model: str, say: Say) -> None:
+    """The random checkpoint of a model, if the folder lacks it.
+
+    Raises:
+        PreparationError: it could not be made.
+    """
+    if not (work / model).exists():
+        say(f"writing the random checkpoint {model}")
+        arguments = ["--work", str(work), "--scale", scale, "--models", model]
+        _run("benchmark.paper_models", arguments)
+
+
+def make_wenet(work: Path, model: str, wenet: Path, say: Say) -> dict[str, Any]:
+    """WeNet's scripted model, if the folder lacks it; what exporting took.
+
+    Raises:
+        PreparationError: it could not be made.
+    """
+    out = wenet_file(work, model)
+    facts = out.with_suffix(".json")
+    if not (out.exists() and facts.exists()):
+        say(f"exporting {model} with WeNet")
+        arguments = ["export", str(work / model), str(out), "--wenet", str(wenet)]
+        facts.write_text(_run("benchmark.wenet_today", arguments).splitlines()[-1] + "\n")
+    figures: dict[str, Any] = json.loads(facts.read_text())
+    return figures
+
+
+def make_package(
+    work: Path, model: str, backends: Sequence[str], dispatches: Sequence[str],
+    precisions: Sequence[str], say: Say,
+) -> None:  # fmt: skip
+    """Our package, if the folder lacks it or has one with other programs.
+
+    Raises:
+        PreparationError: it could not be made.
+    """
+    out = package_folder(work, model)
+    arguments = export_arguments(work / model, out, backends, dispatches, precisions)
+    # What is in a package follows from these, and one with other programs is made anew.
+    made_with = out.with_suffix(".json")
+    if not out.exists() or json.loads(made_with.read_text()) != arguments:
+        say(f"exporting {model} with edge_asr")
+        _run("export", [*arguments, "--replace"])
+        made_with.write_text(json.dumps(arguments) + "\n")
+
+
+def export_arguments(
+    checkpoint: Path, out: Path, backends: Sequence[str], dispatches: Sequence[str],
+    precisions: Sequence[str],
+) -> list[str]:  # fmt: skip
+    """The arguments of ``python -m export``; what is its default is left out."""
+    largest = max(512, encoder_frames(WHOLE_FEATURES))
+    arguments = [str(checkpoint), "--out", str(out), "--backends", ",".join(backends)]
+    arguments += ["--chunk-frames", str(CHUNK_FRAMES), "--left-frames", str(LEFT_FRAMES)]
+    arguments += ["--max-chunk-frames", str(largest), "--license", "CC0-1.0"]
+    if "native" in dispatches:
+        arguments += ["--dispatch", "both" if "portable" in dispatches else "native"]
+    arguments += ["--precision", ",".join(precisions)]
+    return arguments
+
+
+def _run(module: str, arguments: Sequence[str]) -> str:
+    """Standard output of ``python -m module``."""
+    command = [sys.executable, "-m", module, *arguments]
+    result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        said = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        raise PreparationError(f"python -m {module} {' '.join(arguments)}: {said}")
+    return result.stdout
