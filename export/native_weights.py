@@ -1,18 +1,26 @@
 """The file of weights that native programs share; its format is in edge_asr/native/src/weights.h.
 
-Only what the kernels compute with is in it: linear layers and feed-forward layers.
+A layer is a part of the network that one operator computes: a linear layer, or a whole block of the
+encoder with its norm and residual.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from model.attention import PositionAttention
+from model.convolution import CausalConvolution
 from model.feed_forward import FeedForward, MoeFeedForward
+from model.subsampling import Subsampling
+from quant.convolution import QuantConv2d
 from quant.linear import QuantLinear
 
 MAGIC = b"EDGEASRW"
@@ -20,7 +28,8 @@ VERSION = 1
 ALIGNMENT = 64
 PANEL = 32  # output channels
 DEPTH_MULTIPLE = 8  # input channels are padded to it
-LINEAR, FEED_FORWARD = 1, 2
+LINEAR, FEED_FORWARD, SUBSAMPLING, ATTENTION, CONVOLUTION = range(1, 6)
+RESIDUAL, INNER_LAYER_NORM = 1, 2  # flags
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.Identity: 0, nn.ReLU: 1, nn.SiLU: 2}
 
 
@@ -29,83 +38,174 @@ class LayerSizes:
     """The numbers of a layer's header."""
 
     kind: int
-    activation: int
     dim_in: int
-    hidden: int
     dim_out: int
-    experts: int
-    top_k: int
-    bits: int
-    group: int
+    activation: int = 0
+    hidden: int = 0
+    experts: int = 0
+    top_k: int = 0
+    bits: int = 8
+    group: int = 0
+    heads: int = 0
+    kernel: int = 0
+    flags: int = 0
+    residual: float = 0.0
+
+    def pack(self, offset: int, size: int) -> bytes:
+        """The header of a layer whose data lies there."""
+        return struct.pack(
+            "<12IfIQQ56x",
+            self.kind, self.activation, self.dim_in, self.hidden, self.dim_out, self.experts,
+            self.top_k, self.bits, self.group, self.heads, self.kernel, self.flags, self.residual,
+            0, offset, size,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A block reads the norm of x and gives x + factor * its result."""
+
+    norm: nn.LayerNorm
+    factor: float
 
 
 class WeightsWriter:
     """Collects layers; each gets the number that its operator names."""
 
     def __init__(self) -> None:
-        self._headers: list[LayerSizes] = []
-        self._data: list[bytes] = []
+        self._sizes: list[LayerSizes] = []
+        self._data: list[list[bytes]] = []
 
-    def add(self, layer: nn.Module) -> int:
-        """The number of the layer: a QuantLinear, FeedForward or MoeFeedForward of them."""
-        header, parts = layer_parts(layer)
-        self._headers.append(header)
-        self._data.append(b"".join(map(_aligned, parts)))
-        return len(self._headers) - 1
+    def add(self, layer: nn.Module, residual: Residual | None = None) -> int:
+        """The number of a layer, one of ``PARTS``, whose linear layers are quantized."""
+        sizes, parts = PARTS[type(layer)](layer)
+        if residual is not None:
+            assert residual.norm.eps == 1e-5, "the kernels know one epsilon"
+            flags = sizes.flags | RESIDUAL
+            sizes = LayerSizes(**(vars(sizes) | {"flags": flags, "residual": residual.factor}))
+            parts = [_vector(residual.norm.weight), _vector(residual.norm.bias), *parts]
+        self._sizes.append(sizes)
+        self._data.append([_aligned(part) for part in parts])
+        return len(self._sizes) - 1
 
     def finish(self) -> bytes:
         """The file."""
-        table = 64 + 128 * len(self._headers)
-        offset = table + -table % ALIGNMENT
-        total = offset + sum(map(len, self._data))
-        parts = [struct.pack("<8sIIQ40x", MAGIC, VERSION, len(self._headers), total)]
-        for sizes, data in zip(self._headers, self._data, strict=True):
-            parts.append(
-                struct.pack(
-                    "<10IQQ72x",
-                    sizes.kind, sizes.activation, sizes.dim_in, sizes.hidden, sizes.dim_out,
-                    sizes.experts, sizes.top_k, sizes.bits, sizes.group, 0, offset, len(data),
-                )  # fmt: skip
-            )
-            offset += len(data)
-        return _aligned(b"".join(parts)) + b"".join(self._data)
+        table = 64 + 128 * len(self._sizes)
+        total = table + sum(len(part) for parts in self._data for part in parts)
+        headers = [struct.pack("<8sIIQ40x", MAGIC, VERSION, len(self._sizes), total)]
+        offset = table
+        for sizes, parts in zip(self._sizes, self._data, strict=True):
+            size = sum(map(len, parts))
+            headers.append(sizes.pack(offset, size))
+            offset += size
+        return b"".join([*headers, *(part for parts in self._data for part in parts)])
 
 
-def layer_parts(layer: nn.Module) -> tuple[LayerSizes, list[bytes]]:
-    """The header of a layer, and its data in the order of the file."""
-    if isinstance(layer, QuantLinear):
-        out, dim = layer.weight.shape
-        return LayerSizes(LINEAR, 0, dim, 0, out, 0, 0, 8, 0), matrix_parts(layer)
-    parts: list[bytes] = []
+def linear_parts(layer: QuantLinear) -> tuple[LayerSizes, list[bytes]]:
+    """One matrix."""
+    out, dim = layer.weight.shape
+    return LayerSizes(LINEAR, dim, out), matrix_parts([layer])
+
+
+def feed_forward_parts(
+    layer: FeedForward | MoeFeedForward,
+) -> tuple[LayerSizes, list[bytes]]:
+    """The router, and two matrices for each expert; or two matrices."""
+    experts: list[FeedForward]
     if isinstance(layer, MoeFeedForward):
         experts = [expert for expert in layer.experts if isinstance(expert, FeedForward)]
-        top_k = layer.n_expert_activated
-        parts.append(layer.gate.weight.detach().float().numpy().tobytes())
-        count = len(experts)
+        parts, count, top_k = [_vector(layer.gate.weight)], len(experts), layer.n_expert_activated
     else:
-        assert isinstance(layer, FeedForward)
-        experts, top_k, count = [layer], 0, 0
+        experts, parts, count, top_k = [layer], [], 0, 0
     for expert in experts:
-        assert isinstance(expert.w_1, QuantLinear) and isinstance(expert.w_2, QuantLinear)
-        parts += matrix_parts(expert.w_1) + matrix_parts(expert.w_2)
+        parts += matrix_parts([expert.w_1]) + matrix_parts([expert.w_2])
     hidden, dim = experts[0].w_1.weight.shape
-    out = experts[0].w_2.weight.shape[0]
-    activation = ACTIVATIONS[type(experts[0].activation)]
     sizes = LayerSizes(
-        FEED_FORWARD, activation, int(dim), int(hidden), int(out), count, top_k, 8, 0
+        FEED_FORWARD,
+        int(dim),
+        experts[0].w_2.weight.shape[0],
+        activation=ACTIVATIONS[type(experts[0].activation)],
+        hidden=int(hidden),
+        experts=count,
+        top_k=top_k,
     )
     return sizes, parts
 
 
-def matrix_parts(layer: QuantLinear) -> list[bytes]:
-    """Scales, sums, biases and panels of one matrix."""
-    weight = layer.weight.numpy()
-    return [
-        _channels(layer.weight_scale.numpy()),
-        _channels(layer.weight_sum.numpy()),
-        _channels(layer.bias.numpy()),
-        panels8(weight).tobytes(),
+def subsampling_parts(layer: Subsampling) -> tuple[LayerSizes, list[bytes]]:
+    """Two convolutions of 3x3 by 2 and the projection; see ``is_native_subsampling``."""
+    first, second, project = layer.conv[0], layer.conv[2], layer.out[0]
+    assert isinstance(first, nn.Conv2d) and isinstance(second, QuantConv2d)
+    channels = first.out_channels
+    bins = project.weight.size(1) // channels
+    # The operator's rows are bins of channels, the network's channels of bins.
+    by_bin = project.weight.reshape(-1, channels, bins).transpose(1, 2)
+    projection = QuantLinear(
+        by_bin.reshape(project.weight.shape), project.weight_scale, project.bias
+    )
+    sizes = LayerSizes(SUBSAMPLING, layer.bins, project.weight.size(0), hidden=channels)
+    return sizes, [
+        _vector(first.weight.reshape(channels, 9).t()),
+        _vector(first.bias),
+        *matrix_parts([second.window]),
+        *matrix_parts([projection]),
     ]
+
+
+def attention_parts(layer: PositionAttention) -> tuple[LayerSizes, list[bytes]]:
+    """u and v; queries, keys and values as one matrix; positions; the output."""
+    dim = layer.linear_q.weight.shape[1]
+    return LayerSizes(ATTENTION, dim, dim, heads=layer.heads), [
+        _vector(layer.pos_bias_u),
+        _vector(layer.pos_bias_v),
+        *matrix_parts([layer.linear_q, layer.linear_k, layer.linear_v]),
+        *matrix_parts([layer.linear_pos]),
+        *matrix_parts([layer.linear_out]),
+    ]
+
+
+def convolution_parts(layer: CausalConvolution) -> tuple[LayerSizes, list[bytes]]:
+    """The depthwise convolution, its norm, what stands for nothing, two pointwise matrices."""
+    depthwise, norm = layer.depthwise_conv, layer.norm
+    dim, kernel = depthwise.out_channels, depthwise.kernel_size[0]
+    rest = F.glu(layer.pointwise_conv1.bias, dim=0)
+    if isinstance(norm, nn.LayerNorm):
+        scale, shift, flags = norm.weight, norm.bias, INNER_LAYER_NORM
+    else:
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        shift, flags = norm.bias - norm.running_mean * scale, 0
+    activation = ACTIVATIONS[type(layer.activation)]
+    sizes = LayerSizes(CONVOLUTION, dim, dim, activation, kernel=kernel, flags=flags)
+    return sizes, [
+        _vector(depthwise.weight.reshape(dim, kernel).t()),
+        *map(_vector, (depthwise.bias, scale, shift, rest if kernel > 1 else torch.zeros(dim))),
+        *matrix_parts([layer.pointwise_conv1]),
+        *matrix_parts([layer.pointwise_conv2]),
+    ]
+
+
+PARTS = {
+    QuantLinear: linear_parts,
+    FeedForward: feed_forward_parts,
+    MoeFeedForward: feed_forward_parts,
+    Subsampling: subsampling_parts,
+    PositionAttention: attention_parts,
+    CausalConvolution: convolution_parts,
+}
+
+
+def is_native_subsampling(layer: Subsampling) -> bool:
+    """Whether the operator computes it: subsampling by 4."""
+    return hasattr(layer, "out")
+
+
+def matrix_parts(layers: Sequence[nn.Module]) -> list[bytes]:
+    """Scales, sums, biases and panels of linear layers over the same rows, as one matrix."""
+    scale, total, bias, weight = (
+        torch.cat([getattr(layer, name) for layer in layers]).numpy()
+        for name in ("weight_scale", "weight_sum", "bias", "weight")
+    )
+    return [_channels(scale), _channels(total), _channels(bias), panels8(weight).tobytes()]
 
 
 def panels8(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -115,6 +215,10 @@ def panels8(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     return np.ascontiguousarray(
         padded.reshape(len(padded) // PANEL, PANEL, -1, 4).transpose(0, 2, 1, 3)
     )
+
+
+def _vector(values: Tensor) -> bytes:
+    return values.detach().float().contiguous().numpy().tobytes()
 
 
 def _channels(values: npt.NDArray[np.generic]) -> bytes:

@@ -230,16 +230,11 @@ def with_replaced(program: AnyProgram, table: dict[type, Callable[..., nn.Module
     ``table`` maps a module type to a function from such a module to its lowering.
     """
     program = deepcopy(program)
-    replacements = [
-        (name, table[type(module)](module))
-        for name, module in program.named_modules()
-        if type(module) in table
-    ]
     # Outer modules first: a lowered expert layer takes its linear layers along.
     done: list[str] = []
-    for name, module in replacements:
-        if not any(name.startswith(outer + ".") for outer in done):
+    for name, module in list(program.named_modules()):
+        if type(module) in table and not any(name.startswith(outer + ".") for outer in done):
             parent, _, leaf = name.rpartition(".")
-            setattr(program.get_submodule(parent), leaf, module)
+            setattr(program.get_submodule(parent), leaf, table[type(module)](module))
             done.append(name)
     return program

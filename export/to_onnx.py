@@ -223,6 +223,7 @@ def lower(program: nn.Module, interface: Interface) -> bytes:
             output_names=list(interface.outputs),
             dynamic_axes={name: dict(axes) for name, axes in interface.varying.items()},
             opset_version=OPSET,
+            custom_opsets={"edge_asr": 1},
             dynamo=False,
         )
     return file.getvalue()

@@ -17,6 +17,7 @@ class Subsampling(nn.Module):
 
     def __init__(self, input_layer: str, bins: int, dim: int) -> None:
         super().__init__()
+        self.bins = bins
         layers: list[nn.Module] = []
         channels = 1
         for kernel, stride in _LAYERS[input_layer]:

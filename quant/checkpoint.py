@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from edge_asr.errors import ConfigError
 from model.checkpoint import Checkpoint, Description, load_checkpoint, read_description
 from model.network import Network
+from quant.convolution import conv2d_rows, quantize_conv2d
 from quant.linear import QuantLinear, quantize_linear
 from quant.plan import quantizable, replace_module
 
@@ -125,11 +126,15 @@ def _round_layers(network: Network) -> list[LayerReport]:
     """Replace every layer of the plan by its integers."""
     report = []
     for name, module in list(quantizable(network)):
-        weight, bias = _weight_of(module)
-        layer = quantize_linear(weight, bias)
-        error = (layer.dequantized() - weight).norm() / weight.norm().clamp(min=1e-12)
+        if isinstance(module, nn.Conv2d):
+            replace_module(network, name, quantize_conv2d(module))
+            linear, weight = network.get_submodule(name).window, conv2d_rows(module)
+        else:
+            weight, bias = _weight_of(module)
+            linear = quantize_linear(weight, bias)
+            replace_module(network, name, linear)
+        error = (linear.dequantized() - weight).norm() / weight.norm().clamp(min=1e-12)
         report.append(LayerReport(name, (weight.size(0), weight.size(1)), float(error)))
-        replace_module(network, name, layer)
     return report
 
 

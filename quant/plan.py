@@ -8,15 +8,19 @@ from torch import nn
 
 from model.convolution import PointwiseConv
 
-# Routers choose experts: rounding flips the choice. Everything that is not a linear layer
-# (norms, softmax, depthwise and subsampling convolutions, positions) is float32 anyway.
+# Routers choose experts: rounding flips the choice. Everything that is neither a linear layer nor a
+# wide convolution (norms, softmax, depthwise convolutions, positions) is float32 anyway; so is the
+# first convolution, which has one channel to read and costs next to nothing.
 FLOAT_LAYERS = ("gate",)
 
 
 def quantizable(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Names and modules of all layers that the plan quantizes."""
     for name, module in root.named_modules():
-        if isinstance(module, nn.Linear | PointwiseConv):
+        if isinstance(module, nn.Conv2d):
+            if module.in_channels > 1:
+                yield name, module
+        elif isinstance(module, nn.Linear | PointwiseConv):
             if name.rpartition(".")[2] not in FLOAT_LAYERS:
                 yield name, module
 

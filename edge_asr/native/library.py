@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,8 +23,19 @@ FOLDER = Path(__file__).parent
 ABI = 1
 BUILD = "build them with: make native"
 
+MAX_RANK = 8
+MAX_TENSORS = 8
+
 _I64 = ctypes.c_int64
 _TEXT = ctypes.c_char_p
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = (("data", ctypes.c_void_p), ("rank", _I64), ("shape", _I64 * MAX_RANK))
+
+
+_TENSORS = ctypes.POINTER(_Tensor)
+_CALL = [_I64, _I64, _TENSORS, ctypes.c_int, _TENSORS, ctypes.c_int]
 # name -> (result, arguments)
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "abi": (ctypes.c_int, []),
@@ -35,8 +46,12 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "unload": (None, [_I64]),
     "set_levers": (ctypes.c_int, [_I64, ctypes.c_int, ctypes.c_float, ctypes.c_int]),
     "counters": (ctypes.c_int, [_I64, ctypes.POINTER(_I64)]),
-    "run": (ctypes.c_int, [_I64, _I64, ctypes.c_void_p, _I64, _I64, ctypes.c_void_p]),
-    "output_width": (_I64, [_I64, _I64, _I64]),
+    "operator": (
+        ctypes.c_int,
+        [_TEXT, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int)],
+    ),
+    "shapes": (ctypes.c_int, _CALL),
+    "run": (ctypes.c_int, _CALL),
     "set_threads": (None, [ctypes.c_int]),
     "threads": (ctypes.c_int, []),
     "kernel": (_TEXT, []),
@@ -158,22 +173,64 @@ class NativeWeights:
         _check(library().edge_asr_counters(self.number, four))
         return Counters(*four)
 
-    def run(self, layer: int, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """One layer: x (..., in) to (..., out).
+    def shapes(
+        self, layer: int, inputs: Sequence[Sequence[int]], outputs: int
+    ) -> list[tuple[int, ...]]:
+        """The shapes of a layer's outputs for inputs of these shapes.
 
         Raises:
-            BackendError: there is no such layer, or it takes other rows.
+            BackendError: there is no such layer, or it takes other inputs.
         """
-        x = np.ascontiguousarray(x, np.float32)
-        width = x.shape[-1]
-        out = library().edge_asr_output_width(self.number, layer, width)
-        _check(min(out, 0))
-        y = np.empty((*x.shape[:-1], out), np.float32)
-        rows = x.size // width if width else 0
-        _check(
-            library().edge_asr_run(self.number, layer, x.ctypes.data, rows, width, y.ctypes.data)
-        )
-        return y
+        return output_shapes(self.number, layer, inputs, outputs)
+
+    def run(
+        self, layer: int, *inputs: npt.NDArray[np.float32], outputs: int = 1
+    ) -> list[npt.NDArray[np.float32]]:
+        """One layer; see src/blocks.h for the shapes of its inputs and outputs.
+
+        Raises:
+            BackendError: there is no such layer, or it takes other inputs.
+        """
+        arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
+        results = [
+            np.empty(shape, np.float32)
+            for shape in self.shapes(layer, [array.shape for array in arrays], outputs)
+        ]
+        given, taken = _describe(arrays), _describe(results)
+        _check(library().edge_asr_run(self.number, layer, given, len(arrays), taken, len(results)))
+        return results
+
+
+def output_shapes(
+    number: int, layer: int, inputs: Sequence[Sequence[int]], outputs: int
+) -> list[tuple[int, ...]]:
+    """See ``NativeWeights.shapes``; of the weights in memory under that number."""
+    given, taken = (_Tensor * MAX_TENSORS)(), (_Tensor * MAX_TENSORS)()
+    for tensor, shape in zip(given, inputs, strict=False):
+        tensor.rank = len(shape)
+        tensor.shape[: len(shape)] = shape
+    _check(library().edge_asr_shapes(number, layer, given, len(inputs), taken, outputs))
+    return [tuple(tensor.shape[: tensor.rank]) for tensor in taken[:outputs]]
+
+
+def operator_counts(name: str) -> tuple[int, int]:
+    """How many inputs and outputs the operator of that name has.
+
+    Raises:
+        BackendError: there is no such operator.
+    """
+    inputs, outputs = ctypes.c_int(), ctypes.c_int()
+    _check(library().edge_asr_operator(name.encode(), inputs, outputs))
+    return inputs.value, outputs.value
+
+
+def _describe(arrays: Sequence[npt.NDArray[np.float32]]) -> Any:
+    tensors = (_Tensor * MAX_TENSORS)()
+    for tensor, array in zip(tensors, arrays, strict=False):
+        tensor.data = array.ctypes.data
+        tensor.rank = array.ndim
+        tensor.shape[: array.ndim] = array.shape
+    return tensors
 
 
 _loaded: weakref.WeakValueDictionary[int, NativeWeights] = weakref.WeakValueDictionary()

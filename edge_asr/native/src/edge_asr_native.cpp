@@ -9,9 +9,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "gemm.h"
+#include "blocks.h"
 #include "kernel.h"
-#include "moe_ffn.h"
 #include "threads.h"
 #include "weights.h"
 
@@ -46,12 +45,6 @@ const Kernel& current_kernel() {
 }
 
 size_t whole_pages(size_t bytes) { return (bytes + kHugePage - 1) / kHugePage * kHugePage; }
-
-[[noreturn]] void wrong_width(const Layer& layer, int64_t width) {
-  throw std::invalid_argument("native operator: rows of " + std::to_string(layer.in) +
-                              " numbers expected, found " + std::to_string(width) +
-                              "; export the package again");
-}
 
 }  // namespace
 
@@ -107,30 +100,33 @@ int edge_asr_counters(int64_t id, int64_t* four) {
   }));
 }
 
-int edge_asr_run(int64_t id, int64_t index, const float* x, int64_t rows, int64_t width,
-                 float* y) {
+int edge_asr_operator(const char* name, int* inputs, int* outputs) {
   return static_cast<int>(guarded([&] {
-    const auto weights = find_weights(id);
-    const Layer& layer = weights->layer(index);
-    if (width != layer.in) wrong_width(layer, width);
-    if (rows < 0 || rows > (1 << 24))
-      throw std::invalid_argument("native operator: " + std::to_string(rows) +
-                                  " rows, allowed are 0 to 16777216; use smaller chunks");
-    if (layer.kind == LayerKind::kFeedForward)
-      run_feed_forward(current_kernel(), *weights, layer, x, rows, y);
-    else
-      run_linear(current_kernel(), layer, x, rows, y);
+    const Operator& found = find_operator(name);
+    *inputs = found.inputs;
+    *outputs = found.outputs;
     return 0;
   }));
 }
 
-int64_t edge_asr_output_width(int64_t id, int64_t index, int64_t width) {
-  return guarded([&] {
+int edge_asr_shapes(int64_t id, int64_t index, const EdgeAsrTensor* inputs, int input_count,
+                    EdgeAsrTensor* outputs, int output_count) {
+  return static_cast<int>(guarded([&] {
     const auto weights = find_weights(id);
-    const Layer& layer = weights->layer(index);
-    if (width != layer.in) wrong_width(layer, width);
-    return static_cast<int64_t>(layer.out);
-  });
+    infer_shapes(weights->layer(index), inputs, input_count, outputs, output_count);
+    return 0;
+  }));
+}
+
+int edge_asr_run(int64_t id, int64_t index, const EdgeAsrTensor* inputs, int input_count,
+                 EdgeAsrTensor* outputs, int output_count) {
+  return static_cast<int>(guarded([&] {
+    const auto weights = find_weights(id);
+    EdgeAsrTensor wanted[EDGE_ASR_MAX_TENSORS];
+    infer_shapes(weights->layer(index), inputs, input_count, wanted, output_count);
+    run_layer(current_kernel(), *weights, weights->layer(index), inputs, outputs);
+    return 0;
+  }));
 }
 
 void edge_asr_set_threads(int count) {

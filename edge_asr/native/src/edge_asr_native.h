@@ -34,11 +34,24 @@ EDGE_ASR_API int edge_asr_set_levers(int64_t id, int top_k, float min_weight, in
 // calls, rows, (row, expert) pairs and touched experts of the expert layers since the last call.
 EDGE_ASR_API int edge_asr_counters(int64_t id, int64_t* four);
 
-// One layer: x (rows, width) to y (rows, output width).
-EDGE_ASR_API int edge_asr_run(int64_t id, int64_t layer, const float* x, int64_t rows,
-                              int64_t width, float* y);
-// The output width of a layer for inputs of `width`, or -1.
-EDGE_ASR_API int64_t edge_asr_output_width(int64_t id, int64_t layer, int64_t width);
+#define EDGE_ASR_MAX_RANK 8
+#define EDGE_ASR_MAX_TENSORS 8
+
+// A dense float32 tensor.
+typedef struct {
+  float* data;
+  int64_t rank;
+  int64_t shape[EDGE_ASR_MAX_RANK];
+} EdgeAsrTensor;
+
+// How many inputs and outputs the layers behind the operator of that name have; see blocks.h.
+EDGE_ASR_API int edge_asr_operator(const char* name, int* inputs, int* outputs);
+
+// One layer. `shapes` fills in the shapes of the outputs, `run` the data that they point to.
+EDGE_ASR_API int edge_asr_shapes(int64_t id, int64_t layer, const EdgeAsrTensor* inputs,
+                                 int input_count, EdgeAsrTensor* outputs, int output_count);
+EDGE_ASR_API int edge_asr_run(int64_t id, int64_t layer, const EdgeAsrTensor* inputs,
+                              int input_count, EdgeAsrTensor* outputs, int output_count);
 
 EDGE_ASR_API void edge_asr_set_threads(int count);
 EDGE_ASR_API int edge_asr_threads(void);

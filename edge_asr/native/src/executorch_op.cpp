@@ -1,5 +1,5 @@
 // The operators in ExecuTorch.
-#include <executorch/extension/kernel_util/make_boxed_from_unboxed_functor.h>
+#include <executorch/runtime/core/evalue.h>
 #include <executorch/runtime/core/exec_aten/exec_aten.h>
 #include <executorch/runtime/core/exec_aten/util/tensor_util.h>
 #include <executorch/runtime/kernel/kernel_runtime_context.h>
@@ -9,50 +9,58 @@
 
 namespace {
 
+using executorch::aten::ScalarType;
 using executorch::aten::SizesType;
 using executorch::aten::Tensor;
 using executorch::runtime::Error;
+using executorch::runtime::EValue;
+using executorch::runtime::Kernel;
 using executorch::runtime::KernelRuntimeContext;
+using executorch::runtime::Span;
 
-constexpr ssize_t kMaxRank = 8;
-
-// (..., in) float32 to (..., out) float32.
-Tensor& run(KernelRuntimeContext& context, const Tensor& x, int64_t weights, int64_t layer,
-            Tensor& out) {
-  const ssize_t rank = x.dim();
-  ET_KERNEL_CHECK_MSG(context, rank >= 1 && rank <= kMaxRank, InvalidArgument, out,
-                      "edge_asr operator: 1 to 8 dimensions expected");
-  ET_KERNEL_CHECK_MSG(context, x.scalar_type() == executorch::aten::ScalarType::Float,
-                      InvalidArgument, out, "edge_asr operator: float32 expected");
-  SizesType sizes[kMaxRank];
-  int64_t rows = 1;
-  for (ssize_t i = 0; i < rank; i++) sizes[i] = x.size(i);
-  for (ssize_t i = 0; i + 1 < rank; i++) rows *= sizes[i];
-  const int64_t width = sizes[rank - 1];
-  const int64_t out_width = edge_asr_output_width(weights, layer, width);
-  ET_KERNEL_CHECK_MSG(context, out_width >= 0, InvalidArgument, out, "%s", edge_asr_error());
-  sizes[rank - 1] = static_cast<SizesType>(out_width);
-  const Error resized =
-      executorch::runtime::resize_tensor(out, {sizes, static_cast<size_t>(rank)});
-  ET_KERNEL_CHECK_MSG(context, resized == Error::Ok, InvalidArgument, out,
-                      "edge_asr operator: the output does not fit");
-  const int failed = edge_asr_run(weights, layer, x.const_data_ptr<float>(), rows, width,
-                                  out.mutable_data_ptr<float>());
-  ET_KERNEL_CHECK_MSG(context, failed == 0, Internal, out, "%s", edge_asr_error());
-  return out;
+bool describe(const Tensor& tensor, EdgeAsrTensor& described) {
+  if (tensor.scalar_type() != ScalarType::Float || tensor.dim() > EDGE_ASR_MAX_RANK) return false;
+  described.data = const_cast<float*>(tensor.const_data_ptr<float>());
+  described.rank = tensor.dim();
+  for (ssize_t i = 0; i < tensor.dim(); i++) described.shape[i] = tensor.size(i);
+  return true;
 }
 
-Tensor& moe_ffn_out(KernelRuntimeContext& context, const Tensor& x, int64_t weights,
-                    int64_t layer, Tensor& out) {
-  return run(context, x, weights, layer, out);
+// A call's values are its inputs, the two numbers, and the outputs, in this order.
+template <int Inputs, int Outputs>
+void run(KernelRuntimeContext& context, Span<EValue*> values) {
+  EdgeAsrTensor in[Inputs] = {}, out[Outputs] = {};
+  for (int i = 0; i < Inputs; i++)
+    ET_KERNEL_CHECK_MSG(context, describe(values[i]->toTensor(), in[i]), InvalidArgument, ,
+                        "edge_asr operator: float32 tensors of at most 8 dimensions expected");
+  const int64_t weights = values[Inputs]->toInt(), layer = values[Inputs + 1]->toInt();
+  ET_KERNEL_CHECK_MSG(context, edge_asr_shapes(weights, layer, in, Inputs, out, Outputs) == 0,
+                      InvalidArgument, , "%s", edge_asr_error());
+  for (int i = 0; i < Outputs; i++) {
+    Tensor& tensor = values[Inputs + 2 + i]->toTensor();
+    SizesType sizes[EDGE_ASR_MAX_RANK];
+    for (int64_t axis = 0; axis < out[i].rank; axis++)
+      sizes[axis] = static_cast<SizesType>(out[i].shape[axis]);
+    const Error resized =
+        executorch::runtime::resize_tensor(tensor, {sizes, static_cast<size_t>(out[i].rank)});
+    ET_KERNEL_CHECK_MSG(context, resized == Error::Ok, InvalidArgument, ,
+                        "edge_asr operator: an output has no room; use smaller chunks");
+    out[i].data = tensor.mutable_data_ptr<float>();
+  }
+  ET_KERNEL_CHECK_MSG(context, edge_asr_run(weights, layer, in, Inputs, out, Outputs) == 0,
+                      Internal, , "%s", edge_asr_error());
 }
 
-Tensor& linear_out(KernelRuntimeContext& context, const Tensor& x, int64_t weights, int64_t layer,
-                   Tensor& out) {
-  return run(context, x, weights, layer, out);
-}
+// Once, as the library is opened.
+const Error registered = [] {
+  static const Kernel kernels[] = {
+      Kernel("edge_asr::linear.out", run<1, 1>),
+      Kernel("edge_asr::moe_ffn.out", run<1, 1>),
+      Kernel("edge_asr::subsampling.out", run<1, 1>),
+      Kernel("edge_asr::attention.out", run<6, 4>),
+      Kernel("edge_asr::convolution.out", run<2, 2>),
+  };
+  return executorch::runtime::register_kernels({kernels, sizeof kernels / sizeof *kernels});
+}();
 
 }  // namespace
-
-EXECUTORCH_LIBRARY(edge_asr, "moe_ffn.out", moe_ffn_out);
-EXECUTORCH_LIBRARY(edge_asr, "linear.out", linear_out);

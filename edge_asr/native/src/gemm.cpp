@@ -86,23 +86,25 @@ void run_products(const Kernel& kernel, const std::vector<Product>& products,
   });
 }
 
-void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int depth,
-                   uint8_t* bytes, RowScale* scales) {
+void for_each(int64_t count, const std::function<void(int64_t)>& body) {
   parallel([&](int index, int parts) {
-    const int begin = static_cast<int>(static_cast<int64_t>(count) * index / parts);
-    const int end = static_cast<int>(static_cast<int64_t>(count) * (index + 1) / parts);
-    for (int row = begin; row < end; row++)
-      scales[row] = kernel.quantize(x + static_cast<size_t>(row) * static_cast<size_t>(in), in,
-                                    depth, bytes + static_cast<size_t>(row) * static_cast<size_t>(depth));
+    for (int64_t i = count * index / parts; i < count * (index + 1) / parts; i++) body(i);
   });
 }
 
-void run_linear(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows, float* y) {
+void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int depth,
+                   uint8_t* bytes, RowScale* scales) {
+  for_each(count, [&](int64_t row) {
+    scales[row] = kernel.quantize(x + row * in, in, depth, bytes + row * depth);
+  });
+}
+
+void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, int64_t rows,
+              Activation activation, float* y) {
   static thread_local Buffer<uint8_t> bytes_buffer, packed_buffer;
   static thread_local Buffer<RowScale> scale_buffer;
   static thread_local std::vector<float*> out;
   static thread_local std::vector<const uint8_t*> pointers;
-  const Matrix& matrix = layer.first[0];
   const int block = std::max(kernel.max_rows, kBlockBytes / matrix.depth);
   for (int64_t begin = 0; begin < rows; begin += block) {
     const int count = static_cast<int>(std::min<int64_t>(block, rows - begin));
@@ -110,7 +112,12 @@ void run_linear(const Kernel& kernel, const Layer& layer, const float* x, int64_
     uint8_t* bytes = bytes_buffer.reserve(size * depth);
     uint8_t* packed = packed_buffer.reserve((size + 1) * depth);
     RowScale* scales = scale_buffer.reserve(size);
-    quantize_rows(kernel, x + begin * matrix.in, count, matrix.in, matrix.depth, bytes, scales);
+    for_each(count, [&](int64_t row) {
+      static thread_local Buffer<float> room;
+      const float* from = x(begin + row, room.reserve(static_cast<size_t>(matrix.in)));
+      scales[row] = kernel.quantize(from, matrix.in, matrix.depth,
+                                    bytes + static_cast<size_t>(row) * depth);
+    });
     out.resize(size);
     pointers.resize(size);
     for (int row = 0; row < count; row++) {
@@ -118,9 +125,33 @@ void run_linear(const Kernel& kernel, const Layer& layer, const float* x, int64_
       pointers[static_cast<size_t>(row)] = bytes + static_cast<size_t>(row) * depth;
     }
     pack_rows(kernel, pointers.data(), count, matrix.depth, packed);
-    run_products(kernel, {{&matrix, packed, scales, count, out.data(), nullptr}},
-                 layer.activation);
+    run_products(kernel, {{&matrix, packed, scales, count, out.data(), nullptr}}, activation);
   }
+}
+
+void multiply(const Kernel& kernel, const Matrix& matrix, const float* x, int64_t rows,
+              Activation activation, float* y) {
+  multiply(kernel, matrix, [&](int64_t row, float*) { return x + row * matrix.in; }, rows,
+           activation, y);
+}
+
+const float* normed(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows,
+                    Buffer<float>& room) {
+  if (!layer.norm_scale) return x;
+  float* y = room.reserve(static_cast<size_t>(rows) * static_cast<size_t>(layer.in));
+  for_each(rows, [&](int64_t row) {
+    kernel.normalize(x + row * layer.in, layer.norm_scale, layer.norm_shift, layer.in,
+                     y + row * layer.in);
+  });
+  return y;
+}
+
+void add_residual(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows,
+                  float* y) {
+  if (!layer.norm_scale) return;
+  for_each(rows, [&](int64_t row) {
+    kernel.add(x + row * layer.in, layer.residual, layer.in, y + row * layer.in);
+  });
 }
 
 }  // namespace edge_asr

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <new>
 #include <vector>
 
@@ -69,7 +70,22 @@ void run_products(const Kernel& kernel, const std::vector<Product>& products,
 void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int depth,
                    uint8_t* bytes, RowScale* scales);
 
-// Linear layers: x (rows, in) to y (rows, out).
-void run_linear(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows, float* y);
+// Calls body(i) for i in 0..count-1, on all threads.
+void for_each(int64_t count, const std::function<void(int64_t)>& body);
+
+// x (rows, in) times a matrix to y (rows, out). `x` gives row i where it is asked for it, which may
+// be a copy in the memory that it is handed, (in,) floats.
+using RowSource = std::function<const float*(int64_t row, float* room)>;
+void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, int64_t rows,
+              Activation activation, float* y);
+void multiply(const Kernel& kernel, const Matrix& matrix, const float* x, int64_t rows,
+              Activation activation, float* y);
+
+// What a layer reads of x (rows, in): its layer norm in `room`, or x itself without a residual.
+const float* normed(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows,
+                    Buffer<float>& room);
+
+// y = x + residual * y, or nothing without a residual.
+void add_residual(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows, float* y);
 
 }  // namespace edge_asr

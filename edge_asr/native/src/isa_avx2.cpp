@@ -117,11 +117,11 @@ struct Tile4 {
 };
 
 #include "body.h"
+#include "body_blocks.h"
 
 }  // namespace avx2
 
 extern const Kernel kAvx2;
-const Kernel kAvx2{"avx2",     avx2::kMaxRows, avx2::quantize, avx2::pack,
-                   avx2::tile8, avx2::tile4,    avx2::route,    avx2::softmax};
+const Kernel kAvx2 = avx2::table("avx2");
 
 }  // namespace edge_asr

@@ -112,12 +112,11 @@ struct Tile4 {
 };
 
 #include "body.h"
+#include "body_blocks.h"
 
 }  // namespace avx512vnni
 
 extern const Kernel kAvx512Vnni;
-const Kernel kAvx512Vnni{"avx512vnni",     avx512vnni::kMaxRows, avx512vnni::quantize,
-                         avx512vnni::pack, avx512vnni::tile8,    avx512vnni::tile4,
-                         avx512vnni::route, avx512vnni::softmax};
+const Kernel kAvx512Vnni = avx512vnni::table("avx512vnni");
 
 }  // namespace edge_asr

@@ -59,11 +59,11 @@ struct Tile4 {
 };
 
 #include "body.h"
+#include "body_blocks.h"
 
 }  // namespace portable
 
 extern const Kernel kPortable;
-const Kernel kPortable{"portable", portable::kMaxRows, portable::quantize, portable::pack,
-                       portable::tile8, portable::tile4, portable::route, portable::softmax};
+const Kernel kPortable = portable::table("portable");
 
 }  // namespace edge_asr

@@ -58,7 +58,32 @@ struct Kernel {
 
   // Softmax over `count` logits, in place.
   void (*softmax)(float* logits, int count);
+
+  // Layer norm of a row (n,), with epsilon 1e-5.
+  void (*normalize)(const float* row, const float* scale, const float* shift, int n, float* out);
+  // y = x + factor * y
+  void (*add)(const float* x, float factor, int n, float* y);
+  // out = a * sigmoid(b) - rest
+  void (*glu)(const float* a, const float* b, const float* rest, int n, float* out);
+  // out = scale * x + shift, or the layer norm of x; then the activation.
+  void (*norm_activate)(const float* x, const float* scale, const float* shift, bool layer_norm,
+                        Activation activation, int n, float* out);
+  // out (n,) = bias + sum over k of weights[k] * (window[k] + rest), window (kernel, n)
+  void (*depthwise)(const float* window, const float* weights, const float* bias,
+                    const float* rest, int kernel, int n, float* out);
+  // One head: rows of q (count, width) attend to keys and values (frames, width), of which the
+  // first `hidden` do not count. score (frames,) is added before scaling by 1 / sqrt(width).
+  // Rows of q are `stride` apart, of out `out_stride`. scratch: attend_scratch(...) floats.
+  void (*attend)(const float* q, int count, int stride, const float* keys, const float* values,
+                 const float* score, int hidden, int frames, int width, float* out, int out_stride,
+                 float* scratch);
+  // relu(bias + 3x3 window of x times weights[9][n]), x with rows of `width`.
+  void (*convolve)(const float* x, int width, const float* weights, const float* bias, int n,
+                   float* out);
 };
+
+// Floats that `attend` needs beside its arguments.
+size_t attend_scratch(int frames, int width);
 
 // Those that this file was built with, fastest first, whether or not the processor can run them.
 struct KernelEntry {

@@ -23,7 +23,7 @@ struct Block {
 struct Scratch {
   Buffer<uint8_t> bytes, packed, hidden_bytes, hidden_packed;
   Buffer<RowScale> scales, pair_scales, hidden_scales;
-  Buffer<float> hidden;
+  Buffer<float> hidden, normed;
   std::vector<float*> hidden_rows, out_rows;
   std::vector<const uint8_t*> pointers;
   std::vector<Block> blocks;
@@ -53,11 +53,12 @@ void cut(const Routing& routing, int hidden, int max_rows, std::vector<Block>& b
 }  // namespace
 
 void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer& layer,
-                      const float* x, int64_t many_rows, float* y) {
+                      const float* input, int64_t many_rows, float* y) {
   static thread_local Scratch scratch;
   Scratch& s = scratch;
   const int rows = static_cast<int>(many_rows);
   if (rows == 0) return;
+  const float* x = normed(kernel, layer, input, rows, s.normed);
   Routing& routing = s.routing;
   if (layer.router)
     choose_experts(kernel, layer, weights.levers, x, rows, routing);
@@ -70,7 +71,7 @@ void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer&
     weights.counters.experts += routing.touched;
   }
 
-  const Matrix &first = layer.first[0], &second = layer.second[0];
+  const Matrix &first = layer.matrices[0], &second = layer.matrices[1];
   const size_t depth = static_cast<size_t>(first.depth), out = static_cast<size_t>(layer.out);
   const size_t hidden = static_cast<size_t>(first.out), deep = static_cast<size_t>(second.depth);
   uint8_t* bytes = s.bytes.reserve(static_cast<size_t>(rows) * depth);
@@ -113,7 +114,7 @@ void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer&
       const size_t at = static_cast<size_t>(block.begin - base);
       uint8_t* to = packed + (at + i - group) * depth;
       pack_rows(kernel, s.pointers.data() + at, block.count, first.depth, to);
-      s.products.push_back({&layer.first[static_cast<size_t>(block.expert)], to, pair_scales + at,
+      s.products.push_back({&layer.matrices[2 * static_cast<size_t>(block.expert)], to, pair_scales + at,
                             block.count, s.hidden_rows.data() + at, nullptr});
     }
     run_products(kernel, s.products, layer.activation);
@@ -126,13 +127,14 @@ void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer&
       const size_t at = static_cast<size_t>(block.begin - base);
       uint8_t* to = middle_packed + (at + i - group) * deep;
       pack_rows(kernel, s.pointers.data() + at, block.count, second.depth, to);
-      s.products.push_back({&layer.second[static_cast<size_t>(block.expert)], to,
+      s.products.push_back({&layer.matrices[2 * static_cast<size_t>(block.expert) + 1], to,
                             middle_scales + at, block.count, s.out_rows.data() + at,
                             gates ? gates + block.begin : nullptr});
     }
     run_products(kernel, s.products, Activation::kNone);
     group = end;
   }
+  add_residual(kernel, layer, input, rows, y);
 }
 
 }  // namespace edge_asr

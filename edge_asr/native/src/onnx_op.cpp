@@ -108,58 +108,81 @@ struct OrtCustomOp {
 // One node: which layer of which weights.
 struct Node {
   int64_t weights, layer;
+  int inputs, outputs;
 };
 
 #define EDGE_RETURN_IF_ERROR(call) \
   if (OrtStatus* status = call) return status
 
-OrtStatus* create_kernel(const OrtCustomOp*, OrtApi*, const OrtKernelInfo* info, void** out) {
-  Node node{};
+// An operator with its number of inputs and outputs.
+struct Op : OrtCustomOp {
+  const char* name;
+  int inputs, outputs;
+};
+
+const Op& self(const OrtCustomOp* op) { return *static_cast<const Op*>(op); }
+
+OrtStatus* create_kernel(const OrtCustomOp* op, OrtApi*, const OrtKernelInfo* info, void** out) {
+  Node node{0, 0, self(op).inputs, self(op).outputs};
   EDGE_RETURN_IF_ERROR(int_attribute(info, "weights", &node.weights));
   EDGE_RETURN_IF_ERROR(int_attribute(info, "layer", &node.layer));
   *out = new Node(node);
   return nullptr;
 }
 
-OrtStatus* compute(void* kernel, OrtKernelContext* context) {
-  const Node& node = *static_cast<const Node*>(kernel);
-  const OrtValue* x = nullptr;
-  EDGE_RETURN_IF_ERROR(input(context, 0, &x));
+OrtStatus* read_tensor(const OrtValue* value, EdgeAsrTensor& tensor) {
   OrtTensorTypeAndShapeInfo* info = nullptr;
-  EDGE_RETURN_IF_ERROR(type_and_shape(x, &info));
+  EDGE_RETURN_IF_ERROR(type_and_shape(value, &info));
   size_t rank = 0;
-  int64_t shape[8] = {};
   OrtStatus* status = dimension_count(info, &rank);
-  if (!status && rank >= 1 && rank <= 8) status = dimensions(info, shape, rank);
+  if (!status && rank <= EDGE_ASR_MAX_RANK) status = dimensions(info, tensor.shape, rank);
   release_info(info);
   if (status) return status;
-  if (rank < 1 || rank > 8)
-    return create_status(kInvalidArgument, "edge_asr operator: 1 to 8 dimensions expected");
-  int64_t rows = 1;
-  for (size_t i = 0; i + 1 < rank; i++) rows *= shape[i];
-  const int64_t width = shape[rank - 1];
-  shape[rank - 1] = edge_asr_output_width(node.weights, node.layer, width);
-  if (shape[rank - 1] < 0) return create_status(kInvalidArgument, edge_asr_error());
-  OrtValue* y = nullptr;
-  EDGE_RETURN_IF_ERROR(output(context, 0, shape, rank, &y));
-  void *from = nullptr, *to = nullptr;
-  EDGE_RETURN_IF_ERROR(tensor_data(const_cast<OrtValue*>(x), &from));
-  EDGE_RETURN_IF_ERROR(tensor_data(y, &to));
-  if (edge_asr_run(node.weights, node.layer, static_cast<const float*>(from), rows, width,
-                   static_cast<float*>(to)) != 0)
+  if (rank > EDGE_ASR_MAX_RANK)
+    return create_status(kInvalidArgument, "edge_asr operator: at most 8 dimensions expected");
+  tensor.rank = static_cast<int64_t>(rank);
+  void* data = nullptr;
+  EDGE_RETURN_IF_ERROR(tensor_data(const_cast<OrtValue*>(value), &data));
+  tensor.data = static_cast<float*>(data);
+  return nullptr;
+}
+
+OrtStatus* compute(void* kernel, OrtKernelContext* context) {
+  const Node& node = *static_cast<const Node*>(kernel);
+  EdgeAsrTensor in[EDGE_ASR_MAX_TENSORS] = {}, out[EDGE_ASR_MAX_TENSORS] = {};
+  for (int i = 0; i < node.inputs; i++) {
+    const OrtValue* value = nullptr;
+    EDGE_RETURN_IF_ERROR(input(context, static_cast<size_t>(i), &value));
+    EDGE_RETURN_IF_ERROR(read_tensor(value, in[i]));
+  }
+  if (edge_asr_shapes(node.weights, node.layer, in, node.inputs, out, node.outputs) != 0)
+    return create_status(kInvalidArgument, edge_asr_error());
+  for (int i = 0; i < node.outputs; i++) {
+    OrtValue* value = nullptr;
+    EDGE_RETURN_IF_ERROR(output(context, static_cast<size_t>(i), out[i].shape,
+                                static_cast<size_t>(out[i].rank), &value));
+    void* data = nullptr;
+    EDGE_RETURN_IF_ERROR(tensor_data(value, &data));
+    out[i].data = static_cast<float*>(data);
+  }
+  if (edge_asr_run(node.weights, node.layer, in, node.inputs, out, node.outputs) != 0)
     return create_status(kFail, edge_asr_error());
   return nullptr;
 }
 
-OrtCustomOp make_op(const char* (*name)(const OrtCustomOp*)) {
-  OrtCustomOp op{};
+Op make_op(const char* name) {
+  Op op{};
+  op.name = name;
+  edge_asr_operator(name, &op.inputs, &op.outputs);
   op.version = kApiVersion;
-  op.GetName = name;
+  op.GetName = [](const OrtCustomOp* op) { return self(op).name; };
   op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
   op.GetInputType = [](const OrtCustomOp*, size_t) { return kFloat; };
-  op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
+  op.GetInputTypeCount = [](const OrtCustomOp* op) { return static_cast<size_t>(self(op).inputs); };
   op.GetOutputType = [](const OrtCustomOp*, size_t) { return kFloat; };
-  op.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
+  op.GetOutputTypeCount = [](const OrtCustomOp* op) {
+    return static_cast<size_t>(self(op).outputs);
+  };
   op.KernelDestroy = [](void* kernel) { delete static_cast<Node*>(kernel); };
   op.GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return kRequired; };
   op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return kRequired; };
@@ -175,15 +198,13 @@ OrtCustomOp make_op(const char* (*name)(const OrtCustomOp*)) {
 
 // Once for the process: a session keeps pointers to both.
 OrtStatus* domain(OrtCustomOpDomain** out) {
-  static const OrtCustomOp ops[] = {
-      make_op([](const OrtCustomOp*) { return "moe_ffn"; }),
-      make_op([](const OrtCustomOp*) { return "linear"; }),
-  };
+  static const Op ops[] = {make_op("linear"), make_op("moe_ffn"), make_op("subsampling"),
+                           make_op("attention"), make_op("convolution")};
   static OrtCustomOpDomain* made = nullptr;
   if (!made) {
     OrtCustomOpDomain* fresh = nullptr;
     EDGE_RETURN_IF_ERROR(create_domain("edge_asr", &fresh));
-    for (const OrtCustomOp& op : ops) EDGE_RETURN_IF_ERROR(add_op(fresh, &op));
+    for (const Op& op : ops) EDGE_RETURN_IF_ERROR(add_op(fresh, &op));
     made = fresh;
   }
   *out = made;

@@ -53,7 +53,7 @@ std::vector<char> busiest(const std::vector<float>& total, int most) {
 
 void choose_experts(const Kernel& kernel, const Layer& layer, const Levers& levers, const float* x,
                     int rows, Routing& routing) {
-  const int experts = static_cast<int>(layer.first.size());
+  const int experts = layer.experts;
   const int wanted = levers.top_k;
   const int k = wanted > 0 ? std::min(wanted, layer.top_k) : layer.top_k;
   const float min_weight = levers.min_weight;

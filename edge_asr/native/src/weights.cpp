@@ -11,7 +11,8 @@ namespace {
 constexpr char kMagic[8] = {'E', 'D', 'G', 'E', 'A', 'S', 'R', 'W'};
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeaderBytes = 64, kAlignment = 64;
-constexpr uint32_t kMaxLayers = 1 << 16, kMaxSize = 1 << 16, kMaxExperts = 64;
+constexpr uint32_t kMaxLayers = 1 << 16, kMaxSize = 1 << 16, kMaxExperts = 64,
+                   kMaxKernel = 256;
 
 [[noreturn]] void refuse(const std::string& what) {
   throw std::invalid_argument("native weights: " + what + "; export the package again");
@@ -74,16 +75,36 @@ Matrix read_matrix(Cursor& data, const LayerHeader& header, int in, int out) {
   return matrix;
 }
 
+bool is(const LayerHeader& header, LayerKind kind) {
+  return header.kind == static_cast<uint32_t>(kind);
+}
+
+void check_sizes(uint32_t index, const LayerHeader& header) {
+  const bool has_hidden = is(header, LayerKind::kFeedForward) || is(header, LayerKind::kSubsampling);
+  for (uint32_t size : {header.in, header.out, has_hidden ? header.hidden : 1u})
+    if (size < 1 || size > kMaxSize)
+      refuse(index, "a size of " + std::to_string(size) + ", allowed are 1 to 65536");
+  const bool same = is(header, LayerKind::kAttention) || is(header, LayerKind::kConvolution) ||
+                    (header.flags & kResidual);
+  if (same && header.in != header.out) refuse(index, "its input and output differ in size");
+  if (is(header, LayerKind::kAttention) && (header.heads < 1 || header.in % header.heads))
+    refuse(index, std::to_string(header.heads) + " heads of " + std::to_string(header.in));
+  if (is(header, LayerKind::kConvolution) && (header.kernel < 1 || header.kernel > kMaxKernel))
+    refuse(index, "a kernel of " + std::to_string(header.kernel) + ", allowed are 1 to 256");
+  if (is(header, LayerKind::kSubsampling) && (header.in < 7 || header.hidden > kMaxSize / 9))
+    refuse(index, "a subsampling of " + std::to_string(header.in) + " bins to " +
+                      std::to_string(header.hidden) + " channels");
+}
+
 void check(uint32_t index, const LayerHeader& header) {
-  const auto kind = static_cast<LayerKind>(header.kind);
-  const bool feed_forward = kind == LayerKind::kFeedForward;
-  if (!feed_forward && kind != LayerKind::kLinear && kind != LayerKind::kConvolution)
+  if (header.kind < static_cast<uint32_t>(LayerKind::kLinear) ||
+      header.kind > static_cast<uint32_t>(LayerKind::kConvolution))
     refuse(index, "kind " + std::to_string(header.kind) + " is unknown");
   if (header.activation > static_cast<uint32_t>(Activation::kSilu))
     refuse(index, "activation " + std::to_string(header.activation) + " is unknown");
-  for (uint32_t size : {header.in, header.out, feed_forward ? header.hidden : 1u})
-    if (size < 1 || size > kMaxSize)
-      refuse(index, "a size of " + std::to_string(size) + ", allowed are 1 to 65536");
+  if (header.flags & ~uint32_t{kResidual | kInnerLayerNorm})
+    refuse(index, "flags " + std::to_string(header.flags) + " are unknown");
+  check_sizes(index, header);
   if (header.bits != 8 && header.bits != 4)
     refuse(index, std::to_string(header.bits) + " bits, allowed are 8 and 4");
   const bool group_fits = header.bits == 8 ? header.group == 0
@@ -91,11 +112,49 @@ void check(uint32_t index, const LayerHeader& header) {
                                                  header.group == 128;
   if (!group_fits)
     refuse(index, "groups of " + std::to_string(header.group) + ", allowed are 32, 64 and 128");
-  if (header.experts > kMaxExperts || (header.experts > 0 && !feed_forward))
+  if (header.experts > kMaxExperts || (header.experts > 0 && !is(header, LayerKind::kFeedForward)))
     refuse(index, std::to_string(header.experts) + " experts, allowed are 0 to 64");
   if (header.top_k > header.experts || (header.experts > 0 && header.top_k < 1))
     refuse(index, "top-" + std::to_string(header.top_k) + " of " +
                       std::to_string(header.experts) + " experts");
+}
+
+// The vectors and matrices of each kind, in the order of the file.
+void read_parts(Cursor& data, const LayerHeader& header, Layer& layer) {
+  auto vector = [&](int count) { layer.vectors.push_back(data.array<float>(count)); };
+  auto matrix = [&](int in, int out) {
+    layer.matrices.push_back(read_matrix(data, header, in, out));
+  };
+  const int in = layer.in, hidden = layer.hidden, out = layer.out;
+  switch (layer.kind) {
+    case LayerKind::kLinear:
+      matrix(in, out);
+      break;
+    case LayerKind::kFeedForward:
+      if (layer.experts) layer.router = data.array<float>(layer.experts * in);
+      for (int expert = 0; expert < (layer.experts ? layer.experts : 1); expert++) {
+        matrix(in, hidden);
+        matrix(hidden, out);
+      }
+      break;
+    case LayerKind::kSubsampling:
+      vector(9 * hidden);
+      vector(hidden);
+      matrix(9 * hidden, hidden);
+      matrix(hidden * (((in - 1) / 2 - 1) / 2), out);
+      break;
+    case LayerKind::kAttention:
+      for (int i = 0; i < 2; i++) vector(in);
+      matrix(in, 3 * in);
+      for (int i = 0; i < 2; i++) matrix(in, in);
+      break;
+    case LayerKind::kConvolution:
+      vector(layer.kernel * in);
+      for (int i = 0; i < 4; i++) vector(in);
+      matrix(in, 2 * in);
+      matrix(in, in);
+      break;
+  }
 }
 
 Layer read_layer(uint32_t index, const LayerHeader& header, const uint8_t* bytes, size_t size) {
@@ -106,20 +165,20 @@ Layer read_layer(uint32_t index, const LayerHeader& header, const uint8_t* bytes
   layer.kind = static_cast<LayerKind>(header.kind);
   layer.activation = static_cast<Activation>(header.activation);
   layer.in = static_cast<int>(header.in);
+  layer.hidden = static_cast<int>(header.hidden);
   layer.out = static_cast<int>(header.out);
+  layer.experts = static_cast<int>(header.experts);
   layer.top_k = static_cast<int>(header.top_k);
+  layer.heads = static_cast<int>(header.heads);
+  layer.kernel = static_cast<int>(header.kernel);
+  layer.residual = header.flags & kResidual ? header.residual : 0.0f;
+  layer.inner_layer_norm = header.flags & kInnerLayerNorm;
   Cursor data(bytes + header.offset, header.bytes, index);
-  const int experts = header.experts ? static_cast<int>(header.experts) : 1;
-  if (header.experts) layer.router = data.array<float>(experts * layer.in);
-  for (int expert = 0; expert < experts; expert++) {
-    if (layer.kind == LayerKind::kFeedForward) {
-      const int hidden = static_cast<int>(header.hidden);
-      layer.first.push_back(read_matrix(data, header, layer.in, hidden));
-      layer.second.push_back(read_matrix(data, header, hidden, layer.out));
-    } else {
-      layer.first.push_back(read_matrix(data, header, layer.in, layer.out));
-    }
+  if (header.flags & kResidual) {
+    layer.norm_scale = data.array<float>(layer.in);
+    layer.norm_shift = data.array<float>(layer.in);
   }
+  read_parts(data, header, layer);
   if (data.left()) refuse(index, "its data is longer than its sizes say");
   return layer;
 }

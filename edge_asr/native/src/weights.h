@@ -4,13 +4,22 @@
 //
 //   header  64 bytes: magic "EDGEASRW", uint32 version, uint32 layers, uint64 bytes of the file
 //   layers  128 bytes each: LayerHeader
-//   data    of each layer, where its header says:
-//             router    float32 [experts][in], only with experts
-//             matrices  for each expert the first, then the second (feed-forward layers):
-//                         scale float32 [N]    int8: of each output channel; int4: unused
-//                         sum   int32/float32 [N]  int8: sums of weights; int4: sums of scaled ones
-//                         bias  float32 [N]
-//                         panels, N / 32 of them
+//   data    of each layer, where its header says, the vectors float32:
+//             norm scale, norm shift [in]      with kResidual
+//             then by kind
+//             linear        matrix
+//             feed-forward  router [experts][in] with experts; for each expert two matrices
+//             subsampling   first convolution's weights [9][hidden], bias [hidden];
+//                           matrices of the second convolution (its 3x3 window, then channels) and
+//                           of the projection (bins, then channels)
+//             attention     u, v [in]; matrices of q k v as one, of positions, of the output
+//             convolution   depthwise weights [kernel][in], bias, norm scale, norm shift, rest [in];
+//                           matrices of the two pointwise layers
+//           a matrix is
+//             scale float32 [N]        int8: of each output channel; int4: unused
+//             sum   int32/float32 [N]  int8: sums of weights; int4: sums of scaled ones
+//             bias  float32 [N]
+//             panels, N / 32 of them
 //
 // N is the number of output channels rounded up to 32, K that of input channels rounded up to 8
 // (int4: to the group). A panel holds 32 channels:
@@ -29,12 +38,25 @@
 
 namespace edge_asr {
 
-enum class LayerKind : uint32_t { kLinear = 1, kFeedForward = 2, kConvolution = 3 };
+enum class LayerKind : uint32_t {
+  kLinear = 1,
+  kFeedForward = 2,
+  kSubsampling = 3,
+  kAttention = 4,
+  kConvolution = 5,
+};
+
+enum LayerFlags : uint32_t {
+  kResidual = 1,       // y = x + residual * f(norm(x)) instead of f(x)
+  kInnerLayerNorm = 2  // the convolution's own norm is a layer norm, not a scale and shift
+};
 
 struct LayerHeader {
-  uint32_t kind, activation, in, hidden, out, experts, top_k, bits, group, reserved;
+  uint32_t kind, activation, in, hidden, out, experts, top_k, bits, group, heads, kernel, flags;
+  float residual;
+  uint32_t reserved;
   uint64_t offset, bytes;  // of the layer's data
-  uint8_t padding[72];
+  uint8_t padding[56];
 };
 static_assert(sizeof(LayerHeader) == 128);
 
@@ -51,10 +73,14 @@ struct Matrix {
 
 struct Layer {
   LayerKind kind = LayerKind::kLinear;
-  Activation activation = Activation::kNone;  // after a linear layer, or between the two
-  int in = 0, out = 0, top_k = 0;
-  const float* router = nullptr;  // nullptr: one expert for every row
-  std::vector<Matrix> first, second;  // one for each expert; no second: a linear layer
+  Activation activation = Activation::kNone;
+  int in = 0, hidden = 0, out = 0, experts = 0, top_k = 0, heads = 0, kernel = 0;
+  float residual = 0.0f;  // 0: none
+  bool inner_layer_norm = false;
+  const float *norm_scale = nullptr, *norm_shift = nullptr;  // with a residual
+  const float* router = nullptr;                             // with experts
+  std::vector<const float*> vectors;
+  std::vector<Matrix> matrices;
 };
 
 // What may be changed while a model runs; see moe_ffn.h. Zero means: as trained.

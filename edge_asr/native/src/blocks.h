@@ -1,0 +1,48 @@
+// The operators: what they take and give, and the blocks of the encoder behind them.
+//
+//   operator     inputs                                         outputs
+//   linear       x (..., in)                                    y (..., out)
+//   moe_ffn      x (..., in)                                    y (..., out)
+//   subsampling  feats (1, T, bins)                             x (1, T', out)
+//   attention    x (1, T', D), positions (1, T', D),            y (1, T', D),
+//                hidden (1,), key (1, H, C, d),                 key, value, score after it
+//                value (1, H, C, d), score (1, H, C)
+//   convolution  x (1, T', D), past (1, kernel - 1, D)          y (1, T', D), past after it
+//
+// All compute what model/ computes (encoder.py, attention.py, convolution.py, subsampling.py), on the
+// integers of quant/. `hidden` says how many of the C cached frames are not there yet. With a
+// residual the block reads the layer norm of x, and gives x + residual * its result.
+#pragma once
+
+#include "edge_asr_native.h"
+#include "kernel.h"
+#include "weights.h"
+
+namespace edge_asr {
+
+struct Operator {
+  const char* name;
+  LayerKind kind;
+  int inputs, outputs;
+};
+
+// Throws std::invalid_argument.
+const Operator& find_operator(const char* name);
+
+// The shapes of a layer's outputs. Throws std::invalid_argument where the inputs do not fit.
+void infer_shapes(const Layer& layer, const EdgeAsrTensor* inputs, int input_count,
+                  EdgeAsrTensor* outputs, int output_count);
+
+// Inputs and outputs are those of `infer_shapes`.
+void run_layer(const Kernel& kernel, const Weights& weights, const Layer& layer,
+               const EdgeAsrTensor* inputs, EdgeAsrTensor* outputs);
+
+// The blocks, over T' rows of the layer's width.
+void run_attention(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor* inputs,
+                   EdgeAsrTensor* outputs);
+void run_convolution(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor* inputs,
+                     EdgeAsrTensor* outputs);
+void run_subsampling(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor* inputs,
+                     EdgeAsrTensor* outputs);
+
+}  // namespace edge_asr

@@ -1,0 +1,249 @@
+"""Native dispatch: the blocks of the network as operators on one shared file of weights.
+
+The operators are the same in every backend, so the lowerings are too: a program whose layers were
+replaced here is lowered like any other. What is left of the encoder between its blocks, and the
+decoders' attention, stay stock operators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.onnx import symbolic_helper
+
+from edge_asr.native.library import (
+    NativeWeights,
+    library,
+    library_path,
+    operator_counts,
+    output_shapes,
+    share_weights,
+    weights_id,
+)
+from export.native_weights import Residual, WeightsWriter, is_native_subsampling
+from export.program import AnyProgram, with_replaced
+from model.config import POSITION_PERIOD
+from model.encoder import Encoder, EncoderLayer, EncoderState, sinusoids
+from model.feed_forward import FeedForward, MoeFeedForward
+from quant.linear import QuantLinear
+
+# operator -> the names of its inputs beside the two numbers
+OPERATORS: dict[str, tuple[str, ...]] = {
+    "linear": ("x",),
+    "moe_ffn": ("x",),
+    "subsampling": ("x",),
+    "attention": ("x", "positions", "hidden", "key", "value", "score"),
+    "convolution": ("x", "past"),
+}
+DOMAIN = "edge_asr"
+
+
+@dataclass(frozen=True)
+class NativeProgram:
+    """A program on native operators, and the file of weights that it names."""
+
+    program: nn.Module
+    weights: bytes
+    loaded: NativeWeights  # for as long as the program is traced and verified
+    native_ops: tuple[str, ...]
+
+
+class NativeLayer(nn.Module):
+    """One layer of a file of weights."""
+
+    def __init__(self, operator: str, layer: int, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.operator = operator
+        self.weights = 0  # until the whole file is known
+        self.layer = layer
+        self.register_buffer("bias", bias)  # the convolution module pads with what it gives
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """See edge_asr/native/src/blocks.h."""
+        operator = getattr(torch.ops.edge_asr, self.operator)
+        return operator(*inputs, self.weights, self.layer)
+
+
+class NativeEncoderLayer(nn.Module):
+    """An ``EncoderLayer`` of four blocks and a norm."""
+
+    def __init__(self, layer: EncoderLayer, writer: WeightsWriter) -> None:
+        super().__init__()
+
+        def block(name: str, module: nn.Module, norm: nn.LayerNorm, factor: float) -> NativeLayer:
+            return NativeLayer(name, writer.add(module, Residual(norm, factor)))
+
+        self.feed_forward_macaron = block(
+            "moe_ffn", layer.feed_forward_macaron, layer.norm_ff_macaron, 0.5
+        )
+        self.attention = block("attention", layer.self_attn, layer.norm_mha, 1.0)
+        self.convolution = block("convolution", layer.conv_module, layer.norm_conv, 1.0)
+        self.feed_forward = block("moe_ffn", layer.feed_forward, layer.norm_ff, 0.5)
+        self.norm = layer.norm_final
+
+    def forward(
+        self, x: Tensor, positions: Tensor, hidden: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """x (1, T', D) and the layer's state to the output and the state after it."""
+        key, value, score, past = state
+        x = self.feed_forward_macaron(x)
+        x, key, value, score = self.attention(x, positions, hidden, key, value, score)
+        x, past = self.convolution(x, past)
+        return self.norm(self.feed_forward(x)), key, value, score, past
+
+
+class NativeEncoder(nn.Module):
+    """An ``Encoder`` of native blocks."""
+
+    def __init__(self, encoder: Encoder, writer: WeightsWriter) -> None:
+        super().__init__()
+        self.conf = encoder.conf
+        self.global_cmvn = encoder.global_cmvn
+        self.embed: nn.Module
+        if is_native_subsampling(encoder.embed):
+            self.embed = NativeLayer("subsampling", writer.add(encoder.embed))
+        else:
+            self.embed = with_replaced(encoder.embed, layer_table(writer))
+        self.layers = nn.ModuleList(
+            NativeEncoderLayer(layer, writer)
+            for layer in encoder.encoders
+            if isinstance(layer, EncoderLayer)
+        )
+        self.after_norm = encoder.after_norm
+
+    def step(
+        self, feats: Tensor, offset: Tensor, state: EncoderState
+    ) -> tuple[Tensor, EncoderState]:
+        """See ``Encoder.step``."""
+        x = self.embed(self.global_cmvn(feats)) * math.sqrt(self.conf.dim)
+        steps = torch.arange(x.size(1))
+        positions = sinusoids(torch.remainder(offset + steps, POSITION_PERIOD), self.conf.dim)
+        left = state.key.size(3)
+        hidden = (left - offset).clamp(0, left).float()
+        layers = []
+        for index, layer in enumerate(self.layers):
+            before = tuple(part[index] for part in state)
+            x, *after = layer(x, positions.unsqueeze(0), hidden, before)
+            layers.append(after)
+        parts = [torch.stack(part) for part in zip(*layers, strict=True)]
+        return self.after_norm(x), EncoderState(*parts)
+
+
+def layer_table(writer: WeightsWriter) -> dict[type, Callable[..., nn.Module]]:
+    """What ``with_replaced`` puts in the place of layers outside the encoder's blocks."""
+
+    def layer(module: nn.Module) -> NativeLayer:
+        name = "linear" if isinstance(module, QuantLinear) else "moe_ffn"
+        return NativeLayer(name, writer.add(module), getattr(module, "bias", None))
+
+    return {QuantLinear: layer, FeedForward: layer, MoeFeedForward: layer}
+
+
+def native(program: AnyProgram) -> NativeProgram:
+    """The quantized program with its layers moved into a file of weights.
+
+    Raises:
+        BackendError: the native libraries are not built.
+    """
+    define_operators()
+    writer = WeightsWriter()
+    placed = with_replaced(
+        program,
+        {Encoder: lambda encoder: NativeEncoder(encoder, writer)} | layer_table(writer),
+    )
+    weights = writer.finish()
+    number = weights_id(hashlib.sha256(weights).hexdigest())
+    layers = [module for module in placed.modules() if isinstance(module, NativeLayer)]
+    for layer in layers:
+        layer.weights = number
+
+    def read(memory: memoryview) -> None:
+        memory[:] = weights
+
+    loaded = share_weights(number, len(weights), read)
+    used = sorted({layer.operator for layer in layers})
+    return NativeProgram(placed, weights, loaded, tuple(f"{DOMAIN}::{name}" for name in used))
+
+
+_defined = False
+
+
+def define_operators() -> None:
+    """Make torch and its exporters know the operators; once in a process.
+
+    Raises:
+        BackendError: the native libraries are not built.
+    """
+    global _defined
+    if _defined:
+        return
+    library()
+    torch.ops.load_library(str(library_path("torch")))
+    for name, inputs in OPERATORS.items():
+        outputs = operator_counts(name)[1]
+        torch.library.register_fake(f"{DOMAIN}::{name}", _shapes(outputs))
+        # What ExecuTorch calls: the same, into memory that it has planned.
+        given = ", ".join(f"Tensor {one}" for one in inputs)
+        taken = ", ".join(f"Tensor({chr(97 + i)}!) out{i}" for i in range(outputs))
+        results = ", ".join(f"Tensor({chr(97 + i)}!)" for i in range(outputs))
+        torch.library.define(
+            f"{DOMAIN}::{name}.out",
+            f"({given}, int weights, int layer, *, {taken}) -> "
+            + (results if outputs == 1 else f"({results})"),
+        )
+        torch.onnx.register_custom_op_symbolic(
+            f"{DOMAIN}::{name}", _symbolic(name, len(inputs), outputs), 1
+        )
+    _defined = True
+
+
+def _shapes(outputs: int) -> Callable[..., Any]:
+    """The operator on tensors without data, whose sizes may be symbols."""
+
+    def shapes(*arguments: Any) -> Any:
+        *inputs, _, layer = arguments
+        return _empty(inputs, outputs, arguments[-2], layer)
+
+    return shapes
+
+
+def _empty(inputs: list[Tensor], outputs: int, weights: int, layer: int) -> Any:
+    x = inputs[0]
+    if outputs > 1:  # blocks with a state: everything keeps its shape
+        kept = [x, *inputs[-(outputs - 1) :]]
+        return tuple(one.new_empty(one.shape) for one in kept)
+    if x.dim() == 3 and x.size(0) == 1 and _is_subsampling(weights, layer, x.size(2)):
+        frames = ((x.size(1) - 1) // 2 - 1) // 2
+        return x.new_empty(1, frames, _width(weights, layer, (1, 7, x.size(2))))
+    return x.new_empty(*x.shape[:-1], _width(weights, layer, (1, x.size(-1))))
+
+
+def _width(weights: int, layer: int, shape: tuple[int, ...]) -> int:
+    return output_shapes(weights, layer, [shape], 1)[0][-1]
+
+
+def _is_subsampling(weights: int, layer: int, width: int) -> bool:
+    return output_shapes(weights, layer, [(1, 7, width)], 1)[0][1] != 7
+
+
+def _symbolic(name: str, inputs: int, outputs: int) -> Any:
+    def symbolic(g: Any, *arguments: Any) -> Any:
+        # The tracer gives numbers as constant nodes.
+        weights, layer = (
+            symbolic_helper._get_const(number, "i", "number") for number in arguments[inputs:]
+        )
+        return g.op(
+            f"{DOMAIN}::{name}",
+            *arguments[:inputs],
+            weights_i=weights,
+            layer_i=layer,
+            outputs=outputs,
+        )
+
+    return symbolic
