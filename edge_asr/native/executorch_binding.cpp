@@ -114,6 +114,7 @@ class Method {
 
   nb::list run(const std::vector<Array>& arrays) {
     std::vector<Output> results;
+    Log::install();
     {
       nb::gil_scoped_release unlocked;
       std::lock_guard alone(mutex_);

@@ -5,7 +5,6 @@
 #include <executorch/runtime/platform/platform.h>
 
 #include <cstddef>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -36,14 +35,14 @@ class Log {
     throw ExecuTorchError(doing + ": " + name + (first_.empty() ? "" : ": " + first_));
   }
 
+  // Before each use, with Python's lock held: the package's own binding, imported since, takes the
+  // log for itself.
   static void install() {
-    static std::once_flag once;
-    std::call_once(once, [] {
-      et::PalImpl hooks = previous = *et::get_pal_impl();
-      hooks.emit_log_message = &emit;
-      hooks.abort = &end;
-      et::register_pal(hooks);
-    });
+    if (et::get_pal_impl()->emit_log_message == &emit) return;
+    et::PalImpl hooks = previous = *et::get_pal_impl();
+    hooks.emit_log_message = &emit;
+    hooks.abort = &end;
+    et::register_pal(hooks);
   }
 
  private:

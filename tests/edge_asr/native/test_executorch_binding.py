@@ -319,6 +319,17 @@ def test_both_bindings_live_in_one_process(native: ModuleType) -> None:
 
 
 @pytest.mark.slow
+def test_reasons_are_kept_where_the_other_binding_came_later(native: ModuleType) -> None:
+    """It takes the log of the library for itself as it is imported."""
+    printed = in_new_process(
+        "import edge_asr.backends.executorch_stock_runtime",
+        "try: native.Method(b'', 'forward', 1)",
+        "except native.ExecuTorchError as error: print(error)",
+    )
+    assert printed.splitlines()[-1].startswith("loading the program: InvalidArgument: ")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_program_exported_now_computes_the_same(native: ModuleType) -> None:
     inputs = arrays()
