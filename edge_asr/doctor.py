@@ -1,7 +1,8 @@
 """``edge-asr doctor``: whether captions can work here, and for each problem what to run.
 
-It looks and starts nothing: no backend is imported and no program is loaded. That a program
-computes what it should is for ``edge-asr verify``.
+It looks and starts nothing: no backend is imported and no program is loaded; only the native
+kernels are opened, to say what they can do here. That a program computes what it should is for
+``edge-asr verify``.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_asr.commandline import printable
-from edge_asr.errors import ConfigError, DeviceError, EdgeAsrError
+from edge_asr.errors import BackendError, ConfigError, DeviceError, EdgeAsrError
 from edge_asr.machine import Machine, describe_machine, installed
 
 REQUIRED = ("numpy", "kaldi-native-fbank", "soxr", "soundfile", "sounddevice", "msgspec", "rich")
 _BACKEND_MODULES = {
     "onnx": ("onnxruntime",),
-    "executorch": ("executorch", "torch"),
+    "executorch": ("executorch", "torch"),  # torch only where our binding is not built
     "torchscript": ("torch",),
 }
+_BINDING = "edge_asr.native._executorch"
 _PACKAGES = Path(__file__).parent / "packages"
 
 Devices = list[dict[str, object]]
@@ -77,8 +79,9 @@ def examine(
     yield from _libraries(machine)
     if not set(REQUIRED) <= machine.libraries.keys():
         return  # the rest cannot even be looked at
-    backends = [name for name, modules in _BACKEND_MODULES.items() if not _missing(modules)]
+    backends = [name for name in _BACKEND_MODULES if not _missing(_modules(name))]
     yield from _backends(backends)
+    yield from _native()
     yield from _bundled(packages, backends)
     if list_devices is None:
         from edge_asr.capture_process import list_devices as ask_portaudio
@@ -116,11 +119,17 @@ def _missing(modules: Sequence[str]) -> list[str]:
     return [name for name in modules if importlib.util.find_spec(name) is None]
 
 
+def _modules(backend: str) -> Sequence[str]:
+    modules = _BACKEND_MODULES[backend]
+    without_torch = backend == "executorch" and not _missing([_BINDING])
+    return [name for name in modules if not (without_torch and name == "torch")]
+
+
 def _backends(present: Sequence[str]) -> Iterator[Finding]:
     from edge_asr.backends import BACKENDS
 
     for name, (_, install) in BACKENDS.items():
-        modules = _BACKEND_MODULES[name]
+        modules = _modules(name)
         if name in present:
             versions = ", ".join(f"{module} {installed(module)}" for module in modules)
             yield Finding(f"{name}", versions)
@@ -133,6 +142,24 @@ def _backends(present: Sequence[str]) -> Iterator[Finding]:
             next(iter(BACKENDS.values()))[1],
             exit_code=ConfigError.exit_code,
         )
+
+
+def _native() -> Iterator[Finding]:
+    """What is built of edge_asr.native. Captions work without, at the speed of stock operators."""
+    from edge_asr.native import library as native
+
+    try:
+        sets = native.kernels()
+        runs = native.library().edge_asr_kernel().decode()
+    except BackendError as error:
+        yield Finding("kernels", str(error))
+    else:
+        known = [name if can else f"{name} (not on this processor)" for name, can in sets.items()]
+        yield Finding("kernels", f"run with {runs}; built: {', '.join(known)}")
+    if _missing([_BINDING]):
+        yield Finding("binding", "ExecuTorch without torch is not built", native.BUILD)
+    else:
+        yield Finding("binding", "ExecuTorch without torch is built")
 
 
 def _bundled(packages: Path, backends: Sequence[str]) -> Iterator[Finding]:

@@ -69,7 +69,7 @@ class OpenDecoder(Protocol):
 # name on the command line -> (module, what to install)
 BACKENDS: dict[str, tuple[str, str]] = {
     "onnx": ("edge_asr.backends.onnx_runtime", "pip install onnxruntime"),
-    "executorch": ("edge_asr.backends.executorch_runtime", "pip install executorch torch==2.13.0"),
+    "executorch": ("edge_asr.backends.executorch_runtime", "pip install executorch==1.5.1"),
     "torchscript": ("edge_asr.backends.torchscript_runtime", "pip install torch==2.13.0"),
 }
 

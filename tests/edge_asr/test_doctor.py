@@ -12,6 +12,7 @@ import pytest
 from edge_asr import doctor
 from edge_asr.doctor import Devices, Finding, examine, verdict
 from edge_asr.errors import DeviceError
+from edge_asr.native import library as native
 from edge_asr.package import Package
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,38 @@ def test_every_backend_has_its_libraries() -> None:
     from edge_asr.backends import BACKENDS
 
     assert doctor._BACKEND_MODULES.keys() == BACKENDS.keys()
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_executorch_needs_torch_only_without_our_binding(
+    packages: Path, monkeypatch: pytest.MonkeyPatch, built: bool
+) -> None:
+    monkeypatch.setitem(doctor._BACKEND_MODULES, "executorch", ("numpy", "torch"))
+    monkeypatch.setattr(doctor, "_BINDING", "json" if built else "edge_asr.native._not_built")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    findings = list(examine(packages, lambda: MICROPHONE))
+    binding = named(findings, "binding")
+    assert ("not built" in binding.found, "make native" in binding.advice) == (not built,) * 2
+    assert ("torch not installed" in named(findings, "executorch").found) == (not built)
+    assert verdict(findings) == 0
+
+
+def test_kernels_that_are_not_built_are_no_problem(
+    packages: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    native.library.cache_clear()
+    monkeypatch.setattr(native, "FOLDER", tmp_path)
+    findings = list(examine(packages, lambda: MICROPHONE))
+    assert "not built; build them with: make native" in named(findings, "kernels").found
+    assert verdict(findings) == 0
+
+
+@pytest.mark.skipif(not native.built(), reason="not built; run: make native")
+def test_kernels_say_what_they_run_with(packages: Path) -> None:
+    found = named(list(examine(packages, lambda: MICROPHONE)), "kernels").found
+    runs, built = found.removeprefix("run with ").split("; built: ")
+    assert runs in built.split(", ")
+    assert built.endswith("portable")
 
 
 def test_a_missing_library_ends_the_look(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_asr.backends import Encoder, executorch_binding, open_encoder, zero_state
+from edge_asr.backends import (
+    Encoder,
+    FloatArray,
+    IntArray,
+    executorch_binding,
+    open_decoder,
+    open_encoder,
+    zero_state,
+)
 from edge_asr.backends.executorch_binding import LoadMethod, choose_binding, open_native
 from edge_asr.errors import BackendError
 from edge_asr.manifest import EncoderSpec, TensorSpec
-from tests.edge_asr.native.programs import expected_sums, sums
-from tests.tiny import ENCODER
+from tests.edge_asr.native.programs import expected_scores, expected_sums, scores, sums
+from tests.tiny import DECODER, ENCODER
 
 ROOT = Path(__file__).parents[3]
 BUILT = importlib.util.find_spec("edge_asr.native._executorch") is not None
@@ -50,6 +58,12 @@ def _binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def opened(spec: EncoderSpec = ENCODER, threads: int = 1) -> Encoder:
     return open_encoder("executorch", sums(), spec, threads)
+
+
+def hypotheses(rows: int, units: int, frames: int) -> tuple[IntArray, IntArray, FloatArray]:
+    rng = np.random.default_rng(rows)
+    lengths = rng.integers(0, units + 1, rows)
+    return rng.integers(0, 7, (rows, units)), lengths, FEATS[:, :frames, :4]
 
 
 def values(state: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -129,6 +143,50 @@ class TestEachBinding:
                 encoder.step(wrong, 0, zero_state(ENCODER))
             assert "\n" not in str(caught.value)
         assert encoder.step(FEATS, 0, zero_state(ENCODER)).log_probs.shape == (1, 16, 7)
+
+    @pytest.mark.parametrize(
+        ("rows", "units", "frames"), [(1, 1, 1), (4, 8, 32), (3, 2, 5)], ids=str
+    )
+    def test_a_decoder_scores(self, rows: int, units: int, frames: int) -> None:
+        decoder = open_decoder("executorch", scores(), DECODER)
+        given = hypotheses(rows, units, frames)
+        found, expected = decoder.score(*given), expected_scores(*given)
+        kept = found.left.copy()
+        np.testing.assert_allclose(found.left, expected[0], rtol=1e-6)
+        np.testing.assert_allclose(found.right, expected[1], rtol=1e-6)
+        decoder.score(*hypotheses(2, 7, 3))
+        np.testing.assert_array_equal(found.left, kept)
+
+    def test_more_than_a_decoder_takes_is_our_error(self) -> None:
+        decoder = open_decoder("executorch", scores(), DECODER)
+        for sizes in ((5, 2, 3), (4, 9, 3), (2, 2, 33)):
+            with pytest.raises(BackendError, match="failed in a step") as caught:
+                decoder.score(*hypotheses(*sizes))
+            assert "\n" not in str(caught.value)
+        assert decoder.score(*hypotheses(1, 1, 1)).left.shape == (1, 2)
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"max_hyps": 5}, r"largest hyps: expected \['int64', 5, 8\], found \['int64', 4, 8\]"),
+            (
+                {"max_units": 9},
+                r"largest hyps: expected \['int64', 4, 9\], found \['int64', 4, 8\]",
+            ),
+            ({"max_frames": 40}, r"largest encoder_out: expected \['float32', 1, 40\]"),
+        ],
+    )
+    def test_a_decoder_of_another_size_is_refused(
+        self, changes: dict[str, object], reason: str
+    ) -> None:
+        with pytest.raises(BackendError, match=reason):
+            open_decoder("executorch", scores(), msgspec.structs.replace(DECODER, **changes))
+
+    def test_encoder_and_decoder_are_not_taken_for_each_other(self) -> None:
+        with pytest.raises(BackendError, match=r"expected \[3, 2\], found \[3, 3\]"):
+            open_decoder("executorch", sums(), DECODER)
+        with pytest.raises(BackendError, match=r"expected \[3, 3\], found \[3, 2\]"):
+            open_encoder("executorch", scores(), ENCODER)
 
 
 def test_without_executorch_it_is_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def test_an_unknown_backend_is_refused(name: str) -> None:
     ("backend", "library", "command"),
     [
         ("onnx", "onnxruntime", "pip install onnxruntime"),
-        ("executorch", "torch", "pip install executorch torch==2.13.0"),
+        ("executorch", "executorch", "pip install executorch==1.5.1"),
         ("torchscript", "torch", "pip install torch==2.13.0"),
     ],
 )

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tests.tiny import DECODER
+
 FOLDER = Path(__file__).parents[2] / "data" / "executorch"
 MAX_FRAMES = 64
 FloatArray = npt.NDArray[np.float32]
@@ -24,6 +26,11 @@ def sums() -> bytes:
 def twice() -> bytes:
     """(2, 3) float32 times two, by the operator ``edge_asr_toy::twice``, which nobody has."""
     return (FOLDER / "twice.pte").read_bytes()
+
+
+def scores() -> bytes:
+    """A decoder that fits ``tests.tiny.DECODER``."""
+    return (FOLDER / "scores.pte").read_bytes()
 
 
 def weight() -> FloatArray:
@@ -63,6 +70,33 @@ def export_sums() -> bytes:
     return _lower(torch.export.export(Sums().eval(), example, dynamic_shapes=shapes))
 
 
+def expected_scores(
+    hyps: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], memory: FloatArray
+) -> list[FloatArray]:
+    """The outputs of ``scores``: they depend on all inputs, and neither is right."""
+    left = np.pad(hyps, ((0, 0), (0, 1))) + memory.sum()
+    return [left.astype(np.float32), (left + lengths[:, None]).astype(np.float32)]
+
+
+def export_scores() -> bytes:
+    """Lower ``scores`` with torch."""
+    import torch
+
+    class Scores(torch.nn.Module):
+        def forward(
+            self, hyps: torch.Tensor, lengths: torch.Tensor, memory: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            left = torch.nn.functional.pad(hyps, (0, 1)).to(torch.float32) + memory.sum()
+            return left, left + lengths.unsqueeze(1).to(torch.float32)
+
+    rows = torch.export.Dim("rows", min=1, max=DECODER.max_hyps)
+    units = torch.export.Dim("units", min=1, max=DECODER.max_units)
+    frames = torch.export.Dim("frames", min=1, max=DECODER.max_frames)
+    example = (torch.ones(3, 5, dtype=torch.int64), torch.tensor([5, 2, 0]), torch.randn(1, 7, 4))
+    shapes = ({0: rows, 1: units}, {0: rows}, {1: frames})
+    return _lower(torch.export.export(Scores(), example, dynamic_shapes=shapes))
+
+
 def export_twice() -> bytes:
     """Lower ``twice`` with torch."""
     import torch
@@ -96,4 +130,5 @@ def _lower(exported: object) -> bytes:
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "sums.pte").write_bytes(export_sums())
+    (FOLDER / "scores.pte").write_bytes(export_scores())
     (FOLDER / "twice.pte").write_bytes(export_twice())
