@@ -162,6 +162,8 @@ import edge_asr
 light = {"torch", "onnxruntime", "executorch", "sounddevice"} & set(sys.modules)
 assert not light, f"import edge_asr loads {sorted(light)}"
 for module in pkgutil.walk_packages(edge_asr.__path__, "edge_asr."):
+    if ".libedge_asr_" in module.name:
+        continue  # a shared library is no module, but has the ending of one
     if not module.name.endswith(("_runtime", "._executorch", "__main__")):
         importlib.import_module(module.name)
 heavy = {"torch", "onnxruntime", "executorch"} & set(sys.modules)
