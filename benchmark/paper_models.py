@@ -23,13 +23,15 @@ from benchmark.floors import FACTS, ROUTING
 from benchmark.routing import centre_routers, measure_routing
 from benchmark.workload import FEATURE_DEVIATION, FEATURE_MEAN, SOS
 from edge_asr.errors import EdgeAsrError, UsageError
-from model.checkpoint import load_checkpoint
 from model.config import network_config
 from model.network import Network
 from model.tokenizer import write_units
 
 BLANK = 0
 _CMVN_FRAMES = 1000
+# Random attention gives every frame the same mean of all: at full strength, frames of a chunk
+# would be alike past a few layers, and go to the same experts.
+_ATTENTION_GAIN = 0.3
 # Far above what other units get. Units at random would differ between any two programs, each of
 # which rounds in its own way; so the exporter's comparison of texts would be of noise.
 _BLANK_BIAS = 20.0
@@ -146,7 +148,8 @@ def _random(name: str, shape: torch.Size, seed: int) -> Tensor:
         values.mul_(0.05)
     else:
         fan_in = shape[-1] if "embed.0" in name and len(shape) == 2 else values[0].numel()
-        values.mul_(fan_in**-0.5)
+        mixes = name.startswith("encoder.") and name.endswith("self_attn.linear_out.weight")
+        values.mul_((_ATTENTION_GAIN if mixes else 1.0) * fan_in**-0.5)
     if name == "ctc.ctc_lo.bias":
         values[BLANK] = _BLANK_BIAS
     return values.half()
@@ -173,7 +176,7 @@ def write_model(size: Size, folder: Path, seed: int = 0) -> None:
 
 
 def _route(folder: Path, seed: int) -> None:
-    network = load_checkpoint(folder).network
+    network = _load(folder)
     gates = centre_routers(network, seed)
     weights = torch.load(folder / "final.pt", mmap=True, weights_only=True)
     weights |= {name: gate.half() for name, gate in gates.items()}
@@ -182,6 +185,20 @@ def _route(folder: Path, seed: int) -> None:
     (folder / "final.pt.part").rename(folder / "final.pt")
     routing = measure_routing(network)
     (folder / ROUTING).write_text(json.dumps(routing, indent=1) + "\n", encoding="utf-8")
+
+
+def _load(folder: Path) -> Network:
+    """The network in float32, with one copy of its weights in memory at any time.
+
+    ``load_checkpoint`` holds three for a while, which is 12 GB for the largest models.
+    """
+    tree = yaml.safe_load((folder / "train.yaml").read_text(encoding="utf-8"))
+    with torch.device("meta"):
+        network = Network(network_config(tree, str(folder)))
+    stored = torch.load(folder / "final.pt", mmap=True, weights_only=True)
+    weights = {name: tensor.float() for name, tensor in stored.items()}
+    network.load_state_dict(weights, assign=True)
+    return network.eval().requires_grad_(False)
 
 
 def _cmvn_statistics() -> dict[str, Any]:

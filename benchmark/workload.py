@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +14,7 @@ FEATURE_MEAN, FEATURE_DEVIATION = 10.0, 3.0  # of log-mel energies in the int16 
 CHUNK_FRAMES = 16
 LEFT_FRAMES = 64  # encoder frames: four chunks
 FRAME_S = 0.04  # of one encoder frame
+_DIFFERENT_CHUNKS = 8
 
 WHOLE_FEATURES = 2000  # 20 s
 SECOND_FEATURES = 1000  # 10 s
@@ -33,6 +37,12 @@ def features(frames: int, seed: int = 0) -> Features:
     generator = np.random.default_rng(seed)
     noise = generator.standard_normal((1, frames, BINS), np.float32)
     return (FEATURE_MEAN + FEATURE_DEVIATION * noise).astype(np.float32)
+
+
+def chunks(chunk_frames: int) -> Iterator[Features]:
+    """Features (1, T, F) of one chunk after another, for ever; none like the one before."""
+    size = input_frames(chunk_frames)
+    return itertools.cycle([features(size, seed) for seed in range(_DIFFERENT_CHUNKS)])
 
 
 def input_frames(chunk_frames: int) -> int:
