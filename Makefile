@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle check lint fix test bench bench-paper train wheel clean
+.PHONY: help setup captions export-int8 bundle check lint fix native test bench bench-paper train wheel clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -61,7 +61,10 @@ lint: $(DEV)/.ready ## the part of check that runs no test
 fix: $(DEV)/.ready ## format, and mend what ruff can mend
 	@$(DEV)/bin/ruff check --fix $(ROOMS); $(DEV)/bin/ruff format $(ROOMS)
 
-test: $(DEV)/.ready ## every test, the slow and the device ones too; within 15 minutes on two cores
+native: $(DEV)/.ready ## compile the kernels and the binding of ExecuTorch into the tree
+	@requirements/make-native $(DEV)
+
+test: native ## every test, the slow and the device ones too; within 15 minutes on two cores
 	@requirements/system-packages gcc libasound2-dev libportaudio2 || true
 	@$(DEV)/bin/python -m pytest $(ARGS)
 

@@ -1,7 +1,7 @@
 # edge_asr/native/_executorch: the Python binding of ExecuTorch without torch.
 #
 # In:  EXECUTORCH_DIR     folder of the installed executorch package (site-packages/executorch)
-#      Python             found by find_package(Python COMPONENTS Interpreter Development.Module)
+#      Python             with its headers and nanobind, else there is no binding
 # Out: target _executorch, installed into edge_asr/native
 #
 # The wheel's own CMake package defines its targets from CMake 3.28 on only; this needs 3.19.
@@ -11,10 +11,20 @@ if(NOT EXISTS "${EXECUTORCH_DIR}/lib/libexecutorch.so")
                       "there is no lib/libexecutorch.so in '${EXECUTORCH_DIR}'")
 endif()
 
+find_package(Python 3.11 COMPONENTS Interpreter Development.Module)
+if(NOT Python_Development.Module_FOUND)
+  message(NOTICE "without the headers of Python (Debian: python3-dev) there is no binding of ExecuTorch")
+  return()
+endif()
+
 if(NOT COMMAND nanobind_add_module)
   execute_process(
     COMMAND "${Python_EXECUTABLE}" -m nanobind --cmake_dir
-    OUTPUT_VARIABLE nanobind_ROOT OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    RESULT_VARIABLE failed OUTPUT_VARIABLE nanobind_ROOT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(failed)
+    message(NOTICE "without nanobind (pip install nanobind) there is no binding of ExecuTorch")
+    return()
+  endif()
   find_package(nanobind CONFIG REQUIRED)
 endif()
 
