@@ -21,7 +21,9 @@ from edge_asr.errors import PackageError
 SCHEMA_VERSION = 1
 
 BackendName = Literal["onnx", "executorch", "torchscript"]
-Precision = Literal["fp32", "int8"]
+# "int4" is int8 with int4 experts.
+Precision = Literal["fp32", "int8", "int4"]
+Dispatch = Literal["portable", "native"]
 Role = Literal["encoder", "decoder"]
 Dtype = Literal["float32", "int64"]
 
@@ -179,6 +181,18 @@ class Program(Strict, frozen=True, kw_only=True):
     bytes: FileBytes
     sha256: Sha256
     native_ops: tuple[OperatorName, ...] = ()
+    weights: FileName | None = None  # the file that native operators read
+
+    def __post_init__(self) -> None:
+        if bool(self.native_ops) != bool(self.weights):
+            raise ValueError(
+                f"{self.file!r} must have both native_ops and weights, or neither of them"
+            )
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """Whether it needs operators of ours."""
+        return "native" if self.native_ops else "portable"
 
 
 class FileEntry(Strict, frozen=True, kw_only=True):
@@ -221,9 +235,13 @@ class Manifest(Strict, frozen=True, kw_only=True):
             raise ValueError(f"a file is listed twice: {', '.join(sorted(names))}")
         for name in {".", ".."} & set(names):
             raise ValueError(f"{name!r} is not a file name")
-        keys = [(program.role, program.backend, program.precision) for program in self.programs]
+        keys = [(p.role, p.backend, p.precision, p.dispatch) for p in self.programs]
         if len(set(keys)) != len(keys):
-            raise ValueError("two programs have the same role, backend and precision")
+            raise ValueError("two programs have the same role, backend, precision and dispatch")
+        listed = {entry.file for entry in self.files}
+        for program in self.programs:
+            if program.weights is not None and program.weights not in listed:
+                raise ValueError(f"{program.file!r} reads {program.weights!r}, which is not listed")
         if self.decoder is None and any(program.role == "decoder" for program in self.programs):
             raise ValueError("a decoder program is listed, but the interface 'decoder' is missing")
         special = {"blank": self.units.blank, "sos": self.units.sos, "eos": self.units.eos}

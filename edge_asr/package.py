@@ -19,14 +19,22 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from edge_asr.errors import PackageError
-from edge_asr.manifest import BackendName, FileEntry, Manifest, Precision, Program, decode_manifest
+from edge_asr.manifest import (
+    BackendName,
+    Dispatch,
+    FileEntry,
+    Manifest,
+    Precision,
+    Program,
+    decode_manifest,
+)
 from edge_asr.units import Units
 
 DEFAULT_PACKAGE = "commands-en"
@@ -36,7 +44,10 @@ PARITY = "parity.json"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_GOLDEN_BYTES = 64 << 20
+_READ_BYTES = 1 << 24
 _PACKAGES = Path(__file__).parent / "packages"
+# Which precision is meant where none is asked for.
+_PREFERRED: dict[Precision, int] = {"int8": 0, "fp32": 1, "int4": 2}
 
 
 def open_package(path_or_name: str | os.PathLike[str] = DEFAULT_PACKAGE) -> Package:
@@ -75,27 +86,34 @@ class Package:
     units: Units
 
     def program(
-        self, role: str, backend: BackendName | str, precision: Precision | str | None = None
-    ) -> tuple[Program, bytes]:
-        """The program for ``role`` and its bytes; int8 before fp32 where no precision is asked.
+        self,
+        role: str,
+        backend: BackendName | str,
+        precision: Precision | str | None = None,
+        dispatch: Dispatch | str | None = None,
+    ) -> Program:
+        """The program for ``role``. Where no precision is asked, int8 before the others; where no
+        dispatch is asked, portable.
 
         Raises:
-            PackageError: there is no such program, or its file is damaged.
+            PackageError: there is no such program.
         """
         programs = [program for program in self.manifest.programs if program.role == role]
         fitting = [
             program
             for program in programs
-            if program.backend == backend and precision in (None, program.precision)
+            if program.backend == backend
+            and precision in (None, program.precision)
+            and dispatch in (None, program.dispatch)
         ]
         if not fitting:
-            offered = ", ".join(f"{p.backend} {p.precision}" for p in programs) or "none"
-            wanted = f"{backend} {precision or ''}".strip()
+            offered = [f"{p.backend} {p.precision} {p.dispatch}" for p in programs]
+            wanted = " ".join(word for word in (backend, precision, dispatch) if word)
             raise PackageError(
-                f"{self.root}: no {role} program for {wanted}; the package offers: {offered}"
+                f"{self.root}: no {role} program for {wanted}; the package offers: "
+                f"{', '.join(offered) or 'none'}"
             )
-        program = min(fitting, key=lambda program: program.precision != "int8")
-        return program, self.read(program.file)
+        return min(fitting, key=lambda p: (_PREFERRED[p.precision], p.dispatch != "portable"))
 
     def read(self, name: str) -> bytes:
         """The checked bytes of a file that the manifest lists.
@@ -103,10 +121,27 @@ class Package:
         Raises:
             PackageError: it is not listed, or is missing, damaged or not a regular file.
         """
+        return _read_file(self.root, name, self.entry(name))
+
+    def read_into(self, name: str, memory: memoryview) -> None:
+        """Fill ``memory``, of the size that the manifest says, with the checked bytes of a file.
+
+        Raises:
+            PackageError: see ``read``.
+        """
+        entry = self.entry(name)
+        _read_file(self.root, name, entry, memory)
+
+    def entry(self, name: str) -> Program | FileEntry:
+        """What the manifest says of a file.
+
+        Raises:
+            PackageError: it is not listed.
+        """
         entry = _listed(self.manifest).get(name)
         if entry is None:
             raise PackageError(f"{self.root / MANIFEST}: does not list {name!r}; export it again")
-        return _read_file(self.root, name, entry)
+        return entry
 
     def check_files(self) -> None:
         """Read and check every file.
@@ -195,8 +230,11 @@ def _check_size(root: Path, entry: Program | FileEntry, size: int | None) -> Non
         )
 
 
-def _read_file(root: Path, name: str, entry: Program | FileEntry | None) -> bytes:
-    """The bytes of one file; checked against ``entry``, or but for a cap where there is none."""
+def _read_file(
+    root: Path, name: str, entry: Program | FileEntry | None, memory: memoryview | None = None
+) -> bytes:
+    """The bytes of one file, or of none where they go into ``memory``; checked against ``entry``,
+    or but for a cap where there is none."""
     path = root / name
     # NONBLOCK, because opening a pipe would wait for ever. Not every system has these flags.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -212,17 +250,29 @@ def _read_file(root: Path, name: str, entry: Program | FileEntry | None) -> byte
                 )
             if entry is not None:
                 _check_size(root, entry, status.st_size)
-            data = file.read(status.st_size)
+            data = file.read(status.st_size) if memory is None else b""
+            if memory is not None:
+                _fill(file, memory)
     except OSError as error:
         raise PackageError(
             f"{path}: {os.strerror(error.errno or 0)}; expected a regular file; "
             "copy or export the package again"
         ) from error
     if entry is not None:
-        found = hashlib.sha256(data).hexdigest()
+        found = hashlib.sha256(data if memory is None else memory).hexdigest()
         if found != entry.sha256:
             raise PackageError(
                 f"{path}: expected sha256 {entry.sha256[:12]}…, found {found[:12]}…; "
                 "the file is damaged or was changed: copy or export the package again"
             )
     return data
+
+
+def _fill(file: BinaryIO, memory: memoryview) -> None:
+    """Read until ``memory`` is full or the file ends; its checksum tells which."""
+    done = 0
+    while done < len(memory):
+        count = file.readinto(memory[done : done + _READ_BYTES])  # type: ignore[attr-defined]
+        if not count:
+            break
+        done += count

@@ -35,6 +35,7 @@ class NewProgram(NamedTuple):
     file: str
     data: bytes
     native_ops: tuple[str, ...] = ()
+    weights: str | None = None
 
 
 def write_package(
@@ -96,6 +97,7 @@ def _complete(
                     bytes=len(program.data),
                     sha256=_sha256(program.data),
                     native_ops=program.native_ops,
+                    weights=program.weights,
                 )
                 for program in programs
             ),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_asr.audio import read_blocks
-from edge_asr.backends import BACKENDS, Encoder, open_encoder
-from edge_asr.errors import BackendError, UsageError
+from edge_asr.backends import BACKENDS, Encoder
+from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final
 from edge_asr.golden import check_golden
-from edge_asr.manifest import BackendName, Manifest, Precision, Program
+from edge_asr.loading import choose_program, load_encoder, set_levers
+from edge_asr.manifest import BackendName, Dispatch, Manifest, Precision, Program
+from edge_asr.native.library import Levers
 from edge_asr.package import DEFAULT_PACKAGE, Package, open_package
 from edge_asr.session import Stream
 
@@ -26,6 +28,8 @@ def load(
     *,
     backend: BackendName | str | None = None,
     precision: Precision | str | None = None,
+    dispatch: Dispatch | str | None = None,
+    levers: Levers | None = None,
     threads: int = 1,
 ) -> Recognizer:
     """Load a package and prove with its golden vector that it computes what it should.
@@ -35,28 +39,28 @@ def load(
         backend: "onnx", "executorch" or "torchscript"; None takes the first that the package
             has a program for.
         precision: "int8" or "fp32"; None takes int8 where there is one.
+        dispatch: "native" or "portable"; None takes native programs where they can run here.
+        levers: less work of the experts than trained, for native programs. They hold for every
+            recognizer of the same package.
         threads: of the backend; one is fastest for small models.
 
     Raises:
         PackageError: there is no such package or program, or it is damaged.
         BackendError: the backend is not installed or refuses the program.
-        UsageError: an unknown backend, or a thread count that is not 1 to 64.
+        UsageError: an unknown backend, a thread count that is not 1 to 64, or levers for a
+            portable program.
     """
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError(f"threads is {threads}; allowed are 1 to {MAX_THREADS}")
     if backend is not None and backend not in BACKENDS:
         raise UsageError(f"backend {backend!r} is unknown; choose one of: {', '.join(BACKENDS)}")
     opened = open_package(package)
-    name = backend or _first_backend(opened.manifest, precision)
-    program, data = opened.program("encoder", name, precision)
-    if program.native_ops:
-        raise BackendError(
-            f"{opened.root / program.file}: needs the native operators "
-            f"{', '.join(program.native_ops)}, which this edge_asr does not have; "
-            "export the package without them"
-        )
-    encoder = open_encoder(program.backend, data, opened.manifest.encoder, threads)
+    program = choose_program(opened, "encoder", backend, precision, dispatch)
+    encoder = load_encoder(opened, program, threads)
+    set_levers(opened, program, Levers())
     check_golden(opened, encoder, program)
+    if levers is not None:
+        set_levers(opened, program, levers)
     return Recognizer(opened, program, encoder)
 
 
@@ -115,17 +119,6 @@ class Recognizer:
             duration_ms = stream.position_ms
         finals = tuple(event for event in events if isinstance(event, Final))
         return Transcript(finals, duration_ms)
-
-
-def _first_backend(manifest: Manifest, precision: str | None) -> str:
-    """The first backend, in the order of BACKENDS, with an encoder in that precision."""
-    offered = {
-        program.backend
-        for program in manifest.programs
-        if program.role == "encoder" and precision in (None, program.precision)
-    }
-    # A package without any: name the default, and Package.program says what is missing.
-    return next((name for name in BACKENDS if name in offered), next(iter(BACKENDS)))
 
 
 def _frames(manifest: Manifest, chunk_ms: ChunkMs) -> int:

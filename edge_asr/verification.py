@@ -95,19 +95,19 @@ def verify(package: Package, backend: str | None = None) -> Iterator[Verdict]:
 
 
 def _verdict(package: Package, program: Program) -> Verdict:
-    from edge_asr.backends import open_encoder
     from edge_asr.golden import check_golden
+    from edge_asr.loading import load_encoder, missing_library
 
     def verdict(outcome: Literal["passed", "failed", "not run"], detail: str) -> Verdict:
         return Verdict(program.file, program.backend, program.precision, outcome, detail)
 
     if program.role != "encoder":
         return verdict("not run", f"there is no golden vector for a {program.role} yet")
-    if program.native_ops:
-        return verdict("not run", f"needs native operators: {', '.join(program.native_ops)}")
+    missing_file = missing_library(program.backend) if program.native_ops else None
+    if missing_file:
+        return verdict("not run", f"needs native operators, and {missing_file} is not built")
     try:
-        data = package.read(program.file)
-        encoder = open_encoder(program.backend, data, package.manifest.encoder)
+        encoder = load_encoder(package, program)
         found = check_golden(package, encoder, program, steps=None)
     except EdgeAsrError as error:
         missing = isinstance(error.__cause__, ImportError)  # and not a defect of the program

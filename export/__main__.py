@@ -49,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         default="onnx,executorch,torchscript",
         help="some of onnx,executorch,torchscript",
     )
+    add(
+        "--dispatch",
+        default="portable",
+        choices=("portable", "native", "both"),
+        help="stock operators, operators of ours (make native), or programs of both kinds "
+        "(default: portable)",
+    )
     add("--left-frames", type=int, default=64, help="left context in encoder frames (default: 64)")
     add(
         "--chunk-frames", type=int, default=16, help="default chunk in encoder frames (default: 16)"
@@ -79,6 +86,7 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         roles=roles,
         precisions=_choices("--precision", options.precision, get_args(Precision)),
         backends=_choices("--backends", options.backends, get_args(BackendName)),
+        dispatches=("portable", "native") if options.dispatch == "both" else (options.dispatch,),
         left_context=options.left_frames,
         default_chunk=options.chunk_frames,
         max_chunk=options.max_chunk_frames,

@@ -21,9 +21,8 @@ LOWERINGS: dict[BackendName, tuple[str, str]] = {
     "torchscript": ("export.to_torchscript", "pt"),
 }
 
-# Backends whose runtime opens decoders. ``export.to_executorch`` lowers them too; what is missing
-# there is ``open_decoder``.
-DECODER_BACKENDS: tuple[BackendName, ...] = ("onnx", "torchscript")
+# Backends whose lowering takes decoders and whose runtime opens them.
+DECODER_BACKENDS: tuple[BackendName, ...] = ("onnx", "executorch", "torchscript")
 
 
 def lowering(backend: BackendName) -> tuple[Lower, str]:

@@ -238,12 +238,15 @@ def _symbolic(name: str, inputs: int, outputs: int) -> Any:
         weights, layer = (
             symbolic_helper._get_const(number, "i", "number") for number in arguments[inputs:]
         )
-        return g.op(
-            f"{DOMAIN}::{name}",
-            *arguments[:inputs],
-            weights_i=weights,
-            layer_i=layer,
-            outputs=outputs,
-        )
+        given = arguments[:inputs]
+        out = g.op(f"{DOMAIN}::{name}", *given, weights_i=weights, layer_i=layer, outputs=outputs)
+        # The exporter does not know what these operators give.
+        if outputs > 1:
+            for one, like in zip(out, [given[0], *given[1 - outputs :]], strict=True):
+                one.setType(like.type())
+        elif name != "subsampling" and (sizes := given[0].type().sizes()) is not None:
+            width = _width(weights, layer, (1, sizes[-1]))
+            out.setType(given[0].type().with_sizes([*sizes[:-1], width]))
+        return out
 
     return symbolic

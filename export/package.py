@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from edge_asr.backends import open_decoder, open_encoder
 from edge_asr.errors import OutputError
@@ -23,6 +22,7 @@ from edge_asr.manifest import (
     SCHEMA_VERSION,
     BackendName,
     DecoderSpec,
+    Dispatch,
     EncoderSpec,
     FeatureSpec,
     Manifest,
@@ -33,15 +33,15 @@ from edge_asr.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from edge_asr.package_writer import NewProgram, write_package
+from edge_asr.package_writer import write_package
 from edge_asr.units import Units
+from export.build import Built, build_programs, check_dispatches
 from export.card import model_card
 from export.eager import EagerEncoder
-from export.lowerings import DECODER_BACKENDS, lowering
+from export.lowerings import DECODER_BACKENDS
 from export.program import (
     DecoderProgram,
     EncoderProgram,
-    Interface,
     decoder_interface,
     decoder_spec,
     encoder_interface,
@@ -72,6 +72,7 @@ QUANTIZATION = {
         "weights int8 per output channel, activations int8 per row with a zero point, "
         "router float32"
     ),
+    "int4": "as int8, and the experts' weights int4 in groups with a bfloat16 scale",
 }
 GOLDEN_SECONDS = 4.0
 
@@ -86,6 +87,7 @@ class ExportConfig:
     roles: tuple[Role, ...]
     precisions: tuple[Precision, ...]
     backends: tuple[BackendName, ...]
+    dispatches: tuple[Dispatch, ...]
     left_context: int
     default_chunk: int
     max_chunk: int
@@ -105,6 +107,7 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
             (ParityError), or the package cannot be written. Nothing is half-written.
     """
     _refuse_existing(conf)
+    check_dispatches(conf.precisions, conf.dispatches)
     torch.set_num_threads(1)  # the reference must not depend on the number of cores
     quantized_checkpoints = load_at(conf.checkpoint, conf.precisions)
     first = quantized_checkpoints[0]
@@ -119,7 +122,7 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
 
     for reason in missing:
         say(reason)
-    programs: list[NewProgram] = []
+    built: list[Built] = []
     parities: dict[str, Parity | DecoderParity] = {}
     streaming: dict[str, float] = {}
     golden: dict[str, npt.NDArray[np.generic]] = {"samples": _golden_samples(speech, features)}
@@ -132,23 +135,22 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
         say(f"{precision}: streaming equals offline to {streaming[precision]:.1e}")
         expected = reference(quantized.network, speech, spec)
         _add_golden(golden, quantized, spec, units)
-        for backend in conf.backends:
-            program = _lower(
-                EncoderProgram(quantized.network),
-                encoder_interface(quantized.network, spec),
-                (backend, precision),
-            )
-            programs.append(program)
-            encoder = open_encoder(backend, program.data, spec)
+        interface = encoder_interface(quantized.network, spec)
+        for one in build_programs(
+            EncoderProgram(quantized.network), interface, precision, conf.backends, conf.dispatches
+        ):
+            built.append(one)
+            backend = one.program.backend
+            encoder = open_encoder(backend, one.program.data, spec)
             parity = verify_program(encoder, expected, spec, units, blank, (backend, precision))
-            parities[program.file] = parity
-            say(f"{_figures(program, parity)}, {parity.equal_texts} of {parity.texts} texts equal")
+            parities[one.program.file] = parity
+            say(f"{_figures(one, parity)}, {parity.equal_texts} of {parity.texts} texts equal")
         if second_pass is not None:
-            for program, found in _decoders(conf, quantized, spec, second_pass, speech):
-                programs.append(program)
-                parities[program.file] = found
+            for one, found in _decoders(conf, quantized, spec, second_pass, speech):
+                built.append(one)
+                parities[one.program.file] = found
                 say(
-                    f"{_figures(program, found)}, {found.equal_choices} of {found.choices} "
+                    f"{_figures(one, found)}, {found.equal_choices} of {found.choices} "
                     "choices equal"
                 )
 
@@ -156,12 +158,14 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     if second_pass is not None:
         bounds = {precision: asdict(bounds) for precision, bounds in DECODER_BOUNDS.items()}
         parity_json["decoder_bounds"] = bounds
-    files = {
+    weights = {one.program.weights: one.weights for one in built if one.weights is not None}
+    files = {name: data for name, data in weights.items() if name is not None} | {
         "units.txt": units_text,
         "golden.npz": _npz(golden),
         "parity.json": (json.dumps(parity_json, indent=1) + "\n").encode(),
         "README.md": (conf.card or model_card(manifest, parity_json)).encode(),
     }
+    programs = [one.program for one in built]
     write_package(conf.out, manifest, programs, files, replace=conf.replace)
 
 
@@ -192,32 +196,24 @@ def _decoders(
     encoder: EncoderSpec,
     spec: DecoderSpec,
     speech: Speech,
-) -> Iterator[tuple[NewProgram, DecoderParity]]:
+) -> Iterator[tuple[Built, DecoderParity]]:
     """The decoder of one precision for every backend, verified."""
     network, precision = quantized.network, quantized.precision
     expected = decoder_reference(network, speech, encoder, spec)
-    for backend in conf.backends:
-        if backend not in DECODER_BACKENDS:
-            continue
-        interface = decoder_interface(network, spec)
-        program = _lower(DecoderProgram(network), interface, (backend, precision))
-        decoder = open_decoder(backend, program.data, spec)
-        yield program, verify_decoder(decoder, expected, spec, (backend, precision))
+    backends = [backend for backend in conf.backends if backend in DECODER_BACKENDS]
+    interface = decoder_interface(network, spec)
+    for one in build_programs(
+        DecoderProgram(network), interface, precision, backends, conf.dispatches
+    ):
+        backend = one.program.backend
+        decoder = open_decoder(backend, one.program.data, spec)
+        yield one, verify_decoder(decoder, expected, spec, (backend, precision))
 
 
-def _lower(
-    program: nn.Module, interface: Interface, label: tuple[BackendName, Precision]
-) -> NewProgram:
-    backend, precision = label
-    lower, ending = lowering(backend)
-    data = lower(program.eval(), interface)
-    file = f"{interface.role}.{precision}.{ending}"
-    return NewProgram(interface.role, backend, precision, file, data)
-
-
-def _figures(program: NewProgram, parity: Parity | DecoderParity) -> str:
+def _figures(built: Built, parity: Parity | DecoderParity) -> str:
+    size = len(built.program.data) + len(built.weights or b"")
     return (
-        f"{program.file}: {len(program.data) / 1e6:.1f} MB, max error {parity.max_abs:.1e}, "
+        f"{built.program.file}: {size / 1e6:.1f} MB, max error {parity.max_abs:.1e}, "
         f"mean {parity.mean_abs:.1e}"
     )
 

@@ -25,7 +25,7 @@ from quant.convolution import conv2d_rows, quantize_conv2d
 from quant.linear import QuantLinear, quantize_linear
 from quant.plan import quantizable, replace_module
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "int4"]
 
 INTEGERS = "quantized.pt"
 

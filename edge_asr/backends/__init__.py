@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
@@ -104,6 +105,17 @@ def open_decoder(name: str, program: bytes, spec: DecoderSpec, threads: int = 1)
             f"backend {name!r} runs no decoders yet; choose another backend for rescoring"
         )
     return opener(program, spec, threads)
+
+
+def register_operators(name: str, operators: Path) -> None:
+    """Make the operators in a library of ours known to backend ``name``, for programs that are
+    opened after. A second time does nothing.
+
+    Raises:
+        UsageError: no backend has that name.
+        BackendError: the backend is not installed, or the library does not fit it.
+    """
+    _module(name).register_operators(operators)
 
 
 def _module(name: str) -> ModuleType:

@@ -7,12 +7,13 @@ package are what keeps damage out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from edge_asr.backends import DecoderScores, EncoderStep, FloatArray, IntArray, State
-from edge_asr.backends.executorch_binding import Arrays, Method, choose_binding
+from edge_asr.backends.executorch_binding import Arrays, Method, choose_binding, open_operators
 from edge_asr.errors import BackendError
 from edge_asr.manifest import DecoderSpec, EncoderSpec
 
@@ -49,6 +50,16 @@ def _open(program: bytes, threads: int) -> Method:
     except Exception as error:  # the library has no common base for its errors
         raise BackendError(
             f"executorch refuses the program: {_reason(error)}; export the package again"
+        ) from error
+
+
+def register_operators(operators: Path) -> None:
+    """See ``backends.register_operators``."""
+    try:
+        open_operators(operators)
+    except ImportError as error:
+        raise BackendError(
+            f"{operators.name} cannot be opened ({error}); run: make native"
         ) from error
 
 

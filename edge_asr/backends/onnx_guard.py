@@ -7,11 +7,12 @@ memory addresses; operators of other domains are code that the package did not b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from edge_asr.errors import BackendError
 
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
+OUR_DOMAIN = "edge_asr"  # allowed where its operators are registered
 _MAX_DEPTH = 32
 _DATA_IS_EXTERNAL, _IS_DOMAIN, _IS_REFUSED = "external", "domain", "refused"
 
@@ -35,24 +36,25 @@ _FIELDS: dict[str, dict[int, str]] = {
 }
 
 
-def check_onnx(program: bytes) -> None:
-    """Raise BackendError if ``program`` is no ONNX model, or one that reaches outside itself."""
+def check_onnx(program: bytes, domains: Set[str] = ALLOWED_DOMAINS) -> None:
+    """Raise BackendError if ``program`` is no ONNX model, or one that reaches outside itself or
+    uses operators that are not of ``domains``."""
     try:
-        _check(memoryview(program), "Model", 0)
+        _check(memoryview(program), "Model", domains, 0)
     except (IndexError, UnicodeDecodeError) as error:
         raise BackendError("the program is not an ONNX model; export the package again") from error
 
 
-def _check(message: memoryview, kind: str, depth: int) -> None:
+def _check(message: memoryview, kind: str, domains: Set[str], depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise BackendError("the ONNX model is nested too deeply; export the package again")
     for number, value in _fields(message):
         meaning = _FIELDS[kind].get(number)
         if meaning in _FIELDS and isinstance(value, memoryview):
-            _check(value, meaning, depth + 1)
+            _check(value, meaning, domains, depth + 1)
         elif meaning == _IS_DOMAIN and isinstance(value, memoryview):
             domain = bytes(value).decode()
-            if domain not in ALLOWED_DOMAINS:
+            if domain not in domains:
                 raise BackendError(
                     f"the ONNX model uses operators of {domain!r}; allowed are those of ai.onnx "
                     "and com.microsoft: export the package without them"

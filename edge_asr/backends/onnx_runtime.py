@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from edge_asr.backends import (
     IntArray,
     State,
 )
-from edge_asr.backends.onnx_guard import check_onnx
+from edge_asr.backends.onnx_guard import ALLOWED_DOMAINS, OUR_DOMAIN, check_onnx
 from edge_asr.errors import BackendError
 from edge_asr.manifest import DecoderSpec, EncoderSpec
 
@@ -47,9 +48,17 @@ def open_decoder(program: bytes, spec: DecoderSpec, threads: int) -> Decoder:
     return OnnxDecoder(session)
 
 
+def register_operators(operators: Path) -> None:
+    """See ``backends.register_operators``."""
+    _operators.add(operators)
+
+
+_operators: set[Path] = set()
+
+
 def _open(program: bytes, threads: int) -> Any:
     """An InferenceSession of a checked program."""
-    check_onnx(program)
+    check_onnx(program, ALLOWED_DOMAINS | {OUR_DOMAIN} if _operators else ALLOWED_DOMAINS)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -61,6 +70,8 @@ def _open(program: bytes, threads: int) -> Any:
     # Not ORT's own format, which the guard does not read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
+        for operators in _operators:
+            options.register_custom_ops_library(str(operators))
         return onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library has no common base for its errors
         raise BackendError(

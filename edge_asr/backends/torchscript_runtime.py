@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,17 @@ def open_decoder(program: bytes, spec: DecoderSpec, threads: int) -> Decoder:
             those of a decoder.
     """
     return TorchScriptDecoder(_Program(program, 3, 2, threads))
+
+
+def register_operators(operators: Path) -> None:
+    """See ``backends.register_operators``."""
+    try:
+        torch.ops.load_library(str(operators))
+    except OSError as error:
+        raise BackendError(
+            f"{operators.name} does not fit torch {torch.__version__} ({_reason(error)}); "
+            "run: make native"
+        ) from error
 
 
 class TorchScriptEncoder:

@@ -107,8 +107,7 @@ def library() -> ctypes.CDLL:
     """
     path = library_path("kernels")
     try:
-        # Global, so that the operators of the runtimes find the same one.
-        opened = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        opened = ctypes.CDLL(str(path))
     except OSError as error:
         reason = "are not built" if not path.exists() else f"cannot be opened ({error})"
         raise BackendError(f"{path.name}: the native kernels {reason}; {BUILD}") from error

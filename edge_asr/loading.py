@@ -1,0 +1,186 @@
+"""From a program of a package to something that runs: the one way, for every role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_asr.backends import (
+    BACKENDS,
+    Decoder,
+    DecoderScores,
+    Encoder,
+    EncoderStep,
+    FloatArray,
+    IntArray,
+    State,
+    open_decoder,
+    open_encoder,
+    register_operators,
+)
+from edge_asr.errors import BackendError, PackageError, UsageError
+from edge_asr.manifest import Program, Role
+from edge_asr.native import library
+from edge_asr.native.library import Levers, NativeWeights
+from edge_asr.package import Package
+
+# backend -> the library that brings our operators to it, libedge_asr_<name>.so
+OPERATOR_LIBRARIES = {"onnx": "onnx", "executorch": "executorch", "torchscript": "torch"}
+
+
+def choose_program(
+    package: Package,
+    role: Role,
+    backend: str | None = None,
+    precision: str | None = None,
+    dispatch: str | None = None,
+) -> Program:
+    """The program to run.
+
+    Where no backend is asked for, the first of BACKENDS that the package has a program for. Where
+    no dispatch is asked for, native programs where they can run here, portable ones elsewhere.
+
+    Raises:
+        PackageError: there is none.
+        BackendError: there are only native ones, and they cannot run here.
+    """
+    name = backend or _first_backend(package.manifest.programs, role, precision)
+    wishes: Sequence[str | None] = [dispatch]
+    if dispatch is None and missing_library(name) is None:
+        wishes = ["native", None]
+    for wish in wishes[:-1]:
+        try:
+            return package.program(role, name, precision, wish)
+        except PackageError:
+            continue
+    program = package.program(role, name, precision, wishes[-1])
+    if program.native_ops and (missing := missing_library(name)):
+        raise BackendError(
+            f"{package.root / program.file}: needs the native operators, and {missing} is not "
+            f"built; {library.BUILD}, or export the package with --dispatch both"
+        )
+    return program
+
+
+def missing_library(backend: str) -> str | None:
+    """The file that native programs of a backend lack here."""
+    for name in ("kernels", OPERATOR_LIBRARIES.get(backend, "")):
+        if not library.built(name):
+            return library.library_path(name).name
+    return None
+
+
+def load_weights(package: Package, program: Program) -> NativeWeights | None:
+    """The native weights of a program, read unless they are in memory already.
+
+    Raises:
+        PackageError: the file is damaged.
+        BackendError: the kernels are not built or refuse it.
+    """
+    if program.weights is None:
+        return None
+    name = program.weights
+    entry = package.entry(name)
+    return library.share_weights(
+        library.weights_id(entry.sha256),
+        entry.bytes,
+        lambda memory: package.read_into(name, memory),
+    )
+
+
+def set_levers(package: Package, program: Program, levers: Levers) -> None:
+    """Set the levers of a program's weights, which all its streams share.
+
+    Raises:
+        UsageError: the program is portable and levers are asked for.
+        BackendError: a lever is out of its range.
+    """
+    weights = load_weights(package, program)
+    if weights is not None:
+        weights.set_levers(levers)
+    elif levers != Levers():
+        raise UsageError(
+            f"{package.root / program.file}: portable programs have no levers; export the package "
+            "with --dispatch native"
+        )
+
+
+def load_encoder(package: Package, program: Program, threads: int = 1) -> Encoder:
+    """Open an encoder program with its weights.
+
+    Raises:
+        PackageError: a file is damaged.
+        BackendError: the backend is not installed or refuses the program.
+    """
+    data, spec = package.read(program.file), package.manifest.encoder
+    weights = load_weights(package, program)
+    if weights is None:
+        return open_encoder(program.backend, data, spec, threads)
+    return _NativeEncoder(
+        open_encoder(program.backend, data, spec, _prepare(program, threads)), weights
+    )
+
+
+def load_decoder(package: Package, program: Program, threads: int = 1) -> Decoder:
+    """Open a decoder program with its weights; see ``load_encoder``.
+
+    Raises:
+        PackageError: a file is damaged, or the manifest describes no decoder.
+        BackendError: the backend is not installed or refuses the program.
+    """
+    spec = package.manifest.decoder
+    if spec is None:
+        raise PackageError(f"{package.root}: the manifest describes no decoder; export it again")
+    data, weights = package.read(program.file), load_weights(package, program)
+    if weights is None:
+        return open_decoder(program.backend, data, spec, threads)
+    return _NativeDecoder(
+        open_decoder(program.backend, data, spec, _prepare(program, threads)), weights
+    )
+
+
+def _prepare(program: Program, threads: int) -> int:
+    """Register our operators with the backend; the threads that are left for itself.
+
+    The threads of our kernels serve the process: the last program opened decides.
+    """
+    name = OPERATOR_LIBRARIES[program.backend]
+    register_operators(program.backend, library.library_path(name))
+    library.library().edge_asr_set_threads(threads)
+    return 1
+
+
+@dataclass(frozen=True)
+class _NativeEncoder:
+    """An encoder that keeps its weights in memory."""
+
+    encoder: Encoder
+    weights: NativeWeights
+
+    def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
+        """See ``Encoder``."""
+        return self.encoder.step(feats, offset, state)
+
+
+@dataclass(frozen=True)
+class _NativeDecoder:
+    """A decoder that keeps its weights in memory."""
+
+    decoder: Decoder
+    weights: NativeWeights
+
+    def score(
+        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
+    ) -> DecoderScores:
+        """See ``Decoder``."""
+        return self.decoder.score(hyps, hyp_lengths, encoder_out)
+
+
+def _first_backend(programs: Sequence[Program], role: Role, precision: str | None) -> str:
+    offered = {
+        program.backend
+        for program in programs
+        if program.role == role and precision in (None, program.precision)
+    }
+    # A package without any: name the default, and Package.program says what is missing.
+    return next((name for name in BACKENDS if name in offered), next(iter(BACKENDS)))
