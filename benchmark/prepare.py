@@ -62,7 +62,8 @@ def make_package(
     arguments = export_arguments(work / model, out, backends, dispatches, precisions)
     # What is in a package follows from these, and one with other programs is made anew.
     made_with = out.with_suffix(".json")
-    if not out.exists() or json.loads(made_with.read_text()) != arguments:
+    known = json.loads(made_with.read_text()) if made_with.exists() else None
+    if not out.exists() or known != arguments:
         say(f"exporting {model} with edge_asr")
         _run("export", [*arguments, "--replace"])
         made_with.write_text(json.dumps(arguments) + "\n")
