@@ -5,6 +5,8 @@ That the lowered programs equal it is in test_decoder_lowerings.py.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -117,7 +119,7 @@ def test_keys_of_the_speech_are_computed_once(
     ],
     ids=["one decoder", "right decoder never trained"],
 )
-def test_without_a_right_decoder_its_scores_are_zero(changes: dict[str, object]) -> None:
+def test_without_a_right_decoder_its_scores_are_zero(changes: dict[str, Any]) -> None:
     one_way = network(**changes)
     left, right = scores(one_way, [[3, 5], []], memory_of(one_way, 12))
     assert left.any() and not right.any() and right.shape == left.shape

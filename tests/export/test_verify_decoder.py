@@ -50,7 +50,7 @@ def expected(
     network, features = quantized.network, FeatureSpec()
     rng = np.random.default_rng(0)
     clips = [(3000 * rng.standard_normal(size)).astype(np.float32) for size in (16000, 40000)]
-    frames = [fbank(clip / 32768, features) for clip in clips]
+    frames = [fbank(clip / np.float32(32768), features) for clip in clips]
     speech = Speech(clips, frames, np.concatenate(frames))
     spec = decoder_spec(network)
     reference = decoder_reference(network, speech, encoder_spec(network, 16, 8, 64), spec)
