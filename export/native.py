@@ -73,11 +73,11 @@ class NativeLayer(nn.Module):
 class NativeEncoderLayer(nn.Module):
     """An ``EncoderLayer`` of four blocks and a norm."""
 
-    def __init__(self, layer: EncoderLayer, writer: WeightsWriter) -> None:
+    def __init__(self, layer: EncoderLayer, slot: int, writer: WeightsWriter) -> None:
         super().__init__()
 
         def block(name: str, module: nn.Module, norm: nn.LayerNorm, factor: float) -> NativeLayer:
-            return NativeLayer(name, writer.add(module, Residual(norm, factor)))
+            return NativeLayer(name, writer.add(module, Residual(norm, factor, slot)))
 
         self.feed_forward_macaron = block(
             "moe_ffn", layer.feed_forward_macaron, layer.norm_ff_macaron, 0.5
@@ -88,9 +88,10 @@ class NativeEncoderLayer(nn.Module):
         self.norm = layer.norm_final
 
     def forward(
-        self, x: Tensor, positions: Tensor, hidden: Tensor, state: tuple[Tensor, ...]
+        self, x: Tensor, positions: Tensor, hidden: Tensor, state: EncoderState
     ) -> tuple[Tensor, ...]:
-        """x (1, T', D) and the layer's state to the output and the state after it."""
+        """x (1, T', D) and the state of all layers to the output and this layer's state (1, ...)
+        after it."""
         key, value, score, past = state
         x = self.feed_forward_macaron(x)
         x, key, value, score = self.attention(x, positions, hidden, key, value, score)
@@ -111,8 +112,8 @@ class NativeEncoder(nn.Module):
         else:
             self.embed = with_replaced(encoder.embed, layer_table(writer))
         self.layers = nn.ModuleList(
-            NativeEncoderLayer(layer, writer)
-            for layer in encoder.encoders
+            NativeEncoderLayer(layer, slot, writer)
+            for slot, layer in enumerate(encoder.encoders)
             if isinstance(layer, EncoderLayer)
         )
         self.after_norm = encoder.after_norm
@@ -127,11 +128,10 @@ class NativeEncoder(nn.Module):
         left = state.key.size(3)
         hidden = (left - offset).clamp(0, left).float()
         layers = []
-        for index, layer in enumerate(self.layers):
-            before = tuple(part[index] for part in state)
-            x, *after = layer(x, positions.unsqueeze(0), hidden, before)
+        for layer in self.layers:
+            x, *after = layer(x, positions.unsqueeze(0), hidden, state)
             layers.append(after)
-        parts = [torch.stack(part) for part in zip(*layers, strict=True)]
+        parts = [torch.cat(part) for part in zip(*layers, strict=True)]
         return self.after_norm(x), EncoderState(*parts)
 
 
@@ -215,9 +215,9 @@ def _shapes(outputs: int) -> Callable[..., Any]:
 
 def _empty(inputs: list[Tensor], outputs: int, weights: int, layer: int) -> Any:
     x = inputs[0]
-    if outputs > 1:  # blocks with a state: everything keeps its shape
-        kept = [x, *inputs[-(outputs - 1) :]]
-        return tuple(one.new_empty(one.shape) for one in kept)
+    if outputs > 1:  # blocks with a state: all layers' comes in, their own goes out
+        states = [one.new_empty(1, *one.shape[1:]) for one in inputs[1 - outputs :]]
+        return x.new_empty(x.shape), *states
     if x.dim() == 3 and x.size(0) == 1 and _is_subsampling(weights, layer, x.size(2)):
         frames = ((x.size(1) - 1) // 2 - 1) // 2
         return x.new_empty(1, frames, _width(weights, layer, (1, 7, x.size(2))))
@@ -242,8 +242,9 @@ def _symbolic(name: str, inputs: int, outputs: int) -> Any:
         out = g.op(f"{DOMAIN}::{name}", *given, weights_i=weights, layer_i=layer, outputs=outputs)
         # The exporter does not know what these operators give.
         if outputs > 1:
-            for one, like in zip(out, [given[0], *given[1 - outputs :]], strict=True):
-                one.setType(like.type())
+            out[0].setType(given[0].type())
+            for one, state in zip(out[1:], given[1 - outputs :], strict=True):
+                one.setType(state.type().with_sizes([1, *state.type().sizes()[1:]]))
         elif name != "subsampling" and (sizes := given[0].type().sizes()) is not None:
             width = _width(weights, layer, (1, sizes[-1]))
             out.setType(given[0].type().with_sizes([*sizes[:-1], width]))

@@ -22,6 +22,7 @@ from model.feed_forward import FeedForward, MoeFeedForward
 from model.subsampling import Subsampling
 from quant.convolution import QuantConv2d
 from quant.linear import QuantLinear
+from quant.linear4 import QuantLinear4
 
 MAGIC = b"EDGEASRW"
 VERSION = 1
@@ -50,6 +51,7 @@ class LayerSizes:
     kernel: int = 0
     flags: int = 0
     residual: float = 0.0
+    slot: int = 0
 
     def pack(self, offset: int, size: int) -> bytes:
         """The header of a layer whose data lies there."""
@@ -57,16 +59,18 @@ class LayerSizes:
             "<12IfIQQ56x",
             self.kind, self.activation, self.dim_in, self.hidden, self.dim_out, self.experts,
             self.top_k, self.bits, self.group, self.heads, self.kernel, self.flags, self.residual,
-            0, offset, size,
+            self.slot, offset, size,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Residual:
-    """A block reads the norm of x and gives x + factor * its result."""
+    """A block reads the norm of x and gives x + factor * its result. ``slot`` says which of the
+    states is its own."""
 
     norm: nn.LayerNorm
     factor: float
+    slot: int = 0
 
 
 class WeightsWriter:
@@ -82,7 +86,12 @@ class WeightsWriter:
         if residual is not None:
             assert residual.norm.eps == 1e-5, "the kernels know one epsilon"
             flags = sizes.flags | RESIDUAL
-            sizes = LayerSizes(**(vars(sizes) | {"flags": flags, "residual": residual.factor}))
+            sizes = LayerSizes(
+                **(
+                    vars(sizes)
+                    | {"flags": flags, "residual": residual.factor, "slot": residual.slot}
+                )
+            )
             parts = [_vector(residual.norm.weight), _vector(residual.norm.bias), *parts]
         self._sizes.append(sizes)
         self._data.append([_aligned(part) for part in parts])
@@ -118,7 +127,12 @@ def feed_forward_parts(
     else:
         experts, parts, count, top_k = [layer], [], 0, 0
     for expert in experts:
-        parts += matrix_parts([expert.w_1]) + matrix_parts([expert.w_2])
+        for linear in (expert.w_1, expert.w_2):
+            parts += (
+                matrix_parts4(linear)
+                if isinstance(linear, QuantLinear4)
+                else matrix_parts([linear])
+            )
     hidden, dim = experts[0].w_1.weight.shape
     sizes = LayerSizes(
         FEED_FORWARD,
@@ -128,6 +142,8 @@ def feed_forward_parts(
         hidden=int(hidden),
         experts=count,
         top_k=top_k,
+        bits=8 if isinstance(experts[0].w_1, QuantLinear) else 4,
+        group=getattr(experts[0].w_1, "group", 0),
     )
     return sizes, parts
 
@@ -215,6 +231,34 @@ def panels8(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     return np.ascontiguousarray(
         padded.reshape(len(padded) // PANEL, PANEL, -1, 4).transpose(0, 2, 1, 3)
     )
+
+
+def matrix_parts4(layer: QuantLinear4) -> list[bytes]:
+    """The same of a layer with int4 weights, whose scales lie in its panels."""
+    scale = layer.weight_scale.view(torch.int16).numpy()
+    total, bias = layer.scaled_sum.numpy(), layer.bias.numpy()
+    return [
+        _channels(np.zeros_like(total)),
+        _channels(total),
+        _channels(bias),
+        panels4(layer.weight.numpy(), scale, layer.group).tobytes(),
+    ]
+
+
+def panels4(
+    weight: npt.NDArray[np.int8], scale: npt.NDArray[np.int16], group: int
+) -> npt.NDArray[np.uint8]:
+    """int4 (O, I) and the bits of bfloat16 scales (O, G) to panels (O / 32, G, bytes), padded
+    with zeros; a group is its scales, then [group / 4][16][4] bytes."""
+    rows, columns = weight.shape
+    padded = np.pad(weight, ((0, -rows % PANEL), (0, -columns % group)))
+    scales = np.pad(scale, ((0, -rows % PANEL), (0, 0)))
+    count, groups = len(padded) // PANEL, scales.shape[1]
+    half = PANEL // 2
+    nibbles = (padded + 8).astype(np.uint8).reshape(count, 2, half, groups, group // 4, 4)
+    both = (nibbles[:, 0] | nibbles[:, 1] << 4).transpose(0, 2, 3, 1, 4)
+    first = np.ascontiguousarray(scales.reshape(count, PANEL, groups).transpose(0, 2, 1))
+    return np.concatenate([first.view(np.uint8), both.reshape(count, groups, -1)], axis=2)
 
 
 def _vector(values: Tensor) -> bytes:

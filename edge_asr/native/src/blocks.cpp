@@ -48,6 +48,12 @@ void expect(const Operator& op, const char* name, const EdgeAsrTensor& tensor,
   refuse(op, std::string(name) + " of shape " + shape_text(shape) + " expected, found (" + found + ")");
 }
 
+void expect_slot(const Operator& op, const Layer& layer, int64_t layers) {
+  if (layer.slot >= layers)
+    refuse(op, "states of more than " + std::to_string(layer.slot) + " layers expected, found " +
+                   std::to_string(layers));
+}
+
 void give(EdgeAsrTensor& tensor, std::initializer_list<int64_t> shape) {
   tensor.rank = 0;
   for (int64_t size : shape) tensor.shape[tensor.rank++] = size;
@@ -108,21 +114,28 @@ void infer_shapes(const Layer& layer, const EdgeAsrTensor* in, int input_count, 
       give(out[0], {1, ((in[0].shape[1] - 1) / 2 - 1) / 2, layer.out});
       break;
     case LayerKind::kAttention: {
-      const int64_t heads = layer.heads, left = in[3].rank == 4 ? in[3].shape[2] : kAny;
+      const int64_t heads = layer.heads, left = in[3].rank == 5 ? in[3].shape[3] : kAny;
+      const int64_t layers = in[3].shape[0];
       expect(op, "x", in[0], {1, kAny, width});
       expect(op, "positions", in[1], {1, in[0].shape[1], width});
       expect(op, "hidden", in[2], {1});
-      expect(op, "key", in[3], {1, heads, kAny, width / heads});
-      expect(op, "value", in[4], {1, heads, left, width / heads});
-      expect(op, "score", in[5], {1, heads, left});
+      expect(op, "key", in[3], {kAny, 1, heads, kAny, width / heads});
+      expect(op, "value", in[4], {layers, 1, heads, left, width / heads});
+      expect(op, "score", in[5], {layers, 1, heads, left});
+      expect_slot(op, layer, layers);
       copy_shape(in[0], out[0]);
-      for (int i = 1; i < 4; i++) copy_shape(in[i + 2], out[i]);
+      for (int i = 1; i < 4; i++) {
+        copy_shape(in[i + 2], out[i]);
+        out[i].shape[0] = 1;
+      }
       break;
     }
     case LayerKind::kConvolution:
       expect(op, "x", in[0], {1, kAny, width});
-      expect(op, "past", in[1], {1, layer.kernel - 1, width});
+      expect(op, "past", in[1], {kAny, 1, layer.kernel - 1, width});
+      expect_slot(op, layer, in[1].shape[0]);
       for (int i = 0; i < 2; i++) copy_shape(in[i], out[i]);
+      out[1].shape[0] = 1;
       break;
   }
 }

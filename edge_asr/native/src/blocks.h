@@ -4,10 +4,12 @@
 //   linear       x (..., in)                                    y (..., out)
 //   moe_ffn      x (..., in)                                    y (..., out)
 //   subsampling  feats (1, T, bins)                             x (1, T', out)
-//   attention    x (1, T', D), positions (1, T', D),            y (1, T', D),
-//                hidden (1,), key (1, H, C, d),                 key, value, score after it
-//                value (1, H, C, d), score (1, H, C)
-//   convolution  x (1, T', D), past (1, kernel - 1, D)          y (1, T', D), past after it
+//   attention    x (1, T', D), positions (1, T', D),            y (1, T', D); key, value, score
+//                hidden (1,), key (L, 1, H, C, d),              after it, of this layer alone:
+//                value (L, 1, H, C, d), score (L, 1, H, C)      L is 1
+//   convolution  x (1, T', D), past (L, 1, kernel - 1, D)       y (1, T', D), past after it
+//
+// The states of all L layers come in whole, and each layer reads its own by its slot.
 //
 // All compute what model/ computes (encoder.py, attention.py, convolution.py, subsampling.py), on the
 // integers of quant/. `hidden` says how many of the C cached frames are not there yet. With a

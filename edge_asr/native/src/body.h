@@ -1,6 +1,7 @@
 // The part of a kernel that is the same for every instruction set, written on `Float16`. Included
 // by each isa_*.cpp inside its own namespace, after it has defined
 //     constexpr int kMaxRows;
+//     constexpr int kByteOffset;  what packed bytes are too small by (128 where they are signed)
 //     Tile8<rows>::run(packed, depth, weights, ahead, sums)       int32 sums[rows][32]
 //     Tile4<rows>::run(packed, depth, group, weights, ahead, sums)  float sums[rows][32]
 //     pack(rows, count, depth, out)
@@ -60,7 +61,8 @@ EDGE_INLINE void emit_half(const Emit& emit, int row, int first, Float16 y) {
 static void emit8(const int32_t (*sums)[kPanel], int count, const Emit& emit) {
   for (int row = 0; row < count; row++)
     for (int first = 0; first < kPanel; first += kLanes) {
-      Int16 product = load(sums[row] + first) - emit.rows[row].zero * load(emit.sum + first);
+      const int32_t zero = emit.rows[row].zero - kByteOffset;
+      Int16 product = load(sums[row] + first) - zero * load(emit.sum + first);
       Float16 y = to_float(product) * emit.rows[row].scale * load(emit.scale + first);
       emit_half(emit, row, first, y);
     }

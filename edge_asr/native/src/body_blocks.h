@@ -122,15 +122,20 @@ EDGE_INLINE void weigh(float* scores, int hidden, int frames, int padded) {
 }
 
 template <int Rows>
-EDGE_INLINE void mix_rows(const float* weights, int padded, const float* values, int hidden,
-                          int frames, int width, float* out, int stride) {
+EDGE_INLINE void mix_rows(const float* weights, int padded, const Cached& cached, int hidden,
+                          int width, float* out, int stride) {
   each16(width, [&](int i, int count) __attribute__((always_inline)) {
     Float16 total[Rows];
     for (int row = 0; row < Rows; row++) total[row] = splat(0.0f);
-    for (int s = hidden; s < frames; s++) {
-      const Float16 value =
-          load_some(values + static_cast<size_t>(s) * static_cast<size_t>(width) + i, count);
-      for (int row = 0; row < Rows; row++) total[row] = total[row] + weights[row * padded + s] * value;
+    int s = 0;
+    for (int part = 0; part < 2; part++) {
+      const float* values = cached.values[part] + i;
+      for (int frame = 0; frame < cached.frames[part]; frame++, s++, values += width) {
+        if (s < hidden) continue;
+        const Float16 value = load_some(values, count);
+        for (int row = 0; row < Rows; row++)
+          total[row] = total[row] + weights[row * padded + s] * value;
+      }
     }
     for (int row = 0; row < Rows; row++) store_some(out + row * stride + i, total[row], count);
   });
@@ -138,34 +143,50 @@ EDGE_INLINE void mix_rows(const float* weights, int padded, const float* values,
 
 template <int Rows>
 void attend_rows(const float* q, int stride, const float* transposed, int padded,
-                 const float* values, const float* score, int hidden, int frames, int width,
-                 float* out, int out_stride, float* scores) {
+                 const Cached& cached, const float* score, int hidden, int width, float* out,
+                 int out_stride, float* scores) {
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(width));
+  const int frames = cached.frames[0] + cached.frames[1];
   score_rows<Rows>(q, stride, transposed, padded, width, score, scale, scores);
   for (int row = 0; row < Rows; row++) weigh(scores + row * padded, hidden, frames, padded);
-  mix_rows<Rows>(scores, padded, values, hidden, frames, width, out, out_stride);
+  mix_rows<Rows>(scores, padded, cached, hidden, width, out, out_stride);
 }
 
 constexpr int kQueryRows = 4;
 
-void attend(const float* q, int count, int stride, const float* keys, const float* values,
-            const float* score, int hidden, int frames, int width, float* out, int out_stride,
-            float* scratch) {
+void attend(const float* q, int count, int stride, const Cached& cached, const float* score,
+            int hidden, int width, float* out, int out_stride, float* scratch) {
+  const int frames = cached.frames[0] + cached.frames[1];
   const int padded = (frames + kLanes - 1) / kLanes * kLanes;
   float* transposed = scratch;
   float* scores = transposed + static_cast<size_t>(width) * static_cast<size_t>(padded);
   float* own_score = scores + kQueryRows * padded;
   for (int s = 0; s < padded; s++) own_score[s] = s < frames ? score[s] : 0.0f;
-  for (int i = 0; i < width; i++)
-    for (int s = 0; s < padded; s++)
-      transposed[i * padded + s] = s < frames ? keys[s * width + i] : 0.0f;
+  int s = 0;
+  for (int part = 0; part < 2; part++)
+    for (int frame = 0; frame < cached.frames[part]; frame++, s++)
+      for (int i = 0; i < width; i++)
+        transposed[i * padded + s] = cached.keys[part][frame * width + i];
+  for (; s < padded; s++)
+    for (int i = 0; i < width; i++) transposed[i * padded + s] = 0.0f;
   int row = 0;
   for (; row + kQueryRows <= count; row += kQueryRows)
-    attend_rows<kQueryRows>(q + row * stride, stride, transposed, padded, values, own_score,
-                            hidden, frames, width, out + row * out_stride, out_stride, scores);
+    attend_rows<kQueryRows>(q + row * stride, stride, transposed, padded, cached, own_score,
+                            hidden, width, out + row * out_stride, out_stride, scores);
   for (; row < count; row++)
-    attend_rows<1>(q + row * stride, stride, transposed, padded, values, own_score, hidden, frames,
-                   width, out + row * out_stride, out_stride, scores);
+    attend_rows<1>(q + row * stride, stride, transposed, padded, cached, own_score, hidden, width,
+                   out + row * out_stride, out_stride, scores);
+}
+
+float place_key(const float* k, const float* position, const float* u, const float* v, int width,
+                float* key) {
+  Float16 total{};
+  each16(width, [&](int i, int count) __attribute__((always_inline)) {
+    const Float16 of_k = load_some(k + i, count), of_position = load_some(position + i, count);
+    total = total + of_k * load_some(u + i, count) + of_position * load_some(v + i, count);
+    store_some(key + i, of_k + of_position, count);
+  });
+  return sum(total);
 }
 
 void convolve(const float* x, int width, const float* weights, const float* bias, int n,
@@ -180,5 +201,5 @@ void convolve(const float* x, int width, const float* weights, const float* bias
 
 constexpr Kernel table(const char* name) {
   return {name,  kMaxRows, quantize,  pack, tile8, tile4,         route,     softmax,
-          normalize, add,  glu,       norm_activate, depthwise, attend, convolve};
+          normalize, add,  glu,       norm_activate, depthwise, place_key, attend, convolve};
 }

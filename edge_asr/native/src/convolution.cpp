@@ -19,7 +19,8 @@ void run_convolution(const Kernel& kernel, const Layer& layer, const EdgeAsrTens
   float* window = window_buffer.reserve((static_cast<size_t>(past) + rows) * row);
   const float* from = normed(kernel, layer, x, frames, normed_buffer);
   multiply(kernel, layer.matrices[0], from, frames, Activation::kNone, wide);
-  std::memcpy(window, in[1].data, static_cast<size_t>(past) * row * sizeof(float));
+  const float* cached = in[1].data + static_cast<size_t>(layer.slot * past) * row;
+  std::memcpy(window, cached, static_cast<size_t>(past) * row * sizeof(float));
   for_each(frames, [&](int64_t t) {
     const float* pair = wide + t * 2 * dim;
     kernel.glu(pair, pair + dim, rest, dim, window + (past + t) * dim);

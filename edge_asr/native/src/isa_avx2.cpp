@@ -11,6 +11,7 @@ namespace avx2 {
 #include "lanes.h"
 
 constexpr int kMaxRows = 2;  // with 16 channels 8 sums, of 16 registers
+constexpr int kByteOffset = 0;
 
 // packed[k / 4][row][k % 4]
 void pack(const uint8_t* const* rows, int count, int depth, uint8_t* out) {

@@ -11,6 +11,7 @@ namespace avx512vnni {
 #include "lanes.h"
 
 constexpr int kMaxRows = 8;  // 16 sums of 32 registers; gcc 12 spills from 12 rows
+constexpr int kByteOffset = 0;
 
 // With few rows the processor's own prefetcher keeps up best. With more, the next panel is brought
 // into the second-level cache while this one is multiplied.

@@ -9,6 +9,7 @@ namespace portable {
 #include "lanes.h"
 
 constexpr int kMaxRows = 4;
+constexpr int kByteOffset = 0;
 
 // packed[k / 4][row][k % 4]
 void pack(const uint8_t* const* rows, int count, int depth, uint8_t* out) {

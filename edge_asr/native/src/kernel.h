@@ -36,6 +36,13 @@ struct Emit {
   const float* gates;
 };
 
+// Keys and values of one head: those of the cache, then those of this call.
+struct Cached {
+  const float* keys[2];
+  const float* values[2];
+  int frames[2];
+};
+
 struct Kernel {
   const char* name;
   int max_rows;
@@ -71,12 +78,14 @@ struct Kernel {
   // out (n,) = bias + sum over k of weights[k] * (window[k] + rest), window (kernel, n)
   void (*depthwise)(const float* window, const float* weights, const float* bias,
                     const float* rest, int kernel, int n, float* out);
-  // One head: rows of q (count, width) attend to keys and values (frames, width), of which the
-  // first `hidden` do not count. score (frames,) is added before scaling by 1 / sqrt(width).
-  // Rows of q are `stride` apart, of out `out_stride`. scratch: attend_scratch(...) floats.
-  void (*attend)(const float* q, int count, int stride, const float* keys, const float* values,
-                 const float* score, int hidden, int frames, int width, float* out, int out_stride,
-                 float* scratch);
+  // key = k + position, (width,); returns u . k + v . position
+  float (*place_key)(const float* k, const float* position, const float* u, const float* v,
+                     int width, float* key);
+  // One head: rows of q (count, width) attend to all frames but the first `hidden`. score (frames,)
+  // is added before scaling by 1 / sqrt(width). Rows of q are `stride` apart, of out `out_stride`.
+  // scratch: attend_scratch(...) floats.
+  void (*attend)(const float* q, int count, int stride, const Cached& cached, const float* score,
+                 int hidden, int width, float* out, int out_stride, float* scratch);
   // relu(bias + 3x3 window of x times weights[9][n]), x with rows of `width`.
   void (*convolve)(const float* x, int width, const float* weights, const float* bias, int n,
                    float* out);

@@ -91,6 +91,7 @@ void check_sizes(uint32_t index, const LayerHeader& header) {
     refuse(index, std::to_string(header.heads) + " heads of " + std::to_string(header.in));
   if (is(header, LayerKind::kConvolution) && (header.kernel < 1 || header.kernel > kMaxKernel))
     refuse(index, "a kernel of " + std::to_string(header.kernel) + ", allowed are 1 to 256");
+  if (header.slot > kMaxSize) refuse(index, "slot " + std::to_string(header.slot));
   if (is(header, LayerKind::kSubsampling) && (header.in < 7 || header.hidden > kMaxSize / 9))
     refuse(index, "a subsampling of " + std::to_string(header.in) + " bins to " +
                       std::to_string(header.hidden) + " channels");
@@ -171,6 +172,7 @@ Layer read_layer(uint32_t index, const LayerHeader& header, const uint8_t* bytes
   layer.top_k = static_cast<int>(header.top_k);
   layer.heads = static_cast<int>(header.heads);
   layer.kernel = static_cast<int>(header.kernel);
+  layer.slot = static_cast<int>(header.slot);
   layer.residual = header.flags & kResidual ? header.residual : 0.0f;
   layer.inner_layer_norm = header.flags & kInnerLayerNorm;
   Cursor data(bytes + header.offset, header.bytes, index);

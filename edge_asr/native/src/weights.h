@@ -54,7 +54,7 @@ enum LayerFlags : uint32_t {
 struct LayerHeader {
   uint32_t kind, activation, in, hidden, out, experts, top_k, bits, group, heads, kernel, flags;
   float residual;
-  uint32_t reserved;
+  uint32_t slot;  // attention, convolution: which of the states is this layer's
   uint64_t offset, bytes;  // of the layer's data
   uint8_t padding[56];
 };
@@ -74,7 +74,7 @@ struct Matrix {
 struct Layer {
   LayerKind kind = LayerKind::kLinear;
   Activation activation = Activation::kNone;
-  int in = 0, hidden = 0, out = 0, experts = 0, top_k = 0, heads = 0, kernel = 0;
+  int in = 0, hidden = 0, out = 0, experts = 0, top_k = 0, heads = 0, kernel = 0, slot = 0;
   float residual = 0.0f;  // 0: none
   bool inner_layer_norm = false;
   const float *norm_scale = nullptr, *norm_shift = nullptr;  // with a residual
