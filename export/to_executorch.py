@@ -150,12 +150,8 @@ class _Encoder(nn.Module):
         super().__init__()
         self.conf = encoder.conf
         self.global_cmvn = encoder.global_cmvn
-        self.embed = encoder.embed
-        embed = self.embed
-        if hasattr(embed, "out"):
-            embed.out = nn.Sequential(RowLinear(embed.out[0]))
-        else:
-            embed.linear = RowLinear(embed.linear)
+        # nn.Linear where the network is not quantized; the windows of its convolutions otherwise.
+        self.embed = with_replaced(encoder.embed, {QuantLinear: RowLinear, nn.Linear: RowLinear})
         self.layers = nn.ModuleList(_Layer(layer, max_rows) for layer in encoder.encoders)
         self.after_norm = encoder.after_norm
 
