@@ -32,7 +32,9 @@ from benchmark.workload import (
     HYPOTHESIS_UNITS,
     LEFT_FRAMES,
     SECOND_FEATURES,
+    SECOND_S,
     WHOLE_FEATURES,
+    WHOLE_S,
     encoder_frames,
 )
 from model.config import NetworkConfig
@@ -60,7 +62,7 @@ def audio_s(task: Task) -> float:
     """Seconds of audio that one call is for."""
     if task.kind == "stream":
         return task.chunk * FRAME_S
-    return (WHOLE_FEATURES if task.kind == "whole" else SECOND_FEATURES) / 100
+    return WHOLE_S if task.kind == "whole" else SECOND_S
 
 
 def figure_rows(

@@ -119,8 +119,11 @@ def _prepare(conf: PaperConfig, found: Measured, say: Say) -> list[Variant]:
         if conf.wenet is not None:
             found.exports[model] = make_wenet(conf.work, model, conf.wenet, say)
             variants.append(Variant(model, WENET, "torchscript", "portable"))
-        make_package(conf.work, model, conf.backends, conf.dispatches, conf.precisions, say)
-        variants += programs(model, conf.backends, conf.dispatches, conf.precisions)
+        ours = programs(model, conf.backends, conf.dispatches, conf.precisions)
+        # A dense model has no int4 experts.
+        precisions = list(dict.fromkeys(variant.precision for variant in ours))
+        make_package(conf.work, model, conf.backends, conf.dispatches, precisions, say)
+        variants += ours
     if conf.wenet is None:
         say(_HOW_TO_GET_WENET)
         found.left_out.append(_HOW_TO_GET_WENET)

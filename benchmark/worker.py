@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,82 +31,52 @@ from benchmark.workload import (
 )
 from edge_asr import backends
 from edge_asr.backends import Decoder, Encoder, State, zero_state
-from edge_asr.errors import BackendError, PackageError
+from edge_asr.loading import (
+    choose_program,
+    load_decoder,
+    load_encoder,
+    load_weights,
+    set_levers,
+)
 from edge_asr.machine import peak_memory_bytes
-from edge_asr.manifest import EncoderSpec, Program
+from edge_asr.manifest import EncoderSpec, Program, Role
+from edge_asr.native import library
+from edge_asr.native.library import NativeWeights
 from edge_asr.package import Package, open_package
 
 
-def find_program(package: Package, role: str, variant: Variant) -> Program:
+def find_program(package: Package, role: Role, variant: Variant) -> Program:
     """The program of the package that a variant runs.
 
     Raises:
         PackageError: there is none.
+        BackendError: it is native, and native programs cannot run here.
     """
-    fitting = [
-        program
-        for program in package.manifest.programs
-        if (program.role, program.backend) == (role, variant.backend)
-        and program.precision == variant.precision
-        and bool(program.native_ops) == (variant.dispatch == "native")
-    ]
-    if not fitting:
-        raise PackageError(f"{package.root}: no {role} program for {variant.label}; export it")
-    return fitting[0]
+    return choose_program(package, role, variant.backend, variant.precision, variant.dispatch)
 
 
-def open_encoder(package: Package, variant: Variant, threads: int) -> Encoder:
-    """Load the encoder of a variant.
+class CountedExperts:
+    """What the expert layers of native programs did; portable programs count nothing."""
 
-    Raises:
-        PackageError: the package has no such program.
-        BackendError: the backend refuses it, or its levers cannot be set.
-    """
-    program = find_program(package, "encoder", variant)
-    data = package.read(program.file)
-    encoder = backends.open_encoder(program.backend, data, package.manifest.encoder, threads)
-    _set_levers(variant)
-    return encoder
+    def __init__(self) -> None:
+        self._weights: list[NativeWeights] = []
 
+    def watch(self, package: Package, program: Program) -> None:
+        """Count the layers of this program too; programs may share their weights."""
+        weights = load_weights(package, program)
+        if weights is not None and weights not in self._weights:
+            self._weights.append(weights)
 
-def open_decoder(package: Package, variant: Variant, threads: int) -> Decoder:
-    """Load the decoder of a variant, as ``open_encoder`` does."""
-    program = find_program(package, "decoder", variant)
-    spec = package.manifest.decoder
-    assert spec is not None, "a manifest with a decoder has its interface"
-    decoder = backends.open_decoder(program.backend, package.read(program.file), spec, threads)
-    _set_levers(variant)
-    return decoder
-
-
-def native_weights() -> list[Any]:
-    """The native weights in memory; none where no native program is loaded."""
-    library = sys.modules.get("edge_asr.native.library")
-    return list(library._loaded.values()) if library is not None else []
-
-
-def _set_levers(variant: Variant) -> None:
-    if not variant.levers.arguments:
-        return
-    weights = native_weights()
-    if not weights:
-        raise BackendError(f"{variant.label}: the program has no native weights to set levers of")
-    from edge_asr.native import library
-
-    for each in weights:
-        each.set_levers(library.Levers(**variant.levers.arguments))
-
-
-def counted_experts() -> dict[str, float]:
-    """Experts per call and per frame since the last time; empty where nothing counts them."""
-    counters = [weights.counters() for weights in native_weights()]
-    calls, rows = sum(c.calls for c in counters), sum(c.rows for c in counters)
-    if not calls or not rows:
-        return {}
-    return {
-        "experts_per_call": sum(c.experts for c in counters) / calls,
-        "experts_per_frame": sum(c.pairs for c in counters) / rows,
-    }
+    def since_last(self) -> dict[str, float]:
+        """Experts per call and per frame since the last time; empty where nothing was counted."""
+        counters = [weights.counters() for weights in self._weights]
+        calls, rows = sum(c.calls for c in counters), sum(c.rows for c in counters)
+        if not calls or not rows:
+            return {}
+        return {
+            "experts_per_call": sum(c.experts for c in counters) / calls,
+            "experts_per_frame": sum(c.pairs for c in counters) / rows,
+        }
 
 
 def load(path: Path, variant: Variant, threads: int) -> tuple[Answer, Mapping[str, Handler]]:
@@ -117,14 +86,15 @@ def load(path: Path, variant: Variant, threads: int) -> tuple[Answer, Mapping[st
     before = peak_memory_bytes()
     began = time.perf_counter()
     package = open_package(path)
-    encoder = open_encoder(package, variant, threads)
+    program = find_program(package, "encoder", variant)
+    encoder = load_encoder(package, program, threads)
+    set_levers(package, program, library.Levers(**variant.levers.arguments))
     load_s = time.perf_counter() - began
     player = Player(package, encoder, variant, threads)
     loaded = {
         "load_s": load_s,
         "memory_before_bytes": before,
         "memory_loaded_bytes": peak_memory_bytes(),
-        "program_bytes": find_program(package, "encoder", variant).bytes,
     }
     return loaded, player.handlers()
 
@@ -142,6 +112,8 @@ class Player:
         self._decoder: Decoder | None = None
         self._memory: npt.NDArray[np.float32] | None = None
         self._warm: set[str] = set()
+        self._experts = CountedExperts()
+        self._experts.watch(package, find_program(package, "encoder", variant))
 
     def handlers(self) -> dict[str, Handler]:
         """Task to function."""
@@ -180,7 +152,10 @@ class Player:
     def second(self, request: Request) -> Answer:
         """Seconds of each of ``count`` second passes, both decoders."""
         if self._decoder is None or self._memory is None:
-            self._decoder = open_decoder(self._package, self._variant, self._threads)
+            program = find_program(self._package, "decoder", self._variant)
+            self._decoder = load_decoder(self._package, program, self._threads)
+            set_levers(self._package, program, library.Levers(**self._variant.levers.arguments))
+            self._experts.watch(self._package, program)
             self._memory = self._whole(features(SECOND_FEATURES))
         decoder, memory = self._decoder, self._memory
         units = hypotheses(self._spec.vocab_size)
@@ -200,8 +175,8 @@ class Player:
         if what not in self._warm:
             timed(run, 2)
             self._warm.add(what)
-        counted_experts()
-        return {"times_s": timed(run, count), **counted_experts()}
+        self._experts.since_last()
+        return {"times_s": timed(run, count), **self._experts.since_last()}
 
 
 def main(arguments: list[str] | None = None) -> int:

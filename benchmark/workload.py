@@ -16,8 +16,9 @@ LEFT_FRAMES = 64  # encoder frames: four chunks
 FRAME_S = 0.04  # of one encoder frame
 _DIFFERENT_CHUNKS = 8
 
-WHOLE_FEATURES = 2000  # 20 s
-SECOND_FEATURES = 1000  # 10 s
+WHOLE_S, SECOND_S = 20.0, 10.0  # of audio
+# As many feature frames as give whole encoder frames.
+WHOLE_FEATURES, SECOND_FEATURES = 1999, 999
 HYPOTHESES, HYPOTHESIS_UNITS = 10, 30
 FIRST_UNIT = 3  # after blank, unknown, and the beginning and end of sentence
 SOS = 2

@@ -59,6 +59,7 @@ def test_packages_hold_the_programs_asked_for(tmp_path: Path) -> None:
     assert dispatch("portable", "native") == ["both"]
 
 
+@pytest.mark.slow
 def test_a_preparation_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(PreparationError, match="no checkout of WeNet"):
         make_wenet(tmp_path, "moe-1b", tmp_path, say=lambda line: None)
