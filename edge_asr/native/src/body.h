@@ -21,7 +21,8 @@ RowScale quantize(const float* row, int depth, int padded, uint8_t* out) {
   }
   float scale = (high - low) / 255.0f;
   if (!(scale >= 1e-8f)) scale = 1e-8f;
-  float lowest = round_even(splat(low / scale))[0];
+  // -255 to 0, and 0 where a row with infinities leaves no number.
+  float lowest = larger(smaller(round_even(splat(low / scale)), splat(0.0f)), splat(-255.0f))[0];
   RowScale result{scale, -static_cast<int32_t>(lowest)};
   const Float16 zero = splat(-lowest), most = splat(255.0f), none = splat(0.0f);
   auto byte16 = [&](Float16 x) __attribute__((always_inline)) {
