@@ -12,6 +12,8 @@ import msgspec
 from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError, UsageError
 from edge_asr.manifest import BackendName, Precision, Role
 from export.package import ExportConfig, export_package
+from quant.checkpoint import GROUP
+from quant.linear4 import GROUPS
 
 CLIPS = Path(__file__).parent.parent / "tests" / "data" / "clips.tsv"
 
@@ -43,7 +45,17 @@ def _parser() -> argparse.ArgumentParser:
         default="encoder,decoder",
         help="encoder, or encoder,decoder for a second pass (default: both)",
     )
-    add("--precision", default="int8", help="int8, fp32, or both with a comma (default: int8)")
+    add(
+        "--precision",
+        default="int8",
+        help="some of int8,fp32,int4; int4 is int8 with int4 experts (default: int8)",
+    )
+    add(
+        "--group",
+        type=int,
+        choices=GROUPS,
+        help=f"input channels that share a scale at int4 (default: {GROUP})",
+    )
     add(
         "--backends",
         default="onnx,executorch,torchscript",
@@ -96,6 +108,7 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         metrics=_metrics(options.metrics) if options.metrics else {},
         card=_text(options.card) if options.card else None,
         replace=options.replace,
+        group=options.group,
     )
 
 

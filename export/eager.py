@@ -11,6 +11,7 @@ from export.program import EncoderProgram, reads_both_ways, with_replaced
 from model.decoder import BiDecoder
 from model.network import Network
 from quant.linear import QuantLinear
+from quant.linear4 import QuantLinear4
 
 
 class EagerEncoder:
@@ -21,7 +22,7 @@ class EagerEncoder:
         nothing else: the difference is what rounding activations does."""
         self.program = EncoderProgram(network).eval()
         if float_activations:
-            self.program = with_replaced(self.program, {QuantLinear: _float_linear})
+            self.program = with_replaced(self.program, FLOAT_ACTIVATIONS)
 
     @torch.inference_mode()
     def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
@@ -40,7 +41,7 @@ class EagerDecoder:
         """``float_activations``: see ``EagerEncoder``."""
         decoder = network.decoder
         if float_activations:
-            decoder = with_replaced(decoder, {QuantLinear: _float_linear})
+            decoder = with_replaced(decoder, FLOAT_ACTIVATIONS)
         self.left, self.right = decoder, None
         if isinstance(decoder, BiDecoder):
             self.left = decoder.left_decoder
@@ -75,9 +76,12 @@ class EagerDecoder:
         return torch.log_softmax(logits[0], dim=-1)[torch.arange(len(targets)), targets]
 
 
-def _float_linear(layer: QuantLinear) -> nn.Linear:
+def _float_linear(layer: QuantLinear | QuantLinear4) -> nn.Linear:
     outputs, inputs = layer.weight.shape
     linear = nn.Linear(inputs, outputs)
     linear.weight = nn.Parameter(layer.dequantized(), requires_grad=False)
     linear.bias = nn.Parameter(layer.bias, requires_grad=False)
     return linear
+
+
+FLOAT_ACTIVATIONS = {QuantLinear: _float_linear, QuantLinear4: _float_linear}

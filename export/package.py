@@ -72,7 +72,7 @@ QUANTIZATION = {
         "weights int8 per output channel, activations int8 per row with a zero point, "
         "router float32"
     ),
-    "int4": "as int8, and the experts' weights int4 in groups with a bfloat16 scale",
+    "int4": "as int8, and the experts' weights int4 in groups of {group} with a bfloat16 scale",
 }
 GOLDEN_SECONDS = 4.0
 
@@ -97,6 +97,7 @@ class ExportConfig:
     metrics: dict[str, float]
     card: str | None
     replace: bool
+    group: int | None = None  # of int4 weights; None for the usual one
 
 
 def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
@@ -109,12 +110,12 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     _refuse_existing(conf)
     check_dispatches(conf.precisions, conf.dispatches)
     torch.set_num_threads(1)  # the reference must not depend on the number of cores
-    quantized_checkpoints = load_at(conf.checkpoint, conf.precisions)
+    quantized_checkpoints = load_at(conf.checkpoint, conf.precisions, conf.group)
     first = quantized_checkpoints[0]
     features, blank = first.described.features, first.described.conf.blank
     spec = encoder_spec(first.network, conf.left_context, conf.default_chunk, conf.max_chunk)
     second_pass, missing = _second_pass(conf, first)
-    manifest = _manifest(conf, first, spec, second_pass)
+    manifest = _manifest(conf, quantized_checkpoints, spec, second_pass)
     steps = max(MIN_STEPS, 2 * conf.left_context // conf.default_chunk + 1)
     speech = load_speech(conf.speech, features, spec.input_frames(steps * conf.default_chunk))
     units_text = (conf.checkpoint / "units.txt").read_bytes()
@@ -245,12 +246,16 @@ def _add_golden(
 
 def _manifest(
     conf: ExportConfig,
-    source: QuantizedCheckpoint,
+    quantized: Sequence[QuantizedCheckpoint],
     spec: EncoderSpec,
     second_pass: DecoderSpec | None,
 ) -> Manifest:
     """The manifest without its programs and files; PackageError if it cannot be one."""
+    source = quantized[0]
     network = source.described.conf
+    rounding = [
+        f"{q.precision}: {QUANTIZATION[q.precision]}".format(group=q.group) for q in quantized
+    ]
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=conf.name,
@@ -264,7 +269,7 @@ def _manifest(
         provenance=Provenance(
             checkpoint_sha256=source.source_sha256,
             created=datetime.now(UTC).strftime("%Y-%m-%d"),
-            quantization="; ".join(f"{p}: {QUANTIZATION[p]}" for p in conf.precisions),
+            quantization="; ".join(rounding),
             versions=_versions(conf.backends),
         ),
         metrics=conf.metrics,

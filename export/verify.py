@@ -41,12 +41,14 @@ class Bounds:
     text_agreement: float
 
 
-# float32 programs differ by rounding only. With int8 a last-bit difference before a rounding
-# step moves an integer by one, and rarely a router to its next choice, so single values may
-# move far while the mean stays small.
+# float32 programs differ by rounding only. With int8 activations a last-bit difference before a
+# rounding step moves an integer by one, and rarely a router to its next choice, so single values
+# may move far while the mean stays small. Weights of fewer bits change nothing in that: programs
+# and eager network have the same.
 BOUNDS: dict[Precision, Bounds] = {
     "fp32": Bounds(max_abs=1e-3, mean_abs=1e-4, text_agreement=1.0),
     "int8": Bounds(max_abs=8.0, mean_abs=0.1, text_agreement=0.9),
+    "int4": Bounds(max_abs=8.0, mean_abs=0.1, text_agreement=0.9),
 }
 STREAMING_BOUND = 1e-4
 
@@ -57,7 +59,7 @@ JITTER = 1e-5
 # The golden bounds of a program: this times the largest difference seen here.
 GOLDEN_SAFETY = 3.0
 
-# An int8 program may differ in the mean by this part of what rounding itself does: it computes
+# A quantized program may differ in the mean by this part of what rounding itself does: it computes
 # with the eager network's integers, and differs where a last bit moves one.
 ROUNDING_SHARE = 0.25
 
@@ -69,7 +71,7 @@ class Parity:
     backend: str
     precision: str
     steps: int
-    max_abs: float  # int8: within one step, from the eager network's state
+    max_abs: float  # quantized: within one step, from the eager network's state
     mean_abs: float  # over whole streams, each with its own state
     allowed_mean_abs: float
     texts: int
@@ -100,7 +102,7 @@ class Reference:
     rounding_mean_abs: float  # what rounding activations changes; 0 for fp32
 
     def allowed_mean_abs(self, precision: Precision) -> float:
-        """The bound on a program's mean error: ``BOUNDS``, and for int8 what noise explains."""
+        """The bound on a program's mean error: ``BOUNDS``, and for integers what noise explains."""
         bound = BOUNDS[precision].mean_abs
         if precision == "fp32":
             return bound
@@ -127,9 +129,9 @@ def stream_log_probs(encoder: Encoder, steps: list[Step], spec: EncoderSpec) -> 
 def step_errors(encoder: Encoder, expected: Stream) -> FloatArray:
     """Errors (T', V) of an encoder that begins each step with the state of ``expected``.
 
-    In a stream of its own an int8 encoder drifts: an integer that moves by one changes the state,
-    and where the network hesitates, that decides in which frame a unit is said. From the same
-    state it must say the same, but for the integers that move within the step.
+    In a stream of its own a quantized encoder drifts: an integer that moves by one changes the
+    state, and where the network hesitates, that decides in which frame a unit is said. From the
+    same state it must say the same, but for the integers that move within the step.
     """
     errors, begin = [], 0
     for step, state in zip(expected.steps, expected.states, strict=True):
@@ -170,11 +172,11 @@ def verify_streaming(
 ) -> float:
     """Max error between the eager network in chunks and in one chunk-masked forward.
 
-    With float32 it is rounding. With int8 it is held to what a program may differ by: a last bit
-    before an integer's rounding moves the integer, in eager torch too.
+    With float32 it is rounding. A quantized network is held to what a program may differ by: a
+    last bit before an integer's rounding moves the integer, in eager torch too.
 
     Raises:
-        ParityError: it is above ``STREAMING_BOUND`` (fp32) or outside ``BOUNDS`` (int8).
+        ParityError: it is above ``STREAMING_BOUND`` (fp32) or outside ``BOUNDS`` (else).
     """
     chunk = spec.default_chunk
     whole = (len(speech.joined) - spec.right_context - 1) // spec.subsampling_rate + 1
@@ -188,7 +190,7 @@ def verify_streaming(
         out, _ = network.whole(feats, lengths, chunk, spec.left_context)
         offline = network.ctc(out)[0].numpy()
     errors = np.abs(streamed - offline)
-    largest, mean, bounds = float(errors.max()), float(errors.mean()), BOUNDS["int8"]
+    largest, mean, bounds = float(errors.max()), float(errors.mean()), BOUNDS[precision]
     if precision == "fp32":
         allowed, equal = f"{STREAMING_BOUND:.0e}", largest <= STREAMING_BOUND
     else:
@@ -257,7 +259,7 @@ def verify_program(
     # Steps of random sizes may be one frame, whose mean says little of a whole chunk's.
     step_mean = max(_step_means(errors[0], expected.streams[0].steps))
     golden_max = max(float(errors[0].max()), expected.jitter_max_abs)
-    if precision == "int8":
+    if precision != "fp32":
         errors = [step_errors(encoder, stream) for stream in expected.streams]
     max_abs = float(max(error.max() for error in errors))
     floor = BOUNDS["fp32"]

@@ -34,12 +34,13 @@ class DecoderBounds:
     choice_agreement: float
 
 
-# float32 programs differ by rounding only (5e-6 at most in the packages made so far). An int8
+# float32 programs differ by rounding only (5e-6 at most in the packages made so far). A quantized
 # program computes with the eager network's integers, and differs where a last bit moves one (0.01
 # at most so far, as eager torch does if its input moves by 1e-6) or a router to its next choice.
 DECODER_BOUNDS: dict[Precision, DecoderBounds] = {
     "fp32": DecoderBounds(max_abs=1e-3, mean_abs=1e-4, choice_agreement=1.0),
     "int8": DecoderBounds(max_abs=1.0, mean_abs=0.01, choice_agreement=0.9),
+    "int4": DecoderBounds(max_abs=1.0, mean_abs=0.01, choice_agreement=0.9),
 }
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from edge_asr.errors import EdgeAsrError
 from model.checkpoint import load_checkpoint
-from quant.checkpoint import INTEGERS, quantize, save_integers
+from quant.checkpoint import GROUP, INTEGERS, quantize, save_integers
+from quant.linear4 import GROUPS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,10 +22,23 @@ def main(arguments: list[str] | None = None) -> int:
         "checkpoint", type=Path, help="directory with train.yaml, final.pt, units.txt"
     )
     parser.add_argument("-o", "--out", type=Path, required=True, help="directory to write")
+    parser.add_argument(
+        "--precision",
+        default="int8",
+        choices=("int8", "int4"),
+        help="int4: the experts' weights have 4 bits, the rest 8 (default: int8)",
+    )
+    parser.add_argument(
+        "--group",
+        type=int,
+        choices=GROUPS,
+        default=GROUP,
+        help=f"input channels that share a scale at int4 (default: {GROUP})",
+    )
     options = parser.parse_args(arguments)
     try:
         checkpoint = load_checkpoint(options.checkpoint)
-        quantized = quantize(checkpoint, "int8")
+        quantized = quantize(checkpoint, options.precision, options.group)
         options.out.mkdir(parents=True, exist_ok=True)
         for name in ("train.yaml", "units.txt"):
             shutil.copyfile(options.checkpoint / name, options.out / name)

@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,14 @@ from model.checkpoint import Checkpoint, Description, load_checkpoint, read_desc
 from model.network import Network
 from quant.convolution import conv2d_rows, quantize_conv2d
 from quant.linear import QuantLinear, quantize_linear
-from quant.plan import quantizable, replace_module
+from quant.linear4 import GROUPS, HIGHEST, LOWEST, QuantLinear4, quantize_linear4
+from quant.plan import expert_layers, quantizable, replace_module
 
+# "int4" is int8 with int4 experts.
 Precision = Literal["fp32", "int8", "int4"]
 
 INTEGERS = "quantized.pt"
+GROUP = 32  # input channels that share a scale at int4, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class LayerReport:
 
     name: str
     shape: tuple[int, int]
+    bits: int
+    group: int  # input channels that share a scale; 0 for all
     weight_error: float  # ||w - w'|| / ||w||
 
 
@@ -49,23 +54,39 @@ class QuantizedCheckpoint:
     precision: Precision
     source_sha256: str  # of final.pt
     report: tuple[LayerReport, ...]
+    group: int = 0  # of int4 weights; 0 where there are none
 
 
-def quantize(checkpoint: Checkpoint, precision: Precision) -> QuantizedCheckpoint:
-    """The checkpoint's network at a precision; at int8 it is a copy, rounded."""
+def quantize(
+    checkpoint: Checkpoint, precision: Precision, group: int = GROUP
+) -> QuantizedCheckpoint:
+    """The checkpoint's network at a precision; at int8 and int4 it is a copy, rounded.
+
+    Args:
+        group: input channels that share a scale at int4: 32, 64 or 128.
+
+    Raises:
+        ConfigError: int4 is asked for without experts or with another group.
+    """
     digest = hashlib.sha256((checkpoint.path / "final.pt").read_bytes()).hexdigest()
     network = checkpoint.network.eval().requires_grad_(False)
     report: tuple[LayerReport, ...] = ()
-    if precision == "int8":
+    group = group if precision == "int4" else 0
+    if precision != "fp32":
         network = copy.deepcopy(network)
-        report = tuple(_round_layers(network))
+        report = tuple(_round_layers(network, group))
     return QuantizedCheckpoint(
-        network, checkpoint.network, checkpoint.described, precision, digest, report
+        network, checkpoint.network, checkpoint.described, precision, digest, report, group
     )
 
 
-def load_at(path: Path, precisions: Sequence[Precision]) -> list[QuantizedCheckpoint]:
+def load_at(
+    path: Path, precisions: Sequence[Precision], group: int | None = None
+) -> list[QuantizedCheckpoint]:
     """A checkpoint at each precision, or the integers that ``python -m quant`` wrote.
+
+    Args:
+        group: see ``quantize``; None for the usual one, or that of the integers.
 
     Raises:
         InputMissingError: a file of the directory is not there.
@@ -73,19 +94,30 @@ def load_at(path: Path, precisions: Sequence[Precision]) -> list[QuantizedCheckp
     """
     if not (path / INTEGERS).is_file():
         checkpoint = load_checkpoint(path)
-        return [quantize(checkpoint, precision) for precision in precisions]
-    if tuple(precisions) != ("int8",):
+        return [quantize(checkpoint, precision, group or GROUP) for precision in precisions]
+    loaded = load_integers(path)
+    if tuple(precisions) != (loaded.precision,):
         raise ConfigError(
-            f"{path}: holds int8 weights only; export it with --precision int8, or export the "
-            "checkpoint that it was made from"
+            f"{path}: holds {loaded.precision} weights only; export it with --precision "
+            f"{loaded.precision}, or export the checkpoint that it was made from"
         )
-    return [load_integers(path)]
+    if group and loaded.group and group != loaded.group:
+        raise ConfigError(
+            f"{path}: its int4 weights are in groups of {loaded.group}; export it without --group, "
+            "or run python -m quant again"
+        )
+    return [loaded]
 
 
 def save_integers(quantized: QuantizedCheckpoint, path: Path) -> None:
-    """Write the quantized network's state_dict, int8 weights, scales and the float32 rest, and
-    the hash of the checkpoint."""
-    content = {"source_sha256": quantized.source_sha256, "weights": quantized.network.state_dict()}
+    """Write the quantized network's state_dict, weights, scales and the float32 rest, what they
+    are, and the hash of the checkpoint."""
+    content = {
+        "source_sha256": quantized.source_sha256,
+        "precision": quantized.precision,
+        "group": quantized.group,
+        "weights": quantized.network.state_dict(),
+    }
     torch.save(content, path)
 
 
@@ -98,35 +130,48 @@ def load_integers(path: Path) -> QuantizedCheckpoint:
     """
     described = read_description(path, INTEGERS)
     network = Network(described.conf).eval().requires_grad_(False)
-    _round_layers(network)  # random weights, for the shapes
     where = path / INTEGERS
     try:
         content = torch.load(where, map_location="cpu", weights_only=True)
         digest, weights = str(content["source_sha256"]), content["weights"]
+        precision, group = _kind(content)
+        _round_layers(network, group)  # random weights, for the shapes
         network.load_state_dict(weights)
         for name, tensor in network.state_dict().items():
             if weights[name].dtype != tensor.dtype:
                 raise TypeError(f"{name} is {weights[name].dtype}, expected {tensor.dtype}")
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, IndexError,
-            AttributeError, pickle.UnpicklingError) as error:  # fmt: skip
+        _check_range(network)
+    except (ConfigError, OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
+            IndexError, AttributeError, pickle.UnpicklingError) as error:  # fmt: skip
         reason = " ".join((str(error) or type(error).__name__).split())[:200]
         raise ConfigError(
             f"{where}: not the integers of the network in train.yaml ({reason}); run python -m "
             "quant again"
         ) from error
-    return QuantizedCheckpoint(network, None, described, "int8", digest, ())
+    return QuantizedCheckpoint(network, None, described, precision, digest, (), group)
 
 
-def quantized_layers(network: nn.Module) -> list[tuple[str, QuantLinear]]:
+def quantized_layers(network: nn.Module) -> list[tuple[str, QuantLinear | QuantLinear4]]:
     """All quantized layers with their names."""
-    return [(n, m) for n, m in network.named_modules() if isinstance(m, QuantLinear)]
+    kinds = QuantLinear | QuantLinear4
+    return [(n, m) for n, m in network.named_modules() if isinstance(m, kinds)]
 
 
-def _round_layers(network: Network) -> list[LayerReport]:
-    """Replace every layer of the plan by its integers."""
+def _round_layers(network: Network, group: int) -> list[LayerReport]:
+    """Replace every layer of the plan by its integers; the experts' are int4 with a group."""
+    experts = expert_layers(network) if group else set()
+    if group and not experts:
+        raise ConfigError(
+            "int4 is for experts, and the network in train.yaml has none; use --precision int8"
+        )
     report = []
     for name, module in list(quantizable(network)):
-        if isinstance(module, nn.Conv2d):
+        linear: QuantLinear | QuantLinear4
+        if name in experts:
+            weight, bias = _weight_of(module)
+            linear = quantize_linear4(weight, bias, group)
+            replace_module(network, name, linear)
+        elif isinstance(module, nn.Conv2d):
             replace_module(network, name, quantize_conv2d(module))
             linear, weight = network.get_submodule(name).window, conv2d_rows(module)
         else:
@@ -134,8 +179,29 @@ def _round_layers(network: Network) -> list[LayerReport]:
             linear = quantize_linear(weight, bias)
             replace_module(network, name, linear)
         error = (linear.dequantized() - weight).norm() / weight.norm().clamp(min=1e-12)
-        report.append(LayerReport(name, (weight.size(0), weight.size(1)), float(error)))
+        shape = (weight.size(0), weight.size(1))
+        bits, shared = (4, group) if isinstance(linear, QuantLinear4) else (8, 0)
+        report.append(LayerReport(name, shape, bits, shared, float(error)))
     return report
+
+
+def _kind(content: dict[str, Any]) -> tuple[Precision, int]:
+    """Precision and group of a file of integers; ValueError if it cannot hold them."""
+    precision, group = content["precision"], content["group"]
+    if precision == "int8" and group == 0:
+        return "int8", 0
+    if precision == "int4" and group in GROUPS:
+        return "int4", int(group)
+    raise ValueError(f"precision {precision!r} in groups of {group!r}")
+
+
+def _check_range(network: Network) -> None:
+    """Raise ValueError where an int4 weight would not fit four bits."""
+    for name, layer in quantized_layers(network):
+        if isinstance(layer, QuantLinear4) and layer.weight.numel():
+            low, high = (int(value) for value in layer.weight.aminmax())
+            if low < LOWEST or high > HIGHEST:
+                raise ValueError(f"{name}.weight goes from {low} to {high}, int4 from -8 to 7")
 
 
 def _weight_of(module: nn.Module) -> tuple[Tensor, Tensor | None]:

@@ -37,12 +37,7 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) float32 to (..., O) float32."""
-        rows = x.reshape(-1, x.size(-1))
-        low = rows.amin(dim=1, keepdim=True).clamp(max=0.0)
-        high = rows.amax(dim=1, keepdim=True).clamp(min=0.0)
-        scale = ((high - low) / 255.0).clamp(min=1e-8)
-        zero = -128.0 - torch.round(low / scale)
-        integers = (torch.round(rows / scale) + zero).clamp(max=127.0).to(torch.int8)
+        integers, scale, zero = quantize_rows(x.reshape(-1, x.size(-1)))
         product = torch._int_mm(integers, self.weight.t())
         product = product - zero.to(torch.int32) * self.weight_sum
         y = product.float() * scale * self.weight_scale + self.bias
@@ -52,6 +47,16 @@ class QuantLinear(nn.Module):
     def dequantized(self) -> Tensor:
         """The weight (O, I) that the integers stand for."""
         return self.weight.float() * self.weight_scale.unsqueeze(1)
+
+
+def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """int8 integers of rows (N, I), and of each row scale and zero point (N, 1) float32."""
+    low = rows.amin(dim=1, keepdim=True).clamp(max=0.0)
+    high = rows.amax(dim=1, keepdim=True).clamp(min=0.0)
+    scale = ((high - low) / 255.0).clamp(min=1e-8)
+    zero = -128.0 - torch.round(low / scale)
+    integers = (torch.round(rows / scale) + zero).clamp(max=127.0).to(torch.int8)
+    return integers, scale, zero
 
 
 def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:

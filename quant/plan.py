@@ -1,4 +1,4 @@
-"""Which layers become int8, and which stay float32 and why."""
+"""Which layers become integers, of how many bits, and which stay float32 and why."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from model.convolution import PointwiseConv
+from model.feed_forward import MoeFeedForward
 
 # Routers choose experts: rounding flips the choice. Everything that is neither a linear layer nor a
 # wide convolution (norms, softmax, depthwise convolutions, positions) is float32 anyway; so is the
@@ -23,6 +24,21 @@ def quantizable(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         elif isinstance(module, nn.Linear | PointwiseConv):
             if name.rpartition(".")[2] not in FLOAT_LAYERS:
                 yield name, module
+
+
+def expert_layers(root: nn.Module) -> set[str]:
+    """Names of the experts' linear layers, the only ones that int4 makes smaller than int8.
+
+    Most of a model's bytes are theirs, and a step waits for bytes; a dense layer's, which every
+    frame reads, would cost accuracy and save little.
+    """
+    return {
+        f"{name}.experts.{inner}"
+        for name, module in root.named_modules()
+        if isinstance(module, MoeFeedForward)
+        for inner, layer in module.experts.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
 
 
 def replace_module(root: nn.Module, name: str, module: nn.Module) -> None:
