@@ -27,7 +27,8 @@ void run_attention(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor
       value_buffer, score_buffer;
   const int frames = static_cast<int>(in[0].shape[1]), left = static_cast<int>(in[3].shape[3]);
   const int dim = layer.in, heads = layer.heads, width = dim / heads, all = left + frames;
-  const int hidden = std::clamp(static_cast<int>(*in[2].data), 0, left);
+  const float unseen = *in[2].data;  // not a number: none
+  const int hidden = !(unseen > 0.0f) ? 0 : unseen < static_cast<float>(left) ? static_cast<int>(unseen) : left;
   const size_t rows = static_cast<size_t>(frames), row = static_cast<size_t>(dim);
   const size_t cached = static_cast<size_t>(left) * static_cast<size_t>(width);
   const size_t slot = static_cast<size_t>(layer.slot) * static_cast<size_t>(heads);

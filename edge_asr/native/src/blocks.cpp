@@ -94,8 +94,13 @@ void infer_shapes(const Layer& layer, const EdgeAsrTensor* in, int input_count, 
   for (int i = 0; i < input_count; i++) {
     if (in[i].rank < 1 || in[i].rank > EDGE_ASR_MAX_RANK)
       refuse(op, "1 to 8 dimensions expected, found " + std::to_string(in[i].rank));
-    if (rows_of(in[i]) < 0 || rows_of(in[i]) > kMaxRows)
-      refuse(op, "0 to 16777216 rows expected, found " + std::to_string(rows_of(in[i])));
+    int64_t rows = 1;
+    for (int64_t axis = 0; axis + 1 < in[i].rank; axis++) {
+      const int64_t size = in[i].shape[axis];
+      // Both factors are at most kMaxRows: nothing overflows.
+      rows = size < 0 || size > kMaxRows ? kMaxRows + 1 : rows * size;
+      if (rows > kMaxRows) refuse(op, "0 to 16777216 rows expected, found more, or less");
+    }
   }
   const int64_t width = layer.in;
   switch (layer.kind) {
