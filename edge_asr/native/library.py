@@ -131,6 +131,12 @@ def kernels() -> dict[str, bool]:
     return found
 
 
+def running_kernel() -> str:
+    """The instruction set that runs here, one of ``kernels``."""
+    name: bytes = library().edge_asr_kernel()
+    return name.decode()
+
+
 def weights_id(sha256: str) -> int:
     """The number by which a program names its weights: the first bytes of their checksum."""
     return int.from_bytes(bytes.fromhex(sha256[:16]), "big", signed=True)
@@ -146,13 +152,13 @@ class NativeWeights:
             raise BackendError(f"no memory for {size} bytes of native weights; free some")
         try:
             read(memoryview((ctypes.c_uint8 * size).from_address(memory)).cast("B"))
-            _check(opened.edge_asr_load(number, memory, size))
+            owner = _load(number, memory, size)
         except BaseException:
             opened.edge_asr_free(memory, size)
             raise
         self.number = number
         self.size = size
-        weakref.finalize(self, opened.edge_asr_unload, number)
+        weakref.finalize(self, _unload, number, owner)
 
     def set_levers(self, levers: Levers) -> None:
         """From now on, for all streams.
@@ -207,7 +213,8 @@ def output_shapes(
     given, taken = (_Tensor * MAX_TENSORS)(), (_Tensor * MAX_TENSORS)()
     for tensor, shape in zip(given, inputs, strict=False):
         tensor.rank = len(shape)
-        tensor.shape[: len(shape)] = shape
+        sizes = shape[:MAX_RANK]  # of more the kernels say that they are too many
+        tensor.shape[: len(sizes)] = sizes
     _check(library().edge_asr_shapes(number, layer, given, len(inputs), taken, outputs))
     return [tuple(tensor.shape[: tensor.rank]) for tensor in taken[:outputs]]
 
@@ -233,7 +240,31 @@ def _describe(arrays: Sequence[npt.NDArray[np.float32]]) -> Any:
 
 
 _loaded: weakref.WeakValueDictionary[int, NativeWeights] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+_owners: dict[int, object] = {}
+_lock = threading.RLock()  # a collection of garbage may unload while this thread holds it
+
+
+def _load(number: int, memory: int, size: int) -> object:
+    """Puts weights under a number; whoever has the result may take them away again."""
+    owner = object()
+    with _lock:
+        before = _owners.get(number)
+        _owners[number] = owner  # first: from now on nobody unloads but this owner
+        if library().edge_asr_load(number, memory, size) == 0:
+            return owner
+        if before is None:
+            del _owners[number]
+        else:
+            _owners[number] = before
+        raise BackendError(_error())
+
+
+def _unload(number: int, owner: object) -> None:
+    """Unless others came under that number since: those are theirs."""
+    with _lock:
+        if _owners.get(number) is owner:
+            del _owners[number]
+            library().edge_asr_unload(number)
 
 
 def share_weights(number: int, size: int, read: Callable[[memoryview], None]) -> NativeWeights:
@@ -251,4 +282,8 @@ def share_weights(number: int, size: int, read: Callable[[memoryview], None]) ->
 
 def _check(result: int) -> None:
     if result != 0:
-        raise BackendError(library().edge_asr_error().decode(errors="replace"))
+        raise BackendError(_error())
+
+
+def _error() -> str:
+    return str(library().edge_asr_error().decode(errors="replace"))
