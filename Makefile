@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle check lint fix native test bench bench-paper train wheel clean
+.PHONY: help setup captions export-int8 bundle check lint fix native test bench bench-paper train wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -77,8 +77,11 @@ bench-paper: $(DEV)/.ready ## models of the paper's sizes, beside WeNet's and th
 train: $(DEV)/.ready ## train a model; ARGS="--help" tells how
 	@$(DEV)/bin/python -m model.train $(ARGS)
 
-wheel: $(DEV)/.ready ## dist/edge_asr-*.whl
+wheel: $(DEV)/.ready ## dist/edge_asr-*.whl, for this machine
 	@$(DEV)/bin/python -m build --wheel --no-isolation --outdir dist .
+
+wheels: $(DEV)/.ready ## dist/edge_asr-*-manylinux_*.whl for x86_64 and, cross-compiled, for 64-bit ARM
+	@requirements/make-wheels $(DEV)
 
 clean: ## remove what was built and cached; the environments stay
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
