@@ -33,6 +33,7 @@ class Agreement:
     program: str
     backend: str
     precision: str
+    dispatch: str
     utterances: int
     words: int
     wer: float
@@ -47,8 +48,13 @@ def recognise(
     Raises:
         EdgeAsrError: the package, the backend or a recording cannot be used.
     """
-    recognizer = edge_asr.load(package, backend=program.backend, precision=program.precision)
-    label = f"{program.backend} {program.precision}"
+    recognizer = edge_asr.load(
+        package,
+        backend=program.backend,
+        precision=program.precision,
+        dispatch=program.dispatch,
+    )
+    label = f"{program.backend} {program.precision} {program.dispatch}"
     return [
         recognizer.transcribe(utterance.path, chunk_ms).text
         for utterance in track(utterances, label, console=Console(stderr=True), transient=True)
@@ -77,6 +83,7 @@ def compare(package: str, manifests: Sequence[Path], chunk_ms: ChunkMs) -> list[
                     program=program.file,
                     backend=program.backend,
                     precision=program.precision,
+                    dispatch=program.dispatch,
                     utterances=len(texts),
                     words=sum(len(text.split()) for text in truth),
                     wer=100 * float(jiwer.wer(truth, texts)),
@@ -88,10 +95,11 @@ def compare(package: str, manifests: Sequence[Path], chunk_ms: ChunkMs) -> list[
 
 def print_table(rows: Sequence[Agreement]) -> None:
     """The rows on stdout."""
-    table = Table("manifest", "backend", "precision", "utterances", "words", "WER %", "equal %")
+    titles = ("manifest", "backend", "precision", "dispatch", "utterances", "words", "WER %")
+    table = Table(*titles, "equal %")
     for row in rows:
         figures = (str(row.utterances), str(row.words), f"{row.wer:.2f}", f"{row.equal_texts:.2f}")
-        table.add_row(row.manifest, row.backend, row.precision, *figures)
+        table.add_row(row.manifest, row.backend, row.precision, row.dispatch, *figures)
     Console().print(table)
 
 

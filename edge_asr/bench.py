@@ -25,7 +25,8 @@ from edge_asr.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from edge_asr.bench_load import LoadFigures
     from edge_asr.bench_play import Clip, Tally, TimedEncoder
-    from edge_asr.bench_report import BenchReport, Percentiles, WordErrors
+    from edge_asr.bench_report import BenchReport, ExpertFigures, Percentiles, WordErrors
+    from edge_asr.native.library import Levers
     from edge_asr.recognizer import ChunkMs, Recognizer
     from edge_asr.speech_manifest import Utterance
 
@@ -43,6 +44,8 @@ class BenchConfig:
     package: str | os.PathLike[str] = "commands-en"
     backend: str | None = None
     precision: str | None = None
+    dispatch: str | None = None
+    levers: Levers | None = None
     manifest: Path | None = None
     audio: tuple[Path, ...] = ()
     threads: int = 1
@@ -53,7 +56,6 @@ class BenchConfig:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr bench``."""
     add_model_arguments(parser)
-    parser.add_argument("--precision", help="int8 or fp32 (default: int8 where there is one)")
     parser.add_argument(
         "--manifest",
         type=Path,
@@ -77,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         package=arguments.package,
         backend=arguments.backend,
         precision=arguments.precision,
+        dispatch=arguments.dispatch,
+        levers=arguments.levers,
         manifest=arguments.manifest,
         audio=tuple(arguments.audio),
         threads=arguments.threads,
@@ -112,7 +116,12 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
         import_jiwer()  # before the work of minutes
         utterances = _read_utterances(config.manifest)
     loaded = load(
-        config.package, backend=config.backend, precision=config.precision, threads=config.threads
+        config.package,
+        backend=config.backend,
+        precision=config.precision,
+        dispatch=config.dispatch,
+        levers=config.levers,
+        threads=config.threads,
     )
     encoder = TimedEncoder(loaded.encoder)
     recognizer = dataclasses.replace(loaded, encoder=encoder)
@@ -122,18 +131,24 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
     progress("loading", 0, 1)
     program = recognizer.program
     load_figures = measure_load(
-        recognizer.package.root, program.backend, program.precision, config.threads
+        recognizer.package.root,
+        program.backend,
+        program.precision,
+        program.dispatch,
+        config.threads,
     )
+    expert_figures(recognizer)  # loading is not what is measured
     runs = [Tally() for _ in range(config.runs + 1)]
     for number, tally in enumerate(runs):
         progress("speed", number, len(runs))
         _play_all(recognizer, encoder, clips, chunk_ms, tally)
+    experts = expert_figures(recognizer)
     progress("endpoints", 0, 1)
     quiet_s = (1000 + 2 * chunk_ms + 500) / 1000  # until the endpoint, and two chunks more
     quiet = [clip.with_quiet(quiet_s) for clip in clips[:_MAX_ENDPOINT_CLIPS]]
     endpoints = Tally()
     _play_all(recognizer, encoder, quiet, chunk_ms, endpoints)
-    report = _report(config, recognizer, source, load_figures, runs[1:], endpoints)
+    report = _report(config, recognizer, source, load_figures, runs[1:], endpoints, experts)
     if not utterances:
         return report
     errors = word_errors(loaded, utterances, chunk_ms, progress)
@@ -147,18 +162,25 @@ def _report(
     load: LoadFigures,
     runs: Sequence[Tally],
     endpoints: Tally,
+    experts: ExpertFigures | None,
 ) -> BenchReport:
     from edge_asr.bench_report import BenchReport, Percentiles, Spread
     from edge_asr.machine import describe_machine, peak_memory_bytes
+    from edge_asr.native.library import Levers, running_kernel
 
     def every(name: str) -> Percentiles | None:
         return Percentiles.of([ms for tally in runs for ms in getattr(tally, name)])
 
+    package, program = recognizer.package, recognizer.program
+    weight_bytes = package.entry(program.weights).bytes if program.weights else 0
     return BenchReport(
-        package=recognizer.package.manifest.name,
-        backend=recognizer.program.backend,
-        precision=recognizer.program.precision,
-        program_bytes=recognizer.program.bytes,
+        package=package.manifest.name,
+        backend=program.backend,
+        precision=program.precision,
+        dispatch=program.dispatch,
+        kernel=running_kernel() if program.dispatch == "native" else None,
+        levers=config.levers or Levers(),
+        program_bytes=program.bytes + weight_bytes,
         threads=config.threads,
         chunk_ms=recognizer.stream(config.chunk_ms).chunk_ms,
         source=source,
@@ -174,8 +196,24 @@ def _report(
         final_after_flush_ms=every("final_after_flush_ms"),
         endpoint_ms=Percentiles.of(endpoints.endpoint_ms),
         memory_peak_bytes=peak_memory_bytes(),
+        experts=experts,
         word_errors=None,
     )
+
+
+def expert_figures(recognizer: Recognizer) -> ExpertFigures | None:
+    """What the expert layers did since the last time; None where none did, or nothing counts.
+
+    They count for all streams of a package's native programs together.
+    """
+    from edge_asr.bench_report import ExpertFigures
+    from edge_asr.loading import load_weights
+
+    weights = load_weights(recognizer.package, recognizer.program)
+    counters = weights.counters() if weights else None
+    if counters is None or not counters.calls or not counters.rows:
+        return None
+    return ExpertFigures(counters.experts / counters.calls, counters.pairs / counters.rows)
 
 
 def _play_all(

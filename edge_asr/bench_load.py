@@ -30,7 +30,7 @@ class LoadFigures:
 
 
 def measure_load(
-    package: str | os.PathLike[str], backend: str, precision: str, threads: int
+    package: str | os.PathLike[str], backend: str, precision: str, dispatch: str, threads: int
 ) -> LoadFigures:
     """Load in a fresh process.
 
@@ -39,7 +39,7 @@ def measure_load(
     """
     # -P: what lies in the working directory is not imported.
     command = [sys.executable, "-P", "-m", "edge_asr.bench_load"]
-    command += [os.path.abspath(package), backend, precision, str(threads)]
+    command += [os.path.abspath(package), backend, precision, dispatch, str(threads)]
     root = str(Path(__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
@@ -60,7 +60,7 @@ def measure_load(
         raise PackageError(f"{package}: did not load within {_LIMIT_S} s") from error
 
 
-def _load(package: str, backend: str, precision: str, threads: int) -> LoadFigures:
+def _load(package: str, backend: str, precision: str, dispatch: str, threads: int) -> LoadFigures:
     import importlib
 
     began = time.perf_counter()
@@ -70,7 +70,7 @@ def _load(package: str, backend: str, precision: str, threads: int) -> LoadFigur
     importlib.import_module(BACKENDS[backend][0])
     imported = time.perf_counter()
     before = peak_memory_bytes() or 0
-    load(package, backend=backend, precision=precision, threads=threads)
+    load(package, backend=backend, precision=precision, dispatch=dispatch, threads=threads)
     loaded = time.perf_counter()
     return LoadFigures(imported - began, loaded - imported, before, peak_memory_bytes() or 0)
 
@@ -78,8 +78,9 @@ def _load(package: str, backend: str, precision: str, threads: int) -> LoadFigur
 if __name__ == "__main__":
     import dataclasses
 
-    _package, _backend, _precision, _threads = sys.argv[1:]
+    _package, _backend, _precision, _dispatch, _threads = sys.argv[1:]
     try:
-        print(json.dumps(dataclasses.asdict(_load(_package, _backend, _precision, int(_threads)))))
+        _figures = _load(_package, _backend, _precision, _dispatch, int(_threads))
+        print(json.dumps(dataclasses.asdict(_figures)))
     except EdgeAsrError as error:
         sys.exit(str(error))

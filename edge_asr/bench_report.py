@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_asr.bench_load import LoadFigures
 from edge_asr.machine import Machine
+from edge_asr.native.library import Levers
 
 REPORT_VERSION = 1
 _MB = 1e6
@@ -52,6 +53,14 @@ class Percentiles:
 
 
 @dataclass(frozen=True)
+class ExpertFigures:
+    """Work of the expert layers of a native program; the weights that a step reads follow it."""
+
+    per_call: float  # experts that had rows in one call of one layer: a step of the encoder
+    per_frame: float
+
+
+@dataclass(frozen=True)
 class WordErrors:
     """Word errors over a whole test set, streamed, without text normalisation."""
 
@@ -77,7 +86,10 @@ class BenchReport:
     package: str
     backend: str
     precision: str
-    program_bytes: int
+    dispatch: str
+    kernel: str | None  # the instruction set that our operators use; None without them
+    levers: Levers
+    program_bytes: int  # its weights included
     threads: int
     chunk_ms: int
     source: str
@@ -93,6 +105,7 @@ class BenchReport:
     final_after_flush_ms: Percentiles | None
     endpoint_ms: Percentiles | None
     memory_peak_bytes: int | None
+    experts: ExpertFigures | None  # None where nothing counts them
     word_errors: WordErrors | None
     report_version: int = REPORT_VERSION
 
@@ -104,8 +117,10 @@ class BenchReport:
     def as_table(self) -> str:
         """The same for people: aligned lines."""
         rows = [
-            ("package", f"{self.package}, {self.backend} {self.precision}, "
+            ("package", f"{self.package}, {self.backend} {self.precision} {self.dispatch}, "
                         f"{self.program_bytes / _MB:.1f} MB"),
+            ("kernel", self.kernel or ""),
+            ("levers", self._levers()),
             ("setting", f"{_count(self.threads, 'thread')}, chunks of {self.chunk_ms} ms"),
             ("audio", f"{self.audio_s:.0f} s of {self.source}, {_count(self.runs, 'run')} "
                       "after one thrown away"),
@@ -123,9 +138,19 @@ class BenchReport:
             ("final, flush", _percentiles(self.final_after_flush_ms)),
             ("final, endpoint", _percentiles(self.endpoint_ms)),
             ("memory", self._memory()),
+            ("experts", self._experts()),
             ("WER", _word_errors(self.word_errors)),
         ]  # fmt: skip
         return "\n".join(f"{name:<16} {value}".rstrip() for name, value in rows if value)
+
+    def _levers(self) -> str:
+        pulled = {name: value for name, value in vars(self.levers).items() if value}
+        return ", ".join(f"{name} {value}" for name, value in pulled.items())
+
+    def _experts(self) -> str:
+        if self.experts is None:
+            return ""
+        return f"{self.experts.per_call:.2f} a call, {self.experts.per_frame:.2f} a frame"
 
     def _memory(self) -> str:
         before, loaded = self.load.memory_before_bytes / _MB, self.load.memory_loaded_bytes / _MB

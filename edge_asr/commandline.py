@@ -18,17 +18,22 @@ import contextlib
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from edge_asr.errors import ConfigError, EdgeAsrError, OutputError, UsageError
 
+if TYPE_CHECKING:
+    from edge_asr.native.library import Levers
+
 _IO_ERROR = 74
 _MAX_USAGE_CHARS = 300  # of argparse, which repeats what it was given
+_MAX_COUNT = 64  # of experts
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -46,6 +51,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a model."""
     parser.add_argument("--package", default="commands-en", help="model package: name or directory")
     parser.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
+    parser.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")
+    parser.add_argument(
+        "--dispatch",
+        choices=("portable", "native"),
+        help="stock operators, or ours (default: ours where they can run)",
+    )
+    parser.add_argument(
+        "--levers",
+        type=levers,
+        metavar="NAME=N,...",
+        help="less work of the experts than trained, for native programs: top_k=1 (experts of a "
+        "frame), min_weight=0.3 (a second expert only from this weight on), max_experts=4 (of a "
+        "step); default: none",
+    )
     parser.add_argument(
         "--chunk-ms",
         type=_chunk_ms,
@@ -60,6 +79,44 @@ def _chunk_ms(text: str) -> int | str:
         return text if text == "whole" else int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'whole'") from None
+
+
+def levers(text: str) -> Levers:
+    """The levers that ``top_k=1,min_weight=0.3,max_experts=4`` or a part of it names.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    from edge_asr.native.library import Levers  # brings numpy, which --help need not wait for
+
+    counts: dict[str, int] = {}
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name in counts or name in weights:
+            raise argparse.ArgumentTypeError(f"{name} is given twice")
+        if name in ("top_k", "max_experts"):
+            whole = value.isascii() and value.isdigit() and len(value) <= 2
+            if not whole or not 1 <= int(value) <= _MAX_COUNT:
+                raise argparse.ArgumentTypeError(
+                    f"{name} is {value!r}; allowed are 1 to {_MAX_COUNT}"
+                )
+            counts[name] = int(value)
+        elif name == "min_weight":
+            if not re.fullmatch(r"0?\.[0-9]{1,9}", value, re.ASCII) or float(value) == 0:
+                raise argparse.ArgumentTypeError(
+                    f"{name} is {value!r}; allowed are decimals between 0 and 1, e.g. 0.3"
+                )
+            weights[name] = float(value)
+        else:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is no lever; allowed are top_k=N, min_weight=W and max_experts=N"
+            )
+    return Levers(
+        top_k=counts.get("top_k", 0),
+        min_weight=weights.get("min_weight", 0.0),
+        max_experts=counts.get("max_experts", 0),
+    )
 
 
 def complain(message: object) -> None:

@@ -100,8 +100,8 @@ def set_levers(package: Package, program: Program, levers: Levers) -> None:
         weights.set_levers(levers)
     elif levers != Levers():
         raise UsageError(
-            f"{package.root / program.file}: portable programs have no levers; export the package "
-            "with --dispatch native"
+            f"{package.root / program.file}: portable programs have no levers; take a native one, "
+            "which python -m export --dispatch both makes"
         )
 
 

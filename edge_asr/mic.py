@@ -194,7 +194,12 @@ def run(arguments: argparse.Namespace) -> int:
     if sys.stderr.isatty():
         complain(f"loading {arguments.package}")
     recognizer = edge_asr.load(
-        arguments.package, backend=arguments.backend, threads=arguments.threads
+        arguments.package,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        dispatch=arguments.dispatch,
+        levers=arguments.levers,
+        threads=arguments.threads,
     )
     with recognizer.stream(arguments.chunk_ms) as stream, Interruption() as interruption:
         captions = open_captions(arguments.format)

@@ -38,7 +38,7 @@ def load(
         package: a directory, or the name of a package that came with edge_asr.
         backend: "onnx", "executorch" or "torchscript"; None takes the first that the package
             has a program for.
-        precision: "int8" or "fp32"; None takes int8 where there is one.
+        precision: "int8", "fp32" or "int4"; None takes int8 where there is one.
         dispatch: "native" or "portable"; None takes native programs where they can run here.
         levers: less work of the experts than trained, for native programs. They hold for every
             recognizer of the same package.

@@ -52,7 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from edge_asr.recognizer import load  # numpy and more, which --help need not wait for
 
-    recognizer = load(arguments.package, backend=arguments.backend, threads=arguments.threads)
+    recognizer = load(
+        arguments.package,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        dispatch=arguments.dispatch,
+        levers=arguments.levers,
+        threads=arguments.threads,
+    )
     style, chunk_ms = arguments.format, arguments.chunk_ms
     recognizer.stream(chunk_ms)  # refuses a wrong chunk before any file is opened
     first_code = 0

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -16,8 +17,11 @@ from edge_asr.bench import BenchConfig, measure
 from edge_asr.bench_load import LoadFigures, measure_load
 from edge_asr.bench_report import BenchReport, Percentiles, Spread
 from edge_asr.errors import ConfigError, PackageError
+from edge_asr.native import library as native
 from edge_asr.package import Package
 from tests.tiny import RATE, tones
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -62,6 +66,8 @@ def test_a_report_as_json_and_as_a_table(
     found = json.loads(out)
     assert list(found) == [field.name for field in dataclasses.fields(BenchReport)]
     assert (found["package"], found["backend"], found["precision"]) == ("tiny", "onnx", "fp32")
+    assert (found["dispatch"], found["kernel"], found["experts"]) == ("portable", None, None)
+    assert not any(found["levers"].values())
     assert found["runs"] == 2
     assert found["audio_s"] >= 4.0, "repeated until it is enough"
     assert found["rtf"]["min"] <= found["rtf"]["median"] <= found["rtf"]["max"]
@@ -79,6 +85,49 @@ def test_a_report_as_json_and_as_a_table(
     table = capsys.readouterr().out
     for title in ("RTF", "python", "final, endpoint", "memory"):
         assert f"\n{title}" in table
+
+
+@pytest.fixture(scope="module")
+def native_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny one of experts, with native and portable programs of its encoder."""
+    if not (native.built() and native.built("onnx")):
+        pytest.skip("not built; run: make native")
+    from export.__main__ import main as export  # torch
+
+    out = tmp_path_factory.mktemp("bench") / "moe"
+    options = ["--roles", "encoder", "--backends", "onnx", "--dispatch", "both"]
+    assert export([str(ROOT / "tests/data/wenet-moe"), "-o", str(out), *options]) == 0
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("briefly")
+def test_experts_and_levers_of_native_programs(
+    native_package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bench(*options: str) -> dict[str, Any]:
+        arguments = ["bench", "--package", str(native_package), "--runs", "1", "--json"]
+        assert main([*arguments, *options]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    plain = bench()
+    assert (plain["dispatch"], plain["levers"]["top_k"]) == ("native", 0)
+    assert plain["kernel"] in native.kernels()
+    assert plain["experts"]["per_frame"] == 2.0 <= plain["experts"]["per_call"]
+    weights = (native_package / "encoder.int8.weights").stat().st_size
+    assert weights < plain["program_bytes"] < 2 * weights
+    levered = bench("--levers", "top_k=1,max_experts=2")
+    assert levered["levers"] == {"top_k": 1, "min_weight": 0.0, "max_experts": 2}
+    assert levered["experts"]["per_frame"] == 1.0 <= levered["experts"]["per_call"] <= 2.0
+    assert bench()["experts"] == plain["experts"], "levers do not stay"
+    portable = bench("--dispatch", "portable")
+    assert (portable["kernel"], portable["experts"]) == (None, None)
+    # What is refused, whatever the command.
+    options = ["--package", str(native_package), "--dispatch", "portable", "--levers", "top_k=1"]
+    assert main(["bench", *options]) == 64
+    assert main(["transcribe", str(ROOT / "README.md"), *options]) == 64
+    assert capsys.readouterr().err.count("portable programs have no levers") == 2
 
 
 @pytest.mark.usefixtures("briefly")
@@ -109,7 +158,7 @@ def test_a_manifest_without_words_is_refused(tiny_package: Package, manifest: Pa
 
 def test_what_goes_wrong_in_the_fresh_process_is_said(tiny_package: Package) -> None:
     with pytest.raises(PackageError, match="no encoder program for onnx int8"):
-        measure_load(tiny_package.root, "onnx", "int8", 1)
+        measure_load(tiny_package.root, "onnx", "int8", "portable", 1)
 
 
 def test_percentiles() -> None:

@@ -49,11 +49,16 @@ def test_a_program_that_is_not_there(
         load(tiny_package.root, backend=backend, precision=precision)
 
 
-def test_a_program_that_needs_native_operators(tmp_path: Path) -> None:
-    program = tiny_onnx()
-    new = NewProgram("encoder", "onnx", "fp32", "encoder.fp32.onnx", program, ("edge_asr::moe",))
-    package = write_package(tmp_path / "native", MANIFEST, [new], tiny_files(program))
-    with pytest.raises(BackendError, match="edge_asr::moe"):
+def test_a_program_that_needs_native_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the operators are not built, that is said before anything is read."""
+    program, name = tiny_onnx(), "encoder.fp32.onnx"
+    new = NewProgram("encoder", "onnx", "fp32", name, program, ("edge_asr::linear",), "weights")
+    files = tiny_files(program) | {"weights": b"of no use"}
+    package = write_package(tmp_path / "native", MANIFEST, [new], files)
+    monkeypatch.setattr("edge_asr.native.library.built", lambda name="kernels": False)
+    with pytest.raises(BackendError, match=r"native operators, and .*not built"):
         load(package.root)
 
 
