@@ -47,9 +47,6 @@ class EagerDecoder:
             self.left = decoder.left_decoder
             self.right = decoder.right_decoder if reads_both_ways(network) else None
         self.sos, self.eos = network.conf.sos, network.conf.eos
-        for one in (self.left, self.right):
-            if one is not None and isinstance(one.output_layer, QuantLinear):
-                one.output_layer.in_features = network.conf.dim  # which ``Decoder`` asks it for
 
     @torch.inference_mode()
     def score(

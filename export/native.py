@@ -187,7 +187,7 @@ def define_operators() -> None:
     torch.ops.load_library(str(library_path("torch")))
     for name, inputs in OPERATORS.items():
         outputs = operator_counts(name)[1]
-        torch.library.register_fake(f"{DOMAIN}::{name}", _shapes(outputs))
+        torch.library.register_fake(f"{DOMAIN}::{name}", _shapes(name, outputs))
         # What ExecuTorch calls: the same, into memory that it has planned.
         given = ", ".join(f"Tensor {one}" for one in inputs)
         taken = ", ".join(f"Tensor({chr(97 + i)}!) out{i}" for i in range(outputs))
@@ -203,33 +203,25 @@ def define_operators() -> None:
     _defined = True
 
 
-def _shapes(outputs: int) -> Callable[..., Any]:
+def _shapes(name: str, outputs: int) -> Callable[..., Any]:
     """The operator on tensors without data, whose sizes may be symbols."""
 
     def shapes(*arguments: Any) -> Any:
-        *inputs, _, layer = arguments
-        return _empty(inputs, outputs, arguments[-2], layer)
+        *inputs, weights, layer = arguments
+        x = inputs[0]
+        if outputs > 1:  # blocks with a state: all layers' comes in, their own goes out
+            states = [one.new_empty(1, *one.shape[1:]) for one in inputs[1 - outputs :]]
+            return x.new_empty(x.shape), *states
+        if name == "subsampling":
+            width = _width(weights, layer, (1, 7, x.size(2)))
+            return x.new_empty(1, ((x.size(1) - 1) // 2 - 1) // 2, width)
+        return x.new_empty(*x.shape[:-1], _width(weights, layer, (1, x.size(-1))))
 
     return shapes
 
 
-def _empty(inputs: list[Tensor], outputs: int, weights: int, layer: int) -> Any:
-    x = inputs[0]
-    if outputs > 1:  # blocks with a state: all layers' comes in, their own goes out
-        states = [one.new_empty(1, *one.shape[1:]) for one in inputs[1 - outputs :]]
-        return x.new_empty(x.shape), *states
-    if x.dim() == 3 and x.size(0) == 1 and _is_subsampling(weights, layer, x.size(2)):
-        frames = ((x.size(1) - 1) // 2 - 1) // 2
-        return x.new_empty(1, frames, _width(weights, layer, (1, 7, x.size(2))))
-    return x.new_empty(*x.shape[:-1], _width(weights, layer, (1, x.size(-1))))
-
-
 def _width(weights: int, layer: int, shape: tuple[int, ...]) -> int:
     return output_shapes(weights, layer, [shape], 1)[0][-1]
-
-
-def _is_subsampling(weights: int, layer: int, width: int) -> bool:
-    return output_shapes(weights, layer, [(1, 7, width)], 1)[0][1] != 7
 
 
 def _symbolic(name: str, inputs: int, outputs: int) -> Any:

@@ -53,7 +53,7 @@ class Decoder(nn.Module):
         """tokens (B, U) beginning with sos, token_mask (B, U), memory (B or 1, T', D),
         memory_mask (B or 1, T') to logits (B, U, V)."""
         length = tokens.size(1)
-        dim = self.output_layer.in_features
+        dim = memory.size(-1)
         positions = sinusoids(torch.arange(length, device=tokens.device), dim)
         x = self.dropout(self.embed(tokens) * math.sqrt(dim) + positions)
         causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
