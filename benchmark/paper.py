@@ -120,9 +120,8 @@ def _prepare(conf: PaperConfig, found: Measured, say: Say) -> list[Variant]:
             found.exports[model] = make_wenet(conf.work, model, conf.wenet, say)
             variants.append(Variant(model, WENET, "torchscript", "portable"))
         ours = programs(model, conf.backends, conf.dispatches, conf.precisions)
-        # A dense model has no int4 experts.
-        precisions = list(dict.fromkeys(variant.precision for variant in ours))
-        make_package(conf.work, model, conf.backends, conf.dispatches, precisions, say)
+        for dispatch in conf.dispatches:
+            make_package(conf.work, [v for v in ours if v.dispatch == dispatch], say)
         variants += ours
     if conf.wenet is None:
         say(_HOW_TO_GET_WENET)
@@ -137,7 +136,7 @@ def _start(conf: PaperConfig, threads: int, variant: Variant) -> Worker:
         command = [*python, "benchmark.wenet_today", "serve", file]
     else:
         fields = {**vars(variant), "levers": variant.levers.arguments}
-        folder = str(package_folder(conf.work, variant.model))
+        folder = str(package_folder(conf.work, variant.model, variant.dispatch))
         command = [*python, "benchmark.worker", folder, json.dumps(fields)]
     return Worker([*command, "--threads", str(threads)], threads)
 

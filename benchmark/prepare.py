@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.rounds import Say
-from benchmark.variants import package_folder, wenet_file
+from benchmark.variants import Variant, package_folder, wenet_file
 from benchmark.workload import CHUNK_FRAMES, LEFT_FRAMES, WHOLE_FEATURES, encoder_frames
 from edge_asr.errors import EdgeAsrError
 
@@ -49,38 +49,34 @@ def make_wenet(work: Path, model: str, wenet: Path, say: Say) -> dict[str, Any]:
     return figures
 
 
-def make_package(
-    work: Path, model: str, backends: Sequence[str], dispatches: Sequence[str],
-    precisions: Sequence[str], say: Say,
-) -> None:  # fmt: skip
-    """Our package, if the folder lacks it or has one with other programs.
+def make_package(work: Path, programs: Sequence[Variant], say: Say) -> None:
+    """Our package of some programs of one model and dispatch, if the folder lacks it or has one
+    with other programs.
 
     Raises:
         PreparationError: it could not be made.
     """
-    out = package_folder(work, model)
-    arguments = export_arguments(work / model, out, backends, dispatches, precisions)
+    model, dispatch = programs[0].model, programs[0].dispatch
+    out = package_folder(work, model, dispatch)
+    arguments = export_arguments(work / model, out, programs)
     # What is in a package follows from these, and one with other programs is made anew.
     made_with = out.with_suffix(".json")
     known = json.loads(made_with.read_text()) if made_with.exists() else None
     if not out.exists() or known != arguments:
-        say(f"exporting {model} with edge_asr")
+        say(f"exporting the {dispatch} programs of {model} with edge_asr")
         _run("export", [*arguments, "--replace"])
         made_with.write_text(json.dumps(arguments) + "\n")
 
 
-def export_arguments(
-    checkpoint: Path, out: Path, backends: Sequence[str], dispatches: Sequence[str],
-    precisions: Sequence[str],
-) -> list[str]:  # fmt: skip
+def export_arguments(checkpoint: Path, out: Path, programs: Sequence[Variant]) -> list[str]:
     """The arguments of ``python -m export``; what is its default is left out."""
     largest = max(512, encoder_frames(WHOLE_FEATURES))
+    backends = dict.fromkeys(variant.backend for variant in programs)
+    precisions = dict.fromkeys(variant.precision for variant in programs)
     arguments = [str(checkpoint), "--out", str(out), "--backends", ",".join(backends)]
     arguments += ["--chunk-frames", str(CHUNK_FRAMES), "--left-frames", str(LEFT_FRAMES)]
     arguments += ["--max-chunk-frames", str(largest), "--license", "CC0-1.0"]
-    if "native" in dispatches:
-        arguments += ["--dispatch", "both" if "portable" in dispatches else "native"]
-    arguments += ["--precision", ",".join(precisions)]
+    arguments += ["--dispatch", programs[0].dispatch, "--precision", ",".join(precisions)]
     return arguments
 
 

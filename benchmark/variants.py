@@ -117,11 +117,14 @@ LEVERS = (Levers(top_k=1), Levers(min_weight=0.3), Levers(max_experts=4))
 def programs(
     model: str, backends: Sequence[str], dispatches: Sequence[str], precisions: Sequence[str]
 ) -> list[Variant]:
-    """Ours of one model. int4 experts and levers are of the native operator, and of experts."""
+    """Ours of one model. int4 experts and levers are of the native operator, and of experts.
+
+    Portable programs are those of the first backend: they are what native ones are held against.
+    """
     found = [
         Variant(model, backend=backend, dispatch=dispatch)
         for dispatch in dispatches
-        for backend in backends
+        for backend in (backends if dispatch == "native" else backends[:1])
     ]
     if model.startswith("moe") and "native" in dispatches:
         native = [variant for variant in found if variant.dispatch == "native"]
@@ -185,9 +188,9 @@ def memory_estimate(variant: Variant, weight_bytes: float) -> float:
     return 3e8 + weight_bytes * (2.5 if variant.system == WENET else factor)
 
 
-def package_folder(work: Path, model: str) -> Path:
-    """Where our package of a model is."""
-    return work / f"{model}.package"
+def package_folder(work: Path, model: str, dispatch: str) -> Path:
+    """Where our package of a model's portable or native programs is."""
+    return work / f"{model}.{dispatch}.package"
 
 
 def wenet_file(work: Path, model: str) -> Path:

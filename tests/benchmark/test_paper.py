@@ -11,6 +11,7 @@ from benchmark.paper import _command, _config, _parser, main
 from benchmark.prepare import PreparationError, export_arguments, make_wenet
 from benchmark.report import read_report
 from benchmark.rounds import SECOND, STREAM, SWEEP, WHOLE
+from benchmark.variants import programs
 
 
 def test_tasks_last_as_long_as_they_say() -> None:
@@ -47,16 +48,19 @@ def test_the_command_of_the_report_measures_the_same(tmp_path: Path) -> None:
     assert conf.work == Path("out/paper").resolve()
 
 
-def test_packages_hold_the_programs_asked_for(tmp_path: Path) -> None:
-    def dispatch(*names: str) -> list[str]:
-        words = export_arguments(tmp_path, tmp_path / "out", ["onnx"], names, ["int8", "int4"])
-        assert words[words.index("--precision") + 1] == "int8,int4"
-        assert int(words[words.index("--max-chunk-frames") + 1]) >= rows_of(WHOLE)
-        return words[words.index("--dispatch") :][1:2] if "--dispatch" in words else []
-
-    assert dispatch("portable") == []
-    assert dispatch("native") == ["native"]
-    assert dispatch("portable", "native") == ["both"]
+@pytest.mark.parametrize(
+    ("dispatch", "backends", "precisions"),
+    [("native", "onnx,executorch", "int8,int4"), ("portable", "onnx", "int8")],
+)
+def test_packages_hold_the_programs_asked_for(
+    tmp_path: Path, dispatch: str, backends: str, precisions: str
+) -> None:
+    ours = programs("moe-1b", ["onnx", "executorch"], [dispatch], ["int8", "int4"])
+    words = export_arguments(tmp_path, tmp_path / "out", ours)
+    assert words[words.index("--dispatch") + 1] == dispatch
+    assert words[words.index("--backends") + 1] == backends
+    assert words[words.index("--precision") + 1] == precisions
+    assert int(words[words.index("--max-chunk-frames") + 1]) >= rows_of(WHOLE)
 
 
 @pytest.mark.slow
