@@ -27,8 +27,10 @@ from edge_asr.native.library import (
     weights_id,
 )
 from export.native_weights import Residual, WeightsWriter, is_native_subsampling
-from export.program import AnyProgram, with_replaced
+from export.program import AnyProgram, Scorer, with_replaced
+from model.attention import merge_heads, split_heads
 from model.config import POSITION_PERIOD
+from model.decoder import DecoderLayer
 from model.encoder import Encoder, EncoderLayer, EncoderState, sinusoids
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import QuantLinear
@@ -42,6 +44,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "convolution": ("x", "past"),
 }
 DOMAIN = "edge_asr"
+MASKED = -1e9  # finite, so that zero times it is zero
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,73 @@ class NativeEncoder(nn.Module):
         return self.after_norm(x), EncoderState(*parts)
 
 
+class NativeScorer(nn.Module):
+    """A ``Scorer`` on native layers: one product for what reads the same rows, and the
+    feed-forward blocks with their norms and residuals."""
+
+    def __init__(self, scorer: Scorer, writer: WeightsWriter) -> None:
+        super().__init__()
+        decoder = scorer.decoder
+        self.embed = decoder.embed
+        self.layers = nn.ModuleList(
+            NativeDecoderLayer(layer, writer)
+            for layer in decoder.decoders
+            if isinstance(layer, DecoderLayer)
+        )
+        self.after_norm = decoder.after_norm
+        self.output = NativeLayer("linear", writer.add(decoder.output_layer))
+
+    def forward(self, tokens: Tensor, targets: Tensor, memory: Tensor) -> Tensor:
+        """See ``Scorer``."""
+        dim = memory.size(2)
+        places = torch.arange(tokens.size(1))
+        x = self.embed(tokens) * math.sqrt(dim) + sinusoids(places, dim)
+        # Added to the scores: a unit sees only what is before it.
+        later = (places > places.unsqueeze(1)).float() * MASKED
+        for layer in self.layers:
+            x = layer(x, memory, later)
+        logits = self.output(self.after_norm(x))
+        chosen = logits.gather(2, targets.unsqueeze(2)).squeeze(2)
+        return chosen - torch.logsumexp(logits, dim=2)
+
+
+class NativeDecoderLayer(nn.Module):
+    """A ``DecoderLayer`` without masks of padding: what is behind a hypothesis is not scored."""
+
+    def __init__(self, layer: DecoderLayer, writer: WeightsWriter) -> None:
+        super().__init__()
+        own, other = layer.self_attn, layer.src_attn
+        self.heads = own.heads
+        self.own = _linears(writer, own.linear_q, own.linear_k, own.linear_v)
+        self.own_out = _linears(writer, own.linear_out)
+        self.query = _linears(writer, other.linear_q)
+        self.memory = _linears(writer, other.linear_k, other.linear_v)
+        self.other_out = _linears(writer, other.linear_out)
+        block = writer.add(layer.feed_forward, Residual(layer.norm3, 1.0))
+        self.feed_forward = NativeLayer("moe_ffn", block)
+        self.norm1, self.norm2 = layer.norm1, layer.norm2
+
+    def forward(self, x: Tensor, memory: Tensor, later: Tensor) -> Tensor:
+        """x (N, U, D) over memory (1, T', D) to (N, U, D)."""
+        dim = x.size(2)
+        own = self.own(self.norm1(x))
+        q, k, v = (split_heads(part, self.heads) for part in own.split(dim, 2))
+        x = x + self.own_out(merge_heads(self.attend(q, k, later) @ v))
+        rows = self.query(self.norm2(x).reshape(1, -1, dim))
+        k, v = (split_heads(part, self.heads) for part in self.memory(memory).split(dim, 2))
+        attended = merge_heads(self.attend(split_heads(rows, self.heads), k, None) @ v)
+        return self.feed_forward(x + self.other_out(attended).reshape(x.shape))
+
+    def attend(self, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+        """Weights (B, H, T, S) of queries (B, H, T, d) on keys (B, H, S, d)."""
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+        return torch.softmax(scores if bias is None else scores + bias, dim=-1)
+
+
+def _linears(writer: WeightsWriter, *layers: nn.Module) -> NativeLayer:
+    return NativeLayer("linear", writer.add_linears(layers))
+
+
 def layer_table(writer: WeightsWriter) -> dict[type, Callable[..., nn.Module]]:
     """What ``with_replaced`` puts in the place of layers outside the encoder's blocks."""
 
@@ -155,7 +225,11 @@ def native(program: AnyProgram) -> NativeProgram:
     writer = WeightsWriter()
     placed = with_replaced(
         program,
-        {Encoder: lambda encoder: NativeEncoder(encoder, writer)} | layer_table(writer),
+        {
+            Encoder: lambda encoder: NativeEncoder(encoder, writer),
+            Scorer: lambda scorer: NativeScorer(scorer, writer),
+        }
+        | layer_table(writer),
     )
     weights = writer.finish()
     number = weights_id(hashlib.sha256(weights).hexdigest())

@@ -97,6 +97,15 @@ class WeightsWriter:
         self._data.append([_aligned(part) for part in parts])
         return len(self._sizes) - 1
 
+    def add_linears(self, layers: Sequence[nn.Module]) -> int:
+        """The number of linear layers over the same rows as one, whose outputs follow one
+        another."""
+        widths = [layer.weight.shape for layer in layers]
+        sizes = LayerSizes(LINEAR, int(widths[0][1]), sum(int(out) for out, _ in widths))
+        self._sizes.append(sizes)
+        self._data.append([_aligned(part) for part in matrix_parts(layers)])
+        return len(self._sizes) - 1
+
     def finish(self) -> bytes:
         """The file."""
         table = 64 + 128 * len(self._sizes)
