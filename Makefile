@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle check lint fix native test bench bench-paper train wheel wheels clean
+.PHONY: help setup captions export-int8 bundle check lint fix native test test-native bench bench-paper train wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -67,6 +67,9 @@ native: $(DEV)/.ready ## compile the kernels and the binding of ExecuTorch into 
 test: native ## every test, the slow and the device ones too; within 15 minutes on two cores
 	@requirements/system-packages gcc libasound2-dev libportaudio2 || true
 	@$(DEV)/bin/python -m pytest $(ARGS)
+
+test-native: $(DEV)/.ready ## the kernels under AddressSanitizer and UBSan
+	@requirements/test-native $(DEV) $(ARGS)
 
 bench: $(DEV)/.ready ## speed and accuracy of the bundled package on this machine
 	@$(DEV)/bin/python -m edge_asr bench $(ARGS)

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from edge_asr.native import library
 from edge_asr.package import Package, open_package
 from edge_asr.recognizer import Recognizer, load
 from tests.tiny import write_tiny_package
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--native", type=Path, help="folder of the native libraries to test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if folder := config.getoption("--native"):
+        library.FOLDER = folder.resolve(strict=True)
 
 
 @pytest.fixture(scope="session")

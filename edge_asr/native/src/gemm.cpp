@@ -16,8 +16,6 @@ int tile_rows(const Kernel& kernel, int left) {
   return left >= 2 * kernel.max_rows ? kernel.max_rows : (left + 1) / 2;
 }
 
-int bytes_of(const Kernel&, int rows, int depth) { return rows * depth; }
-
 void run_panel(const Kernel& kernel, const Product& product, int panel, const uint8_t* ahead,
                Activation activation) {
   const Matrix& matrix = *product.matrix;
@@ -45,7 +43,7 @@ void run_panel(const Kernel& kernel, const Product& product, int panel, const ui
                    reinterpret_cast<const int8_t*>(next), emit);
     else
       kernel.tile4(packed, rows, matrix.depth, matrix.group, weights, next, emit);
-    packed += bytes_of(kernel, rows, matrix.depth);
+    packed += static_cast<size_t>(rows) * static_cast<size_t>(matrix.depth);
     row += rows;
   }
 }
@@ -57,7 +55,7 @@ void pack_rows(const Kernel& kernel, const uint8_t* const* rows, int count, int 
   for (int row = 0; row < count;) {
     const int tile = tile_rows(kernel, count - row);
     kernel.pack(rows + row, tile, depth, out);
-    out += bytes_of(kernel, tile, depth);
+    out += static_cast<size_t>(tile) * static_cast<size_t>(depth);
     row += tile;
   }
 }
@@ -110,7 +108,7 @@ void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, in
     const int count = static_cast<int>(std::min<int64_t>(block, rows - begin));
     const size_t depth = static_cast<size_t>(matrix.depth), size = static_cast<size_t>(count);
     uint8_t* bytes = bytes_buffer.reserve(size * depth);
-    uint8_t* packed = packed_buffer.reserve((size + 1) * depth);
+    uint8_t* packed = packed_buffer.reserve(size * depth);
     RowScale* scales = scale_buffer.reserve(size);
     for_each(count, [&](int64_t row) {
       static thread_local Buffer<float> room;

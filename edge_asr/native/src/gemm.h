@@ -12,6 +12,12 @@
 
 namespace edge_asr {
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kReuseMemory = false;  // so that what lies past the end is never ours
+#else
+constexpr bool kReuseMemory = true;
+#endif
+
 // Memory that grows and is used again, aligned to a cache line. Contents are lost when it grows.
 template <class T>
 class Buffer {
@@ -22,13 +28,13 @@ class Buffer {
   ~Buffer() { std::free(data_); }
 
   T* reserve(size_t count) {
-    if (count > capacity_) {
-      const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
+    if (count > capacity_ || !kReuseMemory) {
       std::free(data_);
       data_ = nullptr;
       capacity_ = 0;
-      data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
-      if (!data_) throw std::bad_alloc();
+      void* memory = nullptr;
+      if (posix_memalign(&memory, 64, count * sizeof(T)) != 0) throw std::bad_alloc();
+      data_ = static_cast<T*>(memory);
       capacity_ = count;
     }
     return data_;
@@ -56,8 +62,7 @@ struct Product {
   const float* gates = nullptr;      // (count,), or none: store instead of add
 };
 
-// Packs rows given by pointers into `out`, as `run_products` reads them; count * depth bytes, with
-// room for one row more.
+// Packs rows given by pointers into `out` (count * depth bytes), as `run_products` reads them.
 void pack_rows(const Kernel& kernel, const uint8_t* const* rows, int count, int depth,
                uint8_t* out);
 

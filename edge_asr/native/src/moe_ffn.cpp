@@ -92,9 +92,9 @@ void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer&
 
     const size_t size = static_cast<size_t>(pairs);
     float* middle = s.hidden.reserve(size * hidden);
-    uint8_t* packed = s.packed.reserve((size + end - group) * depth);
+    uint8_t* packed = s.packed.reserve(size * depth);
     uint8_t* middle_bytes = s.hidden_bytes.reserve(size * deep);
-    uint8_t* middle_packed = s.hidden_packed.reserve((size + end - group) * deep);
+    uint8_t* middle_packed = s.hidden_packed.reserve(size * deep);
     RowScale* pair_scales = s.pair_scales.reserve(size);
     RowScale* middle_scales = s.hidden_scales.reserve(size);
     s.hidden_rows.resize(size);
@@ -107,12 +107,11 @@ void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer&
       s.hidden_rows[pair] = middle + pair * hidden;
       s.out_rows[pair] = y + row * out;
     }
-    // Each block has room for one row more than it has; see pack_rows.
     s.products.clear();
     for (size_t i = group; i < end; i++) {
       const Block& block = s.blocks[i];
       const size_t at = static_cast<size_t>(block.begin - base);
-      uint8_t* to = packed + (at + i - group) * depth;
+      uint8_t* to = packed + at * depth;
       pack_rows(kernel, s.pointers.data() + at, block.count, first.depth, to);
       s.products.push_back({&layer.matrices[2 * static_cast<size_t>(block.expert)], to, pair_scales + at,
                             block.count, s.hidden_rows.data() + at, nullptr});
@@ -125,7 +124,7 @@ void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer&
     for (size_t i = group; i < end; i++) {
       const Block& block = s.blocks[i];
       const size_t at = static_cast<size_t>(block.begin - base);
-      uint8_t* to = middle_packed + (at + i - group) * deep;
+      uint8_t* to = middle_packed + at * deep;
       pack_rows(kernel, s.pointers.data() + at, block.count, second.depth, to);
       s.products.push_back({&layer.matrices[2 * static_cast<size_t>(block.expert) + 1], to,
                             middle_scales + at, block.count, s.out_rows.data() + at,
