@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmark.rounds import Say
 from benchmark.variants import Variant, package_folder, wenet_file
-from benchmark.workload import CHUNK_FRAMES, LEFT_FRAMES, WHOLE_FEATURES, encoder_frames
 from edge_asr.errors import EdgeAsrError
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -64,20 +63,16 @@ def make_package(work: Path, programs: Sequence[Variant], say: Say) -> None:
     known = json.loads(made_with.read_text()) if made_with.exists() else None
     if not out.exists() or known != arguments:
         say(f"exporting the {dispatch} programs of {model} with edge_asr")
-        _run("export", [*arguments, "--replace"])
+        _run("benchmark.unverified", arguments)
         made_with.write_text(json.dumps(arguments) + "\n")
 
 
 def export_arguments(checkpoint: Path, out: Path, programs: Sequence[Variant]) -> list[str]:
-    """The arguments of ``python -m export``; what is its default is left out."""
-    largest = max(512, encoder_frames(WHOLE_FEATURES))
+    """The arguments of ``python -m benchmark.unverified``."""
     backends = dict.fromkeys(variant.backend for variant in programs)
     precisions = dict.fromkeys(variant.precision for variant in programs)
     arguments = [str(checkpoint), "--out", str(out), "--backends", ",".join(backends)]
-    arguments += ["--chunk-frames", str(CHUNK_FRAMES), "--left-frames", str(LEFT_FRAMES)]
-    arguments += ["--max-chunk-frames", str(largest), "--license", "CC0-1.0"]
-    arguments += ["--dispatch", programs[0].dispatch, "--precision", ",".join(precisions)]
-    return arguments
+    return [*arguments, "--dispatch", programs[0].dispatch, "--precision", ",".join(precisions)]
 
 
 def _run(module: str, arguments: Sequence[str]) -> str:
