@@ -74,8 +74,12 @@ struct Tile4 {
   EDGE_INLINE void run(const uint8_t* packed, int depth, int group, const uint8_t* weights,
                        const uint8_t* ahead, float (*sums)[kPanel]) {
     const __m512i low = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
-    // Totals stay in memory: with the sums of a group they would need more registers than there are.
-    std::memset(sums, 0, sizeof(float) * Rows * kPanel);
+    // With many rows the totals stay in memory: beside the sums of a group there is no room.
+    constexpr bool kTotalsInRegisters = Rows <= 6;
+    __m512 total[Rows][2];
+#pragma GCC unroll 8
+    for (int row = 0; row < Rows; row++) total[row][0] = total[row][1] = _mm512_setzero_ps();
+    if constexpr (!kTotalsInRegisters) std::memset(sums, 0, sizeof(float) * Rows * kPanel);
     for (int begin = 0; begin < depth; begin += group) {
       const __m512 scale0 = bfloat16(weights), scale1 = bfloat16(weights + 32);
       prefetch<Rows>(ahead);
@@ -104,9 +108,21 @@ struct Tile4 {
       for (int row = 0; row < Rows; row++) {
         const __m512 part0 = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[row][0]), scale0);
         const __m512 part1 = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[row][1]), scale1);
-        float* total = sums[row];
-        _mm512_store_ps(total, _mm512_add_ps(_mm512_load_ps(total), part0));
-        _mm512_store_ps(total + kLanes, _mm512_add_ps(_mm512_load_ps(total + kLanes), part1));
+        if constexpr (kTotalsInRegisters) {
+          total[row][0] = _mm512_add_ps(total[row][0], part0);
+          total[row][1] = _mm512_add_ps(total[row][1], part1);
+        } else {
+          float* kept = sums[row];
+          _mm512_store_ps(kept, _mm512_add_ps(_mm512_load_ps(kept), part0));
+          _mm512_store_ps(kept + kLanes, _mm512_add_ps(_mm512_load_ps(kept + kLanes), part1));
+        }
+      }
+    }
+    if constexpr (kTotalsInRegisters) {
+#pragma GCC unroll 8
+      for (int row = 0; row < Rows; row++) {
+        _mm512_store_ps(sums[row], total[row][0]);
+        _mm512_store_ps(sums[row] + kLanes, total[row][1]);
       }
     }
   }
