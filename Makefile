@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle check lint fix native test test-native bench bench-paper train wheel wheels clean
+.PHONY: help setup captions export-int8 bundle check lint fix native test test-native test-arm bench bench-paper train wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -41,7 +41,8 @@ else
 endif
 
 export-int8: $(DEV)/.ready ## a package out of a checkpoint: [CKPT=folder] [OUT=folder]
-	@$(DEV)/bin/python -m export "$(CKPT)" --out "$(OUT)" $(ARGS)
+	@TORCH_CPP_LOG_LEVEL=ERROR $(DEV)/bin/python -m export "$(CKPT)" --out "$(OUT)" \
+	$(if $(wildcard edge_asr/native/libedge_asr_torch.so),--dispatch both) $(ARGS)
 
 bundle: $(DEV)/.ready ## make the package that comes with edge_asr anew, from its checkpoint
 	@$(DEV)/bin/python -m export model/checkpoints/commands-en --out edge_asr/packages/commands-en \
@@ -70,6 +71,9 @@ test: native ## every test, the slow and the device ones too; within 15 minutes 
 
 test-native: $(DEV)/.ready ## the kernels under AddressSanitizer and UBSan
 	@requirements/test-native $(DEV) $(ARGS)
+
+test-arm: native ## the kernels and a whole package on 64-bit ARM, emulated by qemu; needs root, 4 minutes
+	@requirements/test-arm $(DEV) $(ARGS)
 
 bench: $(DEV)/.ready ## speed and accuracy of the bundled package on this machine
 	@$(DEV)/bin/python -m edge_asr bench $(ARGS)
