@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from benchmark.machine import LIBRARY, Limits, LimitsLibrary
 from edge_asr.machine import describe_machine
+from edge_asr.manifest import BackendName
 from edge_asr.native.library import NativeWeights, library
 from export.lowerings import lowering
 from export.native import native
@@ -36,7 +37,7 @@ COLD_BYTES = 192 << 20  # of weights in a chain
 EXPERTS, TOP_K = 8, 2
 # (width, rows)
 CASES = ((1024, 1), (1024, 4), (1024, 16), (1024, 64), (1024, 500), (512, 16), (512, 500))
-PORTABLE = ("onnx", "torchscript")
+PORTABLE: tuple[BackendName, ...] = ("onnx", "torchscript")
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def open_portable(backend: str, data: bytes, x: np.ndarray) -> Callable[[], None
     return run
 
 
-def measure(dim: int, rows: int, portable: tuple[str, ...], rounds: int) -> Figure:
+def measure(dim: int, rows: int, portable: tuple[BackendName, ...], rounds: int) -> Figure:
     """One case, all programs in turns."""
     torch.manual_seed(dim + rows)
     bytes_of_expert = 2 * dim * 4 * dim

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmark.variants import INT4_GROUP
 from edge_asr.manifest import SCHEMA_VERSION, Manifest, Precision, Provenance, UnitsSpec
 from edge_asr.package_writer import write_package
 from export.build import Built, build_programs
@@ -51,7 +52,7 @@ def write_unverified(
     loaded = load_checkpoint(checkpoint)
     built: list[Built] = []
     for precision in precisions:
-        quantized = quantize(loaded, precision)
+        quantized = quantize(loaded, precision, INT4_GROUP)
         network = quantized.network
         spec, second = (
             encoder_spec(network, LEFT_FRAMES, CHUNK_FRAMES, MAX_FRAMES),
