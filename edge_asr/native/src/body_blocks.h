@@ -162,11 +162,17 @@ void attend(const float* q, int count, int stride, const Cached& cached, const f
   float* scores = transposed + static_cast<size_t>(width) * static_cast<size_t>(padded);
   float* own_score = scores + kQueryRows * padded;
   for (int s = 0; s < padded; s++) own_score[s] = s < frames ? score[s] : 0.0f;
+  // Eight keys at a time, so that each line of the result is visited once for all of them.
   int s = 0;
   for (int part = 0; part < 2; part++)
-    for (int frame = 0; frame < cached.frames[part]; frame++, s++)
+    for (int frame = 0; frame < cached.frames[part];) {
+      const int together = cached.frames[part] - frame < 8 ? cached.frames[part] - frame : 8;
+      const float* key = cached.keys[part] + frame * width;
       for (int i = 0; i < width; i++)
-        transposed[i * padded + s] = cached.keys[part][frame * width + i];
+        for (int j = 0; j < together; j++) transposed[i * padded + s + j] = key[j * width + i];
+      frame += together;
+      s += together;
+    }
   for (; s < padded; s++)
     for (int i = 0; i < width; i++) transposed[i * padded + s] = 0.0f;
   int row = 0;
