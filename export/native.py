@@ -164,8 +164,10 @@ class NativeScorer(nn.Module):
         for layer in self.layers:
             x = layer(x, memory, later)
         logits = self.output(self.after_norm(x))
+        # The logarithm of the sum by hand: ONNX Runtime's own takes three times as long.
+        logits = logits - logits.amax(2, keepdim=True)
         chosen = logits.gather(2, targets.unsqueeze(2)).squeeze(2)
-        return chosen - torch.logsumexp(logits, dim=2)
+        return chosen - logits.exp().sum(2).log()
 
 
 class NativeDecoderLayer(nn.Module):

@@ -46,6 +46,10 @@ class Cursor {
 
   size_t left() const { return left_; }
 
+  [[noreturn]] void refuse_depth(int depth) const {
+    refuse(layer_, "rows of " + std::to_string(depth) + " numbers, allowed are 1 to 65536");
+  }
+
  private:
   const uint8_t* at_;
   size_t left_;
@@ -53,6 +57,8 @@ class Cursor {
 };
 
 Matrix read_matrix(Cursor& data, const LayerHeader& header, int in, int out) {
+  // Sums of products stay below 2^31.
+  if (in > static_cast<int>(kMaxSize)) data.refuse_depth(in);
   Matrix matrix;
   matrix.in = in;
   matrix.out = out;
@@ -84,6 +90,9 @@ void check_sizes(uint32_t index, const LayerHeader& header) {
   for (uint32_t size : {header.in, header.out, has_hidden ? header.hidden : 1u})
     if (size < 1 || size > kMaxSize)
       refuse(index, "a size of " + std::to_string(size) + ", allowed are 1 to 65536");
+  if ((header.flags & kResidual) &&
+      (is(header, LayerKind::kLinear) || is(header, LayerKind::kSubsampling)))
+    refuse(index, "a residual, which its kind has not");
   const bool same = is(header, LayerKind::kAttention) || is(header, LayerKind::kConvolution) ||
                     (header.flags & kResidual);
   if (same && header.in != header.out) refuse(index, "its input and output differ in size");
