@@ -10,19 +10,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import pickle
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 import edge_asr
 from edge_asr.audio import read_blocks
+from edge_asr.machine import resident_memory_bytes
 
 BLOCK_S = 0.5
 
@@ -59,16 +58,12 @@ def soak(
                 continue
             heard_s += row_s
             state_kib = len(pickle.dumps(stream.state)) / 1024
-            yield Row(heard_s / 60, rss_mib(), state_kib, words, work_s / row_s)
+            yield Row(
+                heard_s / 60, resident_memory_bytes() / 2**20, state_kib, words, work_s / row_s
+            )
             if heard_s >= minutes * 60:
                 return
             words, work_s, row_s = 0, 0.0, 0.0
-
-
-def rss_mib() -> float:
-    """Memory that this process holds now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main(argv: Sequence[str] | None = None) -> int:

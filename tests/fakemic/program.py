@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edge_asr.machine import resident_memory_bytes
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -169,9 +171,8 @@ def alive(pid: int) -> bool:
 
 
 def rss_mib(pid: int) -> float:
-    """Memory that a process holds now."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Resident memory of a process."""
+    return resident_memory_bytes(pid) / 2**20
 
 
 def cpu_s(pid: int) -> float:
