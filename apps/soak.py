@@ -58,9 +58,8 @@ def soak(
                 continue
             heard_s += row_s
             state_kib = len(pickle.dumps(stream.state)) / 1024
-            yield Row(
-                heard_s / 60, resident_memory_bytes() / 2**20, state_kib, words, work_s / row_s
-            )
+            rss_mib = resident_memory_bytes() / 2**20
+            yield Row(heard_s / 60, rss_mib, state_kib, words, work_s / row_s)
             if heard_s >= minutes * 60:
                 return
             words, work_s, row_s = 0, 0.0, 0.0
