@@ -247,6 +247,11 @@ def native(program: AnyProgram) -> NativeProgram:
     return NativeProgram(placed, weights, loaded, tuple(f"{DOMAIN}::{name}" for name in used))
 
 
+def on_native(program: nn.Module) -> bool:
+    """Whether the program has native layers."""
+    return any(isinstance(module, NativeLayer) for module in program.modules())
+
+
 _defined = False
 
 

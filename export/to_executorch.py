@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from export.executorch_decoder import RowScorer
 from export.executorch_layers import MASKED, RowLinear, RowLinears, row_feed_forward
-from export.native import NativeLayer
+from export.native import on_native
 from export.program import EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PositionAttention
 from model.config import POSITION_PERIOD
@@ -209,8 +209,8 @@ def lower_edge(program: nn.Module, interface: Interface) -> Any:
         {axis: sizes[letter] for axis, letter in interface.varying.get(name, {}).items()} or None
         for name in interface.inputs
     )
-    on_native = any(isinstance(module, NativeLayer) for module in program.modules())
-    lowered = program if on_native else with_replaced(program, table).eval()
+    stands_on_native = on_native(program)
+    lowered = program if stands_on_native else with_replaced(program, table).eval()
     with torch.no_grad():
         exported = torch.export.export(
             lowered, interface.example, dynamic_shapes=shapes, strict=False
@@ -222,7 +222,7 @@ def lower_edge(program: nn.Module, interface: Interface) -> Any:
     return to_edge_transform_and_lower(
         exported,
         # Between native operators there is nothing to gain from a delegate.
-        partitioner=[] if on_native else [XnnpackPartitioner(configs=configs)],
+        partitioner=[] if stands_on_native else [XnnpackPartitioner(configs=configs)],
         compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from export.native import DOMAIN, on_native
 from export.program import Interface, with_replaced
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import SMALLEST_SCALE, QuantLinear
@@ -223,7 +224,7 @@ def lower(program: nn.Module, interface: Interface) -> bytes:
             output_names=list(interface.outputs),
             dynamic_axes={name: dict(axes) for name, axes in interface.varying.items()},
             opset_version=OPSET,
-            custom_opsets={"edge_asr": 1},
+            custom_opsets={DOMAIN: 1} if on_native(lowered) else None,
             dynamo=False,
         )
     return file.getvalue()

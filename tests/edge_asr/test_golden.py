@@ -28,7 +28,7 @@ from tests.tiny import (
 
 
 def encoder_of(package: Package) -> Encoder:
-    return open_encoder("onnx", package.program("encoder", "onnx")[1], ENCODER)
+    return open_encoder("onnx", package.read(package.program("encoder", "onnx").file), ENCODER)
 
 
 def refused(package: Package, encoder: Encoder, steps: int | None = 2) -> str:

@@ -33,7 +33,7 @@ def tree() -> dict[str, Any]:
         ("files", FileEntry(file="units.txt", bytes=1, sha256=SHA)),
     ):
         found[key] = [{name: getattr(record, name) for name in record.__struct_fields__}]
-    found["programs"][0]["native_ops"] = ["edge_asr::moe_ffn"]
+    found["programs"][0] |= {"native_ops": ["edge_asr::moe_ffn"], "weights": "units.txt"}
     found["decoder"] = msgspec.to_builtins(DECODER)
     return found
 
@@ -108,6 +108,9 @@ BAD = {
     "unknown role": put("programs", 0, "role", value="joiner"),
     "unknown precision": put("programs", 0, "precision", value="int2"),
     "operator name": put("programs", 0, "native_ops", value=["a\nb"]),
+    "native_ops without weights": put("programs", 0, "weights", value=None),
+    "weights without native_ops": put("programs", 0, "native_ops", value=[]),
+    "weights not listed": put("programs", 0, "weights", value="other"),
     "negative size": put("programs", 0, "bytes", value=-1),
     "huge size": put("programs", 0, "bytes", value=1 << 35),
     "short hash": put("programs", 0, "sha256", value="0" * 63),

@@ -45,7 +45,7 @@ def rewritten(package: Package, change: Callable[[dict[str, Any]], None]) -> Non
 def test_a_good_package_opens(tiny_package: Package) -> None:
     tiny_package.check_files()
     assert tiny_package.units.symbols == SYMBOLS
-    assert tiny_package.program("encoder", "onnx")[1] == tiny_onnx()
+    assert tiny_package.read(tiny_package.program("encoder", "onnx").file) == tiny_onnx()
     assert set(tiny_package.golden()) == {"samples", "log_probs_fp32", "text_fp32"}
     assert set(tiny_package.parity) == {PROGRAM}
     assert open_package(os.fspath(tiny_package.root)).manifest == tiny_package.manifest
@@ -184,7 +184,9 @@ def test_a_huge_manifest_is_not_read(tiny_package: Package) -> None:
 def test_a_file_that_shrinks_after_opening_is_refused(tiny_package: Package) -> None:
     (tiny_package.root / PROGRAM).write_bytes(b"")
     with pytest.raises(PackageError):
-        tiny_package.program("encoder", "onnx")
+        tiny_package.read(PROGRAM)
+    with pytest.raises(PackageError):
+        tiny_package.read_into(PROGRAM, memoryview(bytearray(len(tiny_onnx()))))
 
 
 @pytest.mark.parametrize("count", [len(SYMBOLS) - 1, len(SYMBOLS) + 1])
@@ -240,8 +242,27 @@ def test_int8_comes_before_fp32(tmp_path: Path) -> None:
         for precision in ("fp32", "int8")
     ]
     package = write_package(tmp_path / "both", MANIFEST, programs, tiny_files(program))
-    assert package.program("encoder", "onnx")[0].precision == "int8"
-    assert package.program("encoder", "onnx", "fp32")[0].precision == "fp32"
+    assert package.program("encoder", "onnx").precision == "int8"
+    assert package.program("encoder", "onnx", "fp32").precision == "fp32"
+
+
+def test_native_programs_are_taken_where_asked_for(tmp_path: Path) -> None:
+    program = tiny_onnx()
+    native = ("edge_asr::linear",), "encoder.weights"
+    programs = [
+        NewProgram("encoder", "onnx", "int8", "encoder.native.onnx", program, *native),
+        NewProgram("encoder", "onnx", "int8", "encoder.onnx", program),
+    ]
+    files = tiny_files(program) | {"encoder.weights": b"weights"}
+    package = write_package(tmp_path / "both", MANIFEST, programs, files)
+    assert package.program("encoder", "onnx").dispatch == "portable"
+    assert package.program("encoder", "onnx", dispatch="native").weights == "encoder.weights"
+    memory = bytearray(7)
+    package.read_into("encoder.weights", memoryview(memory))
+    assert memory == b"weights"
+    (package.root / "encoder.weights").write_bytes(b"weight!")
+    with pytest.raises(PackageError, match="sha256"):
+        package.read_into("encoder.weights", memoryview(memory))
 
 
 def npz(**arrays: object) -> bytes:

@@ -106,7 +106,7 @@ def test_the_runtime_opens_and_transcribes(exported: Path, backend: str, precisi
 def test_golden_bound_sees_a_damaged_weight(exported: Path) -> None:
     """The bound of an int8 program is near what was measured, not near what is possible."""
     package = open_package(exported)
-    program, _ = package.program("encoder", "torchscript", "int8")
+    program = package.program("encoder", "torchscript", "int8")
 
     class Off:
         def __init__(self, encoder: Any) -> None:
