@@ -240,15 +240,19 @@ def test_a_fresh_process_is_small_and_without_torch(native: ModuleType) -> None:
         "method.run(inputs)",
         "import sys",
         "print({'torch', 'executorch'} & set(sys.modules))",
-        "print(int(open('/proc/self/statm').read().split()[1]) * 4096 // 1_000_000)",
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status'))",
+        "print(*(int(status[key].split()[0]) * 1024 // 1_000_000 for key in ('VmRSS', 'RssAnon')))",
         "import time; start = time.perf_counter()",
         "native.Method(sums(), 'forward', 1).run(inputs)",
         "print(f'{time.perf_counter() - start:.4f}')",
     )
-    loaded, megabytes, seconds = printed.splitlines()
-    print(f"whole process {megabytes} MB; loading again and one step {seconds} s")
+    loaded, memory, seconds = printed.splitlines()
+    resident, own = map(int, memory.split())
+    print(f"whole process {resident} MB, {own} of its own; loading again and a step {seconds} s")
     assert loaded == "set()"
-    assert int(megabytes) < 60
+    # How much of the libraries' files is mapped is up to the system: 51 MB in all on one disk, 66
+    # on another. So the bound is for what the process allocates, with room for the files above it.
+    assert own < 60 and resident < 100
 
 
 def test_an_unknown_operator_is_named(native: ModuleType) -> None:
