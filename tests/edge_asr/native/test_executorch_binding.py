@@ -252,7 +252,7 @@ def test_a_fresh_process_is_small_and_without_torch(native: ModuleType) -> None:
     assert loaded == "set()"
     # How much of the libraries' files is mapped is up to the system: 51 MB in all on one disk, 66
     # on another. So the bound is for what the process allocates, with room for the files above it.
-    assert own < 60 and resident < 100
+    assert own < 40 and resident < 100
 
 
 def test_an_unknown_operator_is_named(native: ModuleType) -> None:
