@@ -21,9 +21,6 @@ LOWERINGS: dict[BackendName, tuple[str, str]] = {
     "torchscript": ("export.to_torchscript", "pt"),
 }
 
-# Backends whose lowering takes decoders and whose runtime opens them.
-DECODER_BACKENDS: tuple[BackendName, ...] = ("onnx", "executorch", "torchscript")
-
 
 def lowering(backend: BackendName) -> tuple[Lower, str]:
     """The function that lowers to ``backend`` and the ending of its files.

@@ -38,7 +38,6 @@ from edge_asr.units import Units
 from export.build import Built, build_programs, check_dispatches
 from export.card import model_card
 from export.eager import EagerEncoder
-from export.lowerings import DECODER_BACKENDS
 from export.program import (
     DecoderProgram,
     EncoderProgram,
@@ -114,15 +113,13 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     first = quantized_checkpoints[0]
     features, blank = first.described.features, first.described.conf.blank
     spec = encoder_spec(first.network, conf.left_context, conf.default_chunk, conf.max_chunk)
-    second_pass, missing = _second_pass(conf, first)
+    second_pass = _second_pass(conf, first, say)
     manifest = _manifest(conf, quantized_checkpoints, spec, second_pass)
     steps = max(MIN_STEPS, 2 * conf.left_context // conf.default_chunk + 1)
     speech = load_speech(conf.speech, features, spec.input_frames(steps * conf.default_chunk))
     units_text = (conf.checkpoint / "units.txt").read_bytes()
     units = Units.parse(units_text, str(conf.checkpoint / "units.txt"))
 
-    for reason in missing:
-        say(reason)
     built: list[Built] = []
     parities: dict[str, Parity | DecoderParity] = {}
     streaming: dict[str, float] = {}
@@ -177,18 +174,15 @@ def _refuse_existing(conf: ExportConfig) -> None:
 
 
 def _second_pass(
-    conf: ExportConfig, source: QuantizedCheckpoint
-) -> tuple[DecoderSpec | None, list[str]]:
-    """The interface of the decoder programs, None where there will be none, and what to say of
-    those that there will not be."""
+    conf: ExportConfig, source: QuantizedCheckpoint, say: Callable[[str], None]
+) -> DecoderSpec | None:
+    """The interface of the decoder programs, None where there will be none."""
     if "decoder" not in conf.roles:
-        return None, []
+        return None
     if source.described.conf.ctc_weight == 1.0:
-        return None, ["no decoder: with a ctc_weight of 1 it was not trained"]
-    without = [backend for backend in conf.backends if backend not in DECODER_BACKENDS]
-    missing = [f"no decoder for {backend}: its runtime opens encoders only" for backend in without]
-    spec = decoder_spec(source.network) if len(without) < len(conf.backends) else None
-    return spec, missing
+        say("no decoder: with a ctc_weight of 1 it was not trained")
+        return None
+    return decoder_spec(source.network)
 
 
 def _decoders(
@@ -201,10 +195,9 @@ def _decoders(
     """The decoder of one precision for every backend, verified."""
     network, precision = quantized.network, quantized.precision
     expected = decoder_reference(network, speech, encoder, spec)
-    backends = [backend for backend in conf.backends if backend in DECODER_BACKENDS]
     interface = decoder_interface(network, spec)
     for one in build_programs(
-        DecoderProgram(network), interface, precision, backends, conf.dispatches
+        DecoderProgram(network), interface, precision, conf.backends, conf.dispatches
     ):
         backend = one.program.backend
         decoder = open_decoder(backend, one.program.data, spec)

@@ -62,7 +62,7 @@ class OpenEncoder(Protocol):
 
 
 class OpenDecoder(Protocol):
-    """What a backend module offers under the name ``open_decoder``."""
+    """What each backend module offers under the name ``open_decoder``."""
 
     def __call__(self, program: bytes, spec: DecoderSpec, threads: int) -> Decoder: ...
 
@@ -96,14 +96,9 @@ def open_decoder(name: str, program: bytes, spec: DecoderSpec, threads: int = 1)
 
     Raises:
         UsageError: no backend has that name.
-        BackendError: its library is not installed, it refuses the program, or it runs encoders
-            only.
+        BackendError: its library is not installed, or it refuses the program.
     """
-    opener: OpenDecoder | None = getattr(_module(name), "open_decoder", None)
-    if opener is None:
-        raise BackendError(
-            f"backend {name!r} runs no decoders yet; choose another backend for rescoring"
-        )
+    opener: OpenDecoder = _module(name).open_decoder
     return opener(program, spec, threads)
 
 

@@ -38,12 +38,6 @@ def test_a_missing_library_is_named_with_its_cure(
     assert str(caught.value) == f"backend '{backend}' is not installed ({library}); run: {command}"
 
 
-def test_a_backend_may_run_encoders_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKENDS, "onnx", ("json", "nothing"))  # a module without open_decoder
-    with pytest.raises(BackendError, match="'onnx' runs no decoders yet"):
-        open_decoder("onnx", b"", DECODER)
-
-
 def test_a_state_starts_as_zeros_of_its_own() -> None:
     first, second = zero_state(ENCODER), zero_state(ENCODER)
     assert [(s.shape, s.dtype) for s in first] == [((1, 1, 4), np.float32)]
