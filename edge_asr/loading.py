@@ -19,7 +19,7 @@ from edge_asr.backends import (
     register_operators,
 )
 from edge_asr.errors import BackendError, PackageError, UsageError
-from edge_asr.manifest import Program, Role
+from edge_asr.manifest import Dispatch, Program, Role
 from edge_asr.native import library
 from edge_asr.native.library import Levers, NativeWeights
 from edge_asr.package import Package
@@ -44,17 +44,11 @@ def choose_program(
         PackageError: there is none.
         BackendError: there are only native ones, and they cannot run here.
     """
-    name = backend or _first_backend(package.manifest.programs, role, precision)
-    wishes: Sequence[str | None] = [dispatch]
-    if dispatch is None and missing_library(name) is None:
-        wishes = ["native", None]
-    for wish in wishes[:-1]:
-        try:
-            return package.program(role, name, precision, wish)
-        except PackageError:
-            continue
-    program = package.program(role, name, precision, wishes[-1])
-    if program.native_ops and (missing := missing_library(name)):
+    name = backend or _first_backend(package.manifest.programs, role, precision, dispatch)
+    missing = missing_library(name)
+    preferred: Dispatch = "portable" if missing else "native"
+    program = package.program(role, name, precision, dispatch, preferred)
+    if program.native_ops and missing:
         raise BackendError(
             f"{package.root / program.file}: needs the native operators, and {missing} is not "
             f"built; {library.BUILD}, or export the package with --dispatch both"
@@ -176,11 +170,15 @@ class _NativeDecoder:
         return self.decoder.score(hyps, hyp_lengths, encoder_out)
 
 
-def _first_backend(programs: Sequence[Program], role: Role, precision: str | None) -> str:
+def _first_backend(
+    programs: Sequence[Program], role: Role, precision: str | None, dispatch: str | None
+) -> str:
     offered = {
         program.backend
         for program in programs
-        if program.role == role and precision in (None, program.precision)
+        if program.role == role
+        and precision in (None, program.precision)
+        and dispatch in (None, program.dispatch)
     }
     # A package without any: name the default, and Package.program says what is missing.
     return next((name for name in BACKENDS if name in offered), next(iter(BACKENDS)))

@@ -91,9 +91,10 @@ class Package:
         backend: BackendName | str,
         precision: Precision | str | None = None,
         dispatch: Dispatch | str | None = None,
+        preferred: Dispatch = "portable",
     ) -> Program:
         """The program for ``role``. Where no precision is asked, int8 before the others; where no
-        dispatch is asked, portable.
+        dispatch is asked, the preferred one if there are both.
 
         Raises:
             PackageError: there is no such program.
@@ -113,7 +114,7 @@ class Package:
                 f"{self.root}: no {role} program for {wanted}; the package offers: "
                 f"{', '.join(offered) or 'none'}"
             )
-        return min(fitting, key=lambda p: (_PREFERRED[p.precision], p.dispatch != "portable"))
+        return min(fitting, key=lambda p: (_PREFERRED[p.precision], p.dispatch != preferred))
 
     def read(self, name: str) -> bytes:
         """The checked bytes of a file that the manifest lists.

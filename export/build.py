@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from edge_asr.backends import register_operators
-from edge_asr.errors import UsageError
-from edge_asr.loading import OPERATOR_LIBRARIES
+from edge_asr.errors import BackendError, UsageError
+from edge_asr.loading import OPERATOR_LIBRARIES, missing_library
 from edge_asr.manifest import BackendName, Dispatch, Precision
-from edge_asr.native.library import NativeWeights, library, library_path
+from edge_asr.native.library import BUILD, NativeWeights, library, library_path
 from edge_asr.package_writer import NewProgram
 from export.lowerings import lowering
 from export.native import native
@@ -42,6 +42,17 @@ def check_dispatches(precisions: Sequence[Precision], dispatches: Sequence[Dispa
                 f"--precision {precision} has {' and '.join(DISPATCHES[precision])} programs only; "
                 "change --dispatch"
             )
+
+
+def check_native(backends: Sequence[BackendName], dispatches: Sequence[Dispatch]) -> None:
+    """Raise BackendError where native programs are asked for and cannot be made, minutes before
+    ``build_programs`` would."""
+    if "native" not in dispatches:
+        return
+    # torch's library too, whatever the backend: the exporter traces with it.
+    for backend in (*backends, "torchscript"):
+        if missing := missing_library(backend):
+            raise BackendError(f"native programs need {missing}, which is not built; {BUILD}")
 
 
 def build_programs(

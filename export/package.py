@@ -35,7 +35,7 @@ from edge_asr.manifest import (
 )
 from edge_asr.package_writer import write_package
 from edge_asr.units import Units
-from export.build import Built, build_programs, check_dispatches
+from export.build import Built, build_programs, check_dispatches, check_native
 from export.card import model_card
 from export.eager import EagerEncoder
 from export.program import (
@@ -108,6 +108,7 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     """
     _refuse_existing(conf)
     check_dispatches(conf.precisions, conf.dispatches)
+    check_native(conf.backends, conf.dispatches)
     torch.set_num_threads(1)  # the reference must not depend on the number of cores
     quantized_checkpoints = load_at(conf.checkpoint, conf.precisions, conf.group)
     first = quantized_checkpoints[0]

@@ -69,9 +69,15 @@ def _open(program: bytes, threads: int) -> Any:
     options.add_session_config_entry("session.x64quantprecision", "1")
     # Not ORT's own format, which the guard does not read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    try:
-        for operators in _operators:
+    for operators in _operators:
+        try:
             options.register_custom_ops_library(str(operators))
+        except Exception as error:  # the library has no common base for its errors
+            raise BackendError(
+                f"onnxruntime {onnxruntime.__version__} refuses {operators.name}: "
+                f"{_first_line(error)}; run: make native"
+            ) from error
+    try:
         return onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library has no common base for its errors
         raise BackendError(

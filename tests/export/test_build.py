@@ -40,6 +40,17 @@ def test_a_precision_without_programs_is_refused(
         check_dispatches(precisions, dispatches)
 
 
+def test_native_programs_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edge_asr.native.library.FOLDER", tmp_path)  # nothing is built there
+    checkpoint, out = tmp_path / "nothing", tmp_path / "out"  # nor is this looked at
+    options = ["--dispatch", "both", "--backends", "onnx"]
+    assert main([str(checkpoint), "-o", str(out), *options]) == 78
+    assert "need libedge_asr_kernels.so, which is not built" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not built() or not built("torch"), reason="not built; run: make native")
 def test_int4_of_a_dense_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--precision", "int4", "--dispatch", "native", "--backends", "onnx"]
     assert main([str(DATA / "wenet-dense"), "-o", str(tmp_path / "out"), *options]) == 78

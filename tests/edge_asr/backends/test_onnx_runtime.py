@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -10,7 +11,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edge_asr.backends import Encoder, open_decoder, open_encoder, zero_state
+from edge_asr.backends import (
+    Encoder,
+    onnx_runtime,
+    open_decoder,
+    open_encoder,
+    register_operators,
+    zero_state,
+)
 from edge_asr.errors import BackendError
 from edge_asr.manifest import EncoderSpec, TensorSpec
 from tests.tiny import DECODER, ENCODER, tiny_onnx
@@ -156,3 +164,14 @@ def test_a_decoder_scores() -> None:
 def test_another_program_is_no_decoder(program: bytes, what: str) -> None:
     with pytest.raises(BackendError, match=f"does not fit the manifest: {what}"):
         open_decoder("onnx", program, DECODER)
+
+
+def test_operators_that_cannot_be_opened_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_runtime, "_operators", set())
+    broken = tmp_path / "libedge_asr_onnx.so"
+    broken.write_bytes(b"no library")
+    register_operators("onnx", broken)
+    with pytest.raises(BackendError, match=r"refuses libedge_asr_onnx\.so: .*; run: make native"):
+        open_encoder("onnx", tiny_onnx(), ENCODER)
