@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.executorch_layers import MASKED, RowLinear, RowLinears, row_feed_forward
+from export.executorch_layers import (
+    MASKED,
+    RowLinear,
+    RowLinears,
+    merge,
+    row_feed_forward,
+    split,
+)
 from export.program import Scorer
 from model.attention import Attention
 from model.decoder import DecoderLayer
@@ -52,16 +59,6 @@ class _CrossAttention(nn.Module):
 
 def _scores(q: Tensor, k: Tensor) -> Tensor:
     return torch.bmm(q, k.permute(0, 2, 1)) * (1 / math.sqrt(q.size(2)))
-
-
-def split(rows: Tensor, heads: int) -> Tensor:
-    """(R, D) to (H, R, d)."""
-    return rows.view(-1, heads, rows.size(1) // heads).permute(1, 0, 2)
-
-
-def merge(parts: Tensor) -> Tensor:
-    """(H, R, d) to (R, D)."""
-    return parts.permute(1, 0, 2).reshape(-1, parts.size(0) * parts.size(2))
 
 
 class _Layer(nn.Module):

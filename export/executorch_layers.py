@@ -139,3 +139,13 @@ def row_feed_forward(layer: nn.Module, max_rows: int) -> nn.Module:
         return RowMoe(layer, max_rows)
     assert isinstance(layer, FeedForward)
     return RowFeedForward(layer)
+
+
+def split(rows: Tensor, heads: int) -> Tensor:
+    """(R, D) to (H, R, d)."""
+    return rows.view(-1, heads, rows.size(1) // heads).permute(1, 0, 2)
+
+
+def merge(parts: Tensor) -> Tensor:
+    """(H, R, d) to (R, D)."""
+    return parts.permute(1, 0, 2).reshape(-1, parts.size(0) * parts.size(2))

@@ -19,7 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.executorch_decoder import RowScorer
-from export.executorch_layers import MASKED, RowLinear, RowLinears, row_feed_forward
+from export.executorch_layers import (
+    MASKED,
+    RowLinear,
+    RowLinears,
+    merge,
+    row_feed_forward,
+    split,
+)
 from export.native import on_native
 from export.program import EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PositionAttention
@@ -55,19 +62,14 @@ class _Attention(nn.Module):
         q, k, v = self.qkv(rows)
         p = self.pos(positions)
         new_score = F.linear(k, self.u) + F.linear(p, self.v)
-        key = torch.cat([key, self.split(k + p)], dim=1)
-        value = torch.cat([value, self.split(v)], dim=1)
+        key = torch.cat([key, split(k + p, self.heads)], dim=1)
+        value = torch.cat([value, split(v, self.heads)], dim=1)
         score = torch.cat([score, new_score.permute(1, 0)], dim=1)
         heads = score.size(0)
-        scores = torch.bmm(self.split(q), key.permute(0, 2, 1)) + score.view(heads, 1, -1)
+        scores = torch.bmm(split(q, self.heads), key.permute(0, 2, 1)) + score.view(heads, 1, -1)
         scores = scores * (1 / math.sqrt(key.size(2))) + bias
         attended = torch.bmm(torch.softmax(scores, dim=-1), value)
-        merged = attended.permute(1, 0, 2).reshape(-1, rows.size(1))
-        return self.out(merged), key, value, score
-
-    def split(self, rows: Tensor) -> Tensor:
-        """(T', D) to (H, T', d)."""
-        return rows.view(-1, self.heads, rows.size(1) // self.heads).permute(1, 0, 2)
+        return self.out(merge(attended)), key, value, score
 
 
 class _Convolution(nn.Module):
