@@ -8,6 +8,7 @@ the rounds.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -18,16 +19,20 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from benchmark.machine import LIBRARY, Limits, LimitsLibrary
+from edge_asr.backends.executorch_binding import choose_binding
 from edge_asr.machine import describe_machine
 from edge_asr.manifest import BackendName
 from edge_asr.native.library import NativeWeights, library
+from export.executorch_layers import row_feed_forward
 from export.lowerings import lowering
 from export.native import native
 from export.program import Interface
+from export.to_executorch import to_edge
 from model.config import FeedForwardConfig
 from model.feed_forward import MoeFeedForward
 from quant.linear import quantize_linear
@@ -35,9 +40,10 @@ from quant.plan import quantizable, replace_module
 
 COLD_BYTES = 192 << 20  # of weights in a chain
 EXPERTS, TOP_K = 8, 2
+MAX_ROWS = 512
 # (width, rows)
 CASES = ((1024, 1), (1024, 4), (1024, 16), (1024, 64), (1024, 500), (512, 16), (512, 500))
-PORTABLE: tuple[BackendName, ...] = ("onnx", "torchscript")
+PORTABLE: tuple[BackendName, ...] = ("onnx", "executorch", "torchscript")
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,10 @@ def interface(dim: int, rows: int) -> Interface:
     """x (1, T, D) to y (1, T, D)."""
     axes = {"x": {1: "T"}, "y": {1: "T"}}
     example = (torch.randn(1, rows, dim),)
-    return Interface("encoder", ("x",), ("y",), axes, {"T": 512}, example)
+    return Interface("encoder", ("x",), ("y",), axes, {"T": MAX_ROWS}, example)
 
 
-def run_native(weights: NativeWeights, layers: list[int], x: np.ndarray) -> Callable[[], None]:
+def run_native(weights: NativeWeights, layers: list[int], x: np.ndarray) -> Callable[[], object]:
     """The layers through the library, without a runtime around them."""
 
     def run() -> None:
@@ -104,17 +110,35 @@ def run_native(weights: NativeWeights, layers: list[int], x: np.ndarray) -> Call
     return run
 
 
-def open_portable(backend: str, data: bytes, x: np.ndarray) -> Callable[[], None]:
-    """A portable program, ready to run."""
-    if backend == "onnx":
-        import onnxruntime
+class RowChain(nn.Module):
+    """A ``Chain`` in the forms that ExecuTorch's lowering takes, over rows (T, D)."""
 
+    def __init__(self, chain: Chain, max_rows: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(row_feed_forward(layer, max_rows) for layer in chain.layers)
+        self.norm = chain.norm
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """rows (T, D) to the same."""
+        for layer in self.layers:
+            rows = rows + layer(self.norm(rows))
+        return rows
+
+
+def open_portable(backend: BackendName, chain: Chain, x: np.ndarray) -> Callable[[], object]:
+    """A portable program, ready to run."""
+    if backend == "executorch":
+        rows = torch.from_numpy(x[0])
+        shapes = ({0: torch.export.Dim("T", min=1, max=MAX_ROWS)},)
+        edge = to_edge(RowChain(chain, MAX_ROWS).eval(), (rows,), shapes)
+        method = choose_binding()(bytes(edge.to_executorch().buffer), 1)
+        return lambda: method.run([x[0]])
+    data = lowering(backend)[0](chain, interface(x.shape[2], x.shape[1]))
+    if backend == "onnx":
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(data, options)
         return lambda: session.run(None, {"x": x})
-    import io
-
     module = torch.jit.load(io.BytesIO(data)).eval()
     tensor = torch.from_numpy(x)
 
@@ -135,7 +159,7 @@ def measure(dim: int, rows: int, portable: tuple[BackendName, ...], rounds: int)
     lowered = native(chain)
     runs = {"native": run_native(lowered.loaded, list(range(count)), x)}
     for backend in portable:
-        runs[backend] = open_portable(backend, lowering(backend)[0](chain, interface(dim, rows)), x)
+        runs[backend] = open_portable(backend, chain, x)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()

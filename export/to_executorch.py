@@ -211,20 +211,23 @@ def lower_edge(program: nn.Module, interface: Interface) -> Any:
         {axis: sizes[letter] for axis, letter in interface.varying.get(name, {}).items()} or None
         for name in interface.inputs
     )
-    stands_on_native = on_native(program)
-    lowered = program if stands_on_native else with_replaced(program, table).eval()
+    lowered = program if on_native(program) else with_replaced(program, table).eval()
+    return to_edge(lowered, interface.example, shapes)
+
+
+def to_edge(lowered: nn.Module, example: tuple[Tensor, ...], shapes: tuple[Any, ...]) -> Any:
+    """A module in the forms of ``executorch_layers``, or on native layers, for XNNPACK."""
     with torch.no_grad():
-        exported = torch.export.export(
-            lowered, interface.example, dynamic_shapes=shapes, strict=False
-        )
+        exported = torch.export.export(lowered, example, dynamic_shapes=shapes, strict=False)
     configs = [
         type(config.__name__, (_AcceptsUnknownSizes, config), {})
         for config in ALL_PARTITIONER_CONFIGS
     ]
+    # Between native operators there is nothing to gain from a delegate.
+    partitioner = [] if on_native(lowered) else [XnnpackPartitioner(configs=configs)]
     return to_edge_transform_and_lower(
         exported,
-        # Between native operators there is nothing to gain from a delegate.
-        partitioner=[] if stands_on_native else [XnnpackPartitioner(configs=configs)],
+        partitioner=partitioner,
         compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
     )
 
