@@ -6,6 +6,8 @@ what ``advance`` gives to the score of CTC.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -34,3 +36,44 @@ class Automaton(Protocol):
 
     def finish(self, states: States) -> Scores:
         """Scores (N,) to add where a segment ends in states (N,); -inf forbids its end there."""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Several automata as one; a state is a column, one row for each of them."""
+
+    automata: tuple[Automaton, ...] = ()
+
+    def __deepcopy__(self, memo: object) -> Fusion:
+        return self  # nothing in it changes
+
+    def __bool__(self) -> bool:
+        return bool(self.automata)
+
+    def start(self, count: int) -> States:
+        """(A, count) states before the first unit."""
+        starts = [automaton.start for automaton in self.automata]
+        return np.repeat(np.array(starts, np.int64)[:, None], count, axis=1)
+
+    def advance(self, states: States, units: UnitIds) -> tuple[Scores, States]:
+        """states (A, N) by units (N,): scores (N,) to add, next states (A, N)."""
+        scores, after = np.zeros(len(units)), np.empty_like(states)
+        for row, automaton in enumerate(self.automata):
+            added, after[row] = automaton.advance(states[row], units)
+            scores += added
+        return scores, after
+
+    def finish(self, states: States) -> Scores:
+        """Scores (N,) to add where a segment ends in states (A, N)."""
+        scores = np.zeros(states.shape[1])
+        for row, automaton in enumerate(self.automata):
+            scores += automaton.finish(states[row])
+        return scores
+
+    def score(self, ids: Sequence[int]) -> float:
+        """What a whole segment of these units gets."""
+        states, total = self.start(1), 0.0
+        for unit in ids if self.automata else ():
+            added, states = self.advance(states, np.array([unit], np.int64))
+            total += float(added[0])
+        return total + float(self.finish(states)[0])

@@ -1,12 +1,18 @@
-"""Greedy CTC search: the best unit of each frame, repeats joined, blanks dropped."""
+"""What every search of the first pass has in common: CTC frames in, hypotheses out.
+
+A search holds an open text. ``keep`` fixes its beginning, ``cut`` takes a segment off its front;
+nothing else removes tokens. A deep copy is a snapshot.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+LogProbs = npt.NDArray[np.float32]
 
 
 class Token(NamedTuple):
@@ -18,55 +24,41 @@ class Token(NamedTuple):
     log_prob: float
 
 
-@dataclass
-class GreedyState:
-    """What the search goes on from. ``tokens`` grows; whoever has used some removes them."""
+@dataclass(frozen=True)
+class Hypothesis:
+    """One text of a segment. ``ctc_score`` is the log-probability of the text, summed over all
+    its alignments where the search does that; ``fusion_score`` is what ``edge_asr.fusion`` adds."""
 
-    frames: int = 0  # seen since the search began, never reset: token times count from there
-    last_id: int | None = None
-    tokens: list[Token] = field(default_factory=list)
+    tokens: tuple[Token, ...]
+    ctc_score: float
+    fusion_score: float = 0.0
 
-
-def greedy_step(log_probs: npt.NDArray[np.float32], state: GreedyState, blank: int) -> list[Token]:
-    """Search on through ``log_probs`` (T', V).
-
-    A token never changes its id afterwards, but one that reaches the end of ``log_probs`` may
-    grow in the next step.
-
-    Returns:
-        The tokens that began here; they are in ``state.tokens`` too.
-    """
-    if len(log_probs) == 0:
-        return []
-    ids = log_probs.argmax(axis=1)
-    # A run is a stretch of frames with the same id. Only runs are visited in Python: spikes are
-    # few, frames are many.
-    begins = np.concatenate([[0], np.flatnonzero(np.diff(ids)) + 1])
-    peaks = np.maximum.reduceat(log_probs.max(axis=1), begins).tolist()
-    ends = [*begins[1:].tolist(), len(ids)]
-    began = []
-    for unit, begin, end, peak in zip(
-        ids[begins].tolist(), begins.tolist(), ends, peaks, strict=True
-    ):
-        token = Token(unit, state.frames + begin, state.frames + end, peak)
-        goes_on = begin == 0 and unit == state.last_id
-        if unit == blank:
-            continue
-        if not goes_on:
-            began.append(token)
-        elif state.tokens and state.tokens[-1].end == token.start:
-            before = state.tokens[-1]
-            state.tokens[-1] = before._replace(
-                end=token.end, log_prob=max(before.log_prob, token.log_prob)
-            )
-    state.tokens += began
-    state.frames += len(ids)
-    state.last_id = int(ids[-1])
-    return began
+    @property
+    def score(self) -> float:
+        """What the first pass ranks by."""
+        return self.ctc_score + self.fusion_score
 
 
-def greedy(log_probs: npt.NDArray[np.float32], blank: int) -> list[Token]:
-    """The tokens of a whole utterance (T', V)."""
-    state = GreedyState()
-    greedy_step(log_probs, state, blank)
-    return state.tokens
+class Search(Protocol):
+    """A search of the first pass. Frames count from its beginning and are never reset."""
+
+    frames: int
+
+    def push(self, log_probs: LogProbs) -> None:
+        """Search on through ``log_probs`` (T', V)."""
+
+    def skip(self, frames: int) -> None:
+        """Pass over frames that have no log-probabilities; no token goes on behind them."""
+
+    def tokens(self) -> list[Token]:
+        """The open text by the best hypothesis. A last token that ends at ``frames`` may grow."""
+
+    def agreed(self, margin: float) -> int:
+        """How many tokens all hypotheses share that score within ``margin`` of the best."""
+
+    def keep(self, count: int) -> None:
+        """Drop every hypothesis that does not begin with the first ``count`` tokens."""
+
+    def cut(self, frame: int) -> list[Hypothesis]:
+        """Take out what began before ``frame`` and go on with the rest: the n-best list of the
+        segment, best first, scores of its end included; empty if no hypothesis may end there."""

@@ -28,8 +28,8 @@ from edge_asr.endpoint import EndpointRule, ended_tokens
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final, Gap, GapReason, Partial, Status
 from edge_asr.features import FbankState, Samples, flush_samples, push_samples
+from edge_asr.greedy_search import GreedySearch
 from edge_asr.manifest import Manifest
-from edge_asr.search import GreedyState, greedy_step
 from edge_asr.units import Units
 from edge_asr.windows import Step, Windows
 from edge_asr.words import FrameClock, assemble_words, last_word_start
@@ -45,7 +45,7 @@ class SessionState:
     encoder: State
     encoder_frames: int = 0  # that ``encoder`` has seen; 0 means it is zeros
     fbank: FbankState = field(default_factory=FbankState)
-    search: GreedyState = field(default_factory=GreedyState)
+    search: GreedySearch = field(default_factory=lambda: GreedySearch(0))
     intake: Intake | None = None
     waiting: list[Samples] = field(default_factory=list)  # for a step to become complete
     waiting_samples: int = 0
@@ -148,7 +148,7 @@ class Stream:
         frames = np.concatenate([self._take_features(), flush_samples(state.fbank, self._features)])
         steps = [*state.windows.push(frames), *state.windows.flush()]
         events = self._decode(steps, self.position_ms)
-        events += self._finals(len(state.search.tokens), self.position_ms)
+        events += self._finals(len(state.search.open_tokens), self.position_ms)
         self._begin_run(state.position_samples)
         return events
 
@@ -229,14 +229,14 @@ class Stream:
             if np.isfinite(log_probs.max(axis=1)).all():
                 state.encoder = result.state
                 state.encoder_frames += step.keep
-                greedy_step(log_probs, state.search, self._blank)
+                state.search.push(log_probs)
             else:
                 events.append(self._restart_encoder(step.keep))
             frames = state.search.frames
             while count := ended_tokens(
-                state.search.tokens, frames, self._units, self._frame_ms, self._endpoint
+                state.search.open_tokens, frames, self._units, self._frame_ms, self._endpoint
             ):
-                tokens = state.search.tokens
+                tokens = state.search.open_tokens
                 limit = tokens[count].start if count < len(tokens) else frames
                 events += self._finals(count, self._ms(limit, end_ms))
             events += self._partials(self._ms(frames, end_ms))
@@ -263,7 +263,7 @@ class Stream:
     def _partials(self, at_ms: int) -> list[Event]:
         """The Partial of the open segment if it says something new."""
         state = self._state
-        tokens = state.search.tokens
+        tokens = state.search.open_tokens
         if not tokens:
             return []
         silence_ms = (state.search.frames - tokens[-1].end) * self._frame_ms
@@ -282,8 +282,8 @@ class Stream:
     def _finals(self, count: int, limit_ms: int) -> list[Event]:
         """Turn the first ``count`` tokens into a Final, if they write anything."""
         state = self._state
-        tokens = state.search.tokens[:count]
-        del state.search.tokens[:count]
+        tokens = state.search.open_tokens[:count]
+        del state.search.open_tokens[:count]
         state.committed_tokens = max(0, state.committed_tokens - count)
         words = assemble_words(tokens, self._units, self._clock(), limit_ms)
         if not words:

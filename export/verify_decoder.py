@@ -15,7 +15,7 @@ import torch
 
 from edge_asr.backends import Decoder, DecoderScores, FloatArray, IntArray
 from edge_asr.manifest import BackendName, DecoderSpec, EncoderSpec, Precision
-from edge_asr.search import greedy
+from edge_asr.greedy_search import greedy
 from export.eager import EagerDecoder
 from export.speech import Speech
 from export.verify import ROUNDING_SHARE, ParityError

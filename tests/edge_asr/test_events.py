@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_asr.backends import EncoderStep, State
 from edge_asr.endpoint import EndpointRule
 from edge_asr.events import Event, Final, Partial
-from edge_asr.search import greedy
+from edge_asr.greedy_search import greedy
 from edge_asr.session import Stream
 from edge_asr.units import Units
 from tests.edge_asr.guarantees import check_guarantees

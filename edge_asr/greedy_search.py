@@ -1,0 +1,74 @@
+"""Greedy CTC search: the best unit of each frame, repeats joined, blanks dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_asr.search import Hypothesis, LogProbs, Token
+
+
+@dataclass
+class GreedySearch:
+    """``edge_asr.search.Search`` with one hypothesis. A token never changes its id."""
+
+    blank: int
+    frames: int = 0
+    last_id: int | None = None  # of the last frame
+    open_tokens: list[Token] = field(default_factory=list)
+
+    def push(self, log_probs: LogProbs) -> None:
+        """See ``Search``."""
+        if len(log_probs) == 0:
+            return
+        ids = log_probs.argmax(axis=1)
+        # A run is a stretch of frames with the same id. Only runs are visited in Python: spikes
+        # are few, frames are many.
+        begins = np.concatenate([[0], np.flatnonzero(np.diff(ids)) + 1])
+        peaks = np.maximum.reduceat(log_probs.max(axis=1), begins).tolist()
+        ends = [*begins[1:].tolist(), len(ids)]
+        for unit, begin, end, peak in zip(
+            ids[begins].tolist(), begins.tolist(), ends, peaks, strict=True
+        ):
+            if unit == self.blank:
+                continue
+            token = Token(unit, self.frames + begin, self.frames + end, peak)
+            if not (begin == 0 and unit == self.last_id):
+                self.open_tokens.append(token)
+            elif self.open_tokens and self.open_tokens[-1].end == token.start:
+                before = self.open_tokens[-1]
+                self.open_tokens[-1] = before._replace(
+                    end=token.end, log_prob=max(before.log_prob, token.log_prob)
+                )
+        self.frames += len(ids)
+        self.last_id = int(ids[-1])
+
+    def skip(self, frames: int) -> None:
+        """See ``Search``."""
+        self.frames += frames
+        self.last_id = None
+
+    def tokens(self) -> list[Token]:
+        """See ``Search``."""
+        return list(self.open_tokens)
+
+    def agreed(self, margin: float) -> int:
+        """All of them: there is no other hypothesis."""
+        return len(self.open_tokens)
+
+    def keep(self, count: int) -> None:
+        """Nothing to drop."""
+
+    def cut(self, frame: int) -> list[Hypothesis]:
+        """See ``Search``. The score is that of the tokens alone."""
+        before = tuple(token for token in self.open_tokens if token.start < frame)
+        del self.open_tokens[: len(before)]
+        return [Hypothesis(before, sum(token.log_prob for token in before))]
+
+
+def greedy(log_probs: LogProbs, blank: int) -> list[Token]:
+    """The tokens of a whole utterance (T', V)."""
+    search = GreedySearch(blank)
+    search.push(log_probs)
+    return search.tokens()
