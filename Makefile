@@ -46,7 +46,7 @@ export-int8: $(DEV)/.ready ## a package out of a checkpoint: [CKPT=folder] [OUT=
 
 bundle: $(DEV)/.ready ## make the package that comes with edge_asr anew, from its checkpoint
 	@$(DEV)/bin/python -m export model/checkpoints/commands-en --out edge_asr/packages/commands-en \
-	--roles encoder --backends onnx --language en --license Apache-2.0 --replace \
+	--backends onnx --language en --license Apache-2.0 --replace \
 	--card model/checkpoints/commands-en/README.md \
 	--metrics model/checkpoints/commands-en/metrics.json $(ARGS)
 

@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--metrics", type=Path, help="JSON file with figures for the manifest")
     add("--card", type=Path, help="README.md of the package (default: a short one is made)")
     add("--replace", action="store_true", help="replace an existing package")
+    add(
+        "--add",
+        action="store_true",
+        help="with --roles decoder: add it to the package --out, of the same checkpoint, whose "
+        "programs stay as they are",
+    )
     return parser
 
 
@@ -89,7 +95,9 @@ def _config(options: argparse.Namespace) -> ExportConfig:
             "--left-frames must be at least 1 and --chunk-frames between 1 and --max-chunk-frames"
         )
     roles = _choices("--roles", options.roles, get_args(Role))
-    if "encoder" not in roles:
+    if options.add:
+        _check_addition(options, roles)
+    elif "encoder" not in roles:
         raise UsageError("--roles must name the encoder: a package without one cannot be loaded")
     return ExportConfig(
         checkpoint=options.checkpoint,
@@ -109,7 +117,20 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         card=_text(options.card) if options.card else None,
         replace=options.replace,
         group=options.group,
+        add=options.add,
     )
+
+
+def _check_addition(options: argparse.Namespace, roles: tuple[Role, ...]) -> None:
+    """UsageError for what would be done to the rest of the package."""
+    if roles != ("decoder",):
+        raise UsageError(
+            "--add takes --roles decoder: the golden vector is of the encoders, which are made "
+            "together; for others --replace the package"
+        )
+    for option in ("name", "language", "license", "replace"):
+        if getattr(options, option) != _parser().get_default(option):
+            raise UsageError(f"--{option} does not go with --add; the package keeps what it has")
 
 
 def _choices(option: str, given: str, allowed: tuple[str, ...]) -> Any:

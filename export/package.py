@@ -6,7 +6,7 @@ import io
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from edge_asr.backends import open_decoder, open_encoder
-from edge_asr.errors import OutputError
+from edge_asr.errors import ConfigError, OutputError
 from edge_asr.features import FbankState, flush_samples, push_samples
 from edge_asr.manifest import (
     SCHEMA_VERSION,
@@ -33,8 +33,18 @@ from edge_asr.manifest import (
     decode_manifest,
     encode_manifest,
 )
+from edge_asr.package import Package
 from edge_asr.package_writer import write_package
 from edge_asr.units import Units
+from export.addition import (
+    CARD,
+    card_is_generated,
+    join_files,
+    join_manifests,
+    join_parity,
+    join_programs,
+    open_base,
+)
 from export.build import Built, build_programs, check_dispatches, check_native
 from export.card import model_card
 from export.eager import EagerEncoder
@@ -97,6 +107,7 @@ class ExportConfig:
     card: str | None
     replace: bool
     group: int | None = None  # of int4 weights; None for the usual one
+    add: bool = False  # to the package that ``out`` is
 
 
 def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
@@ -106,44 +117,43 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
         EdgeAsrError: the checkpoint cannot be read, a program does not equal the network
             (ParityError), or the package cannot be written. Nothing is half-written.
     """
-    _refuse_existing(conf)
+    base = _open_base(conf)
+    if base is not None:
+        conf = replace(conf, name=base.manifest.name)
     check_dispatches(conf.precisions, conf.dispatches)
     check_native(conf.backends, conf.dispatches)
     torch.set_num_threads(1)  # the reference must not depend on the number of cores
     quantized_checkpoints = load_at(conf.checkpoint, conf.precisions, conf.group)
     first = quantized_checkpoints[0]
-    features, blank = first.described.features, first.described.conf.blank
+    features = first.described.features
     spec = encoder_spec(first.network, conf.left_context, conf.default_chunk, conf.max_chunk)
     second_pass = _second_pass(conf, first, say)
     manifest = _manifest(conf, quantized_checkpoints, spec, second_pass)
-    steps = max(MIN_STEPS, 2 * conf.left_context // conf.default_chunk + 1)
-    speech = load_speech(conf.speech, features, spec.input_frames(steps * conf.default_chunk))
     units_text = (conf.checkpoint / "units.txt").read_bytes()
     units = Units.parse(units_text, str(conf.checkpoint / "units.txt"))
+    if base is not None:
+        manifest = join_manifests(base, manifest, units_text)
+    steps = max(MIN_STEPS, 2 * conf.left_context // conf.default_chunk + 1)
+    speech = load_speech(conf.speech, features, spec.input_frames(steps * conf.default_chunk))
 
     built: list[Built] = []
     parities: dict[str, Parity | DecoderParity] = {}
     streaming: dict[str, float] = {}
     golden: dict[str, npt.NDArray[np.generic]] = {"samples": _golden_samples(speech, features)}
-    if first.float_network is not None:
+    with_encoders = "encoder" in conf.roles
+    if with_encoders and first.float_network is not None:
         streaming["fp32"] = verify_streaming(first.float_network, speech, spec, "fp32")
     for quantized in quantized_checkpoints:
         precision = quantized.precision
-        if precision not in streaming:
-            streaming[precision] = verify_streaming(quantized.network, speech, spec, precision)
-        say(f"{precision}: streaming equals offline to {streaming[precision]:.1e}")
-        expected = reference(quantized.network, speech, spec)
-        _add_golden(golden, quantized, spec, units)
-        interface = encoder_interface(quantized.network, spec)
-        for one in build_programs(
-            EncoderProgram(quantized.network), interface, precision, conf.backends, conf.dispatches
-        ):
-            built.append(one)
-            backend = one.program.backend
-            encoder = open_encoder(backend, one.program.data, spec)
-            parity = verify_program(encoder, expected, spec, units, blank, (backend, precision))
-            parities[one.program.file] = parity
-            say(f"{_figures(one, parity)}, {parity.equal_texts} of {parity.texts} texts equal")
+        if with_encoders:
+            if precision not in streaming:
+                streaming[precision] = verify_streaming(quantized.network, speech, spec, precision)
+            say(f"{precision}: streaming equals offline to {streaming[precision]:.1e}")
+            _add_golden(golden, quantized, spec, units)
+            for one, parity in _encoders(conf, quantized, spec, units, speech):
+                built.append(one)
+                parities[one.program.file] = parity
+                say(f"{_figures(one, parity)}, {parity.equal_texts} of {parity.texts} texts equal")
         if second_pass is not None:
             for one, found in _decoders(conf, quantized, spec, second_pass, speech):
                 built.append(one)
@@ -157,21 +167,28 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     if second_pass is not None:
         bounds = {precision: asdict(bounds) for precision, bounds in DECODER_BOUNDS.items()}
         parity_json["decoder_bounds"] = bounds
-    weights = {one.program.weights: one.weights for one in built if one.weights is not None}
-    files = {name: data for name, data in weights.items() if name is not None} | {
-        "units.txt": units_text,
-        "golden.npz": _npz(golden),
-        "parity.json": (json.dumps(parity_json, indent=1) + "\n").encode(),
-        "README.md": (conf.card or model_card(manifest, parity_json)).encode(),
-    }
     programs = [one.program for one in built]
-    write_package(conf.out, manifest, programs, files, replace=conf.replace)
+    weights = {one.program.weights: one.weights for one in built if one.weights is not None}
+    files = {name: data for name, data in weights.items() if name is not None}
+    if base is None:
+        files |= {"units.txt": units_text, "golden.npz": _npz(golden)}
+    else:
+        programs, files = join_programs(base, programs), join_files(base, files)
+        parity_json = join_parity(base, parity_json)
+    files["parity.json"] = (json.dumps(parity_json, indent=1) + "\n").encode()
+    if conf.card or base is None or card_is_generated(base):
+        files[CARD] = (conf.card or model_card(manifest, parity_json)).encode()
+    write_package(conf.out, manifest, programs, files, replace=conf.replace or conf.add)
 
 
-def _refuse_existing(conf: ExportConfig) -> None:
-    """Minutes before ``write_package`` would."""
+def _open_base(conf: ExportConfig) -> Package | None:
+    """The package to add to, if any. What ``write_package`` would refuse is refused now, minutes
+    before."""
+    if conf.add:
+        return open_base(conf.out, conf.roles, conf.precisions, conf.backends, conf.dispatches)
     if conf.out.exists() and not conf.replace:
-        raise OutputError(f"{conf.out} exists; give another --out, or --replace it")
+        raise OutputError(f"{conf.out} exists; give another --out, --replace it, or --add to it")
+    return None
 
 
 def _second_pass(
@@ -181,9 +198,35 @@ def _second_pass(
     if "decoder" not in conf.roles:
         return None
     if source.described.conf.ctc_weight == 1.0:
-        say("no decoder: with a ctc_weight of 1 it was not trained")
+        reason = "no decoder: with a ctc_weight of 1 it was not trained"
+        if conf.add:
+            raise ConfigError(f"{conf.checkpoint}: {reason}; there is nothing to add")
+        say(reason)
         return None
     return decoder_spec(source.network)
+
+
+def _encoders(
+    conf: ExportConfig,
+    quantized: QuantizedCheckpoint,
+    spec: EncoderSpec,
+    units: Units,
+    speech: Speech,
+) -> Iterator[tuple[Built, Parity]]:
+    """The encoder of one precision for every backend, verified."""
+    network, precision = quantized.network, quantized.precision
+    expected = reference(network, speech, spec)
+    interface = encoder_interface(network, spec)
+    for one in build_programs(
+        EncoderProgram(network), interface, precision, conf.backends, conf.dispatches
+    ):
+        backend = one.program.backend
+        encoder = open_encoder(backend, one.program.data, spec)
+        blank = quantized.described.conf.blank
+        yield (
+            one,
+            verify_program(encoder, expected, spec, units, blank, (backend, precision)),
+        )
 
 
 def _decoders(

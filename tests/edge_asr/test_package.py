@@ -348,3 +348,12 @@ def test_a_bad_golden_archive_with_the_right_hash_is_refused(tmp_path: Path, kin
 def test_a_bad_certificate_with_the_right_hash_is_refused(tmp_path: Path, text: bytes) -> None:
     package = write_tiny_package(tmp_path / "new", files={PARITY: text})
     assert PARITY in refused(package.root)
+
+
+def test_the_package_that_comes_along() -> None:
+    package = open_package()
+    package.check_files()
+    manifest = package.manifest
+    assert {program.role for program in manifest.programs} == {"encoder", "decoder"}
+    sizes = [entry.bytes for entry in (*manifest.programs, *manifest.files)]
+    assert sum(sizes) <= 15_000_000, "it is in every wheel and every clone"
