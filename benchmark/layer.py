@@ -221,7 +221,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"8 experts, top-2, hidden 4 d, int8, random rows, cold weights, one thread, kernel "
         f"{kernel}; median of {options.rounds} rounds. Bandwidth and int8 peak are measured in "
         "every round.\n\n"
-        f"`python -m benchmark.layer --rounds {options.rounds}`, {described}, {date}\n\n"
+        f"`python -m benchmark.layer --rounds {options.rounds}`, {date}, {described.cpu} "
+        f"({' '.join(described.cpu_features)}), {described.system}\n\n"
         f"{table(figures)}\n"
     )
     options.out.mkdir(parents=True, exist_ok=True)
