@@ -80,14 +80,30 @@ class FeatureSpec(Strict, frozen=True, kw_only=True):
             )
 
 
+class HideSpec(Strict, frozen=True, kw_only=True):
+    """How to hide frames of the left context: ``value`` in the first n entries along ``axis`` of
+    a state tensor hides the n oldest of the ``left_context`` frames from all later steps."""
+
+    axis: Annotated[int, msgspec.Meta(ge=0, le=16)]
+    value: Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]  # float32 holds it
+
+
 class TensorSpec(Strict, frozen=True, kw_only=True):
     """One state tensor. It starts as zeros and never changes its shape."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._]{1,64}\Z")]
     shape: tuple[Count, ...]
     dtype: Dtype = "float32"
+    hide: HideSpec | None = None  # None: it hides nothing, see edge_asr.left_context
 
     def __post_init__(self) -> None:
+        if self.hide is not None and not (
+            self.hide.axis < len(self.shape) and self.dtype == "float32"
+        ):
+            raise ValueError(
+                f"state {self.name!r} hides frames along axis {self.hide.axis}; it must be float32 "
+                f"and have that axis, found {self.dtype} of shape {self.shape}"
+            )
         if math.prod(self.shape) > MAX_STATE_ELEMENTS:
             raise ValueError(f"state {self.name!r} of shape {self.shape} is too large")
 
@@ -127,6 +143,12 @@ class EncoderSpec(Strict, frozen=True, kw_only=True):
         names = [tensor.name for tensor in self.state]
         if len(set(names)) != len(names):
             raise ValueError(f"state names must differ, found {', '.join(names)}")
+        for tensor in self.state:
+            if tensor.hide and tensor.shape[tensor.hide.axis] != self.left_context:
+                raise ValueError(
+                    f"state {tensor.name!r} hides frames along axis {tensor.hide.axis} of shape "
+                    f"{tensor.shape}, whose size must be left_context, {self.left_context}"
+                )
 
     def input_frames(self, chunk_frames: int) -> int:
         """Feature frames that a chunk of ``chunk_frames`` encoder frames reads."""

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_asr.manifest import DecoderSpec, EncoderSpec, Role, TensorSpec
+from edge_asr.manifest import DecoderSpec, EncoderSpec, HideSpec, Role, TensorSpec
 from model.attention import Attention, merge_heads, split_heads
 from model.decoder import BiDecoder, Decoder
 from model.encoder import EncoderState, sinusoids
 from model.network import Network
 
 STATE_NAMES = EncoderState._fields
+# A frame is seen as much as its score (L, B, H, C) lets it; finite, so that zero times it is zero.
+HIDE = {"score": HideSpec(axis=3, value=-1e9)}
 
 # The n-best list that WeNet rescores, and 40 s of speech at 40 ms: twice what endpoint rules let a
 # segment become. ExecuTorch reserves memory for programs of this size.
@@ -167,7 +169,7 @@ def encoder_spec(
         encoder_dim=conf.dim,
         vocab_size=conf.vocab_size,
         state=tuple(
-            TensorSpec(name=name, shape=tuple(tensor.shape))
+            TensorSpec(name=name, shape=tuple(tensor.shape), hide=HIDE.get(name))
             for name, tensor in zip(STATE_NAMES, state, strict=True)
         ),
     )

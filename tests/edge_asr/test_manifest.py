@@ -13,6 +13,7 @@ from edge_asr.errors import PackageError
 from edge_asr.manifest import (
     EncoderSpec,
     FileEntry,
+    HideSpec,
     Program,
     decode_manifest,
     encode_manifest,
@@ -23,6 +24,8 @@ SHA = "0" * 64
 PROGRAM = Program(
     role="encoder", backend="onnx", precision="int8", file="a.onnx", bytes=1, sha256=SHA
 )
+HIDE = {"axis": 2, "value": -1e9}
+INTEGERS = {"name": "last", "shape": [1], "dtype": "int64", "hide": HIDE | {"axis": 0}}
 
 
 def tree() -> dict[str, Any]:
@@ -48,6 +51,16 @@ def test_a_package_may_have_no_decoder() -> None:
     found = tree()
     del found["decoder"]
     assert decode_manifest(json.dumps(found).encode(), "m").decoder is None
+
+
+def test_a_state_may_not_say_how_to_hide_frames() -> None:
+    """As in every package before this was known."""
+    found = tree()
+    del found["encoder"]["state"][0]["hide"]
+    assert decode_manifest(json.dumps(found).encode(), "m").encoder.state[0].hide is None
+    found["encoder"]["state"][0]["hide"] = HIDE | {"axis": 0}
+    (state,) = decode_manifest(json.dumps(found).encode(), "m").encoder.state
+    assert state.shape[0] == ENCODER.left_context and state.hide == HideSpec(axis=0, value=-1e9)
 
 
 def put(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
@@ -96,6 +109,13 @@ BAD = {
     "huge state": put("encoder", "state", 0, "shape", value=[1 << 20, 1 << 20]),
     "state of size 0": put("encoder", "state", 0, "shape", value=[0]),
     "state name": put("encoder", "state", 0, "name", value="a\n"),
+    "axis to hide along is not there": put("encoder", "state", 0, "hide", value=HIDE | {"axis": 3}),
+    "axis to hide along is of another size": put("encoder", "state", 0, "hide", value=HIDE),
+    "negative axis": put("encoder", "state", 0, "hide", value=HIDE | {"axis": -1}),
+    "hides with infinity": put("encoder", "state", 0, "hide", value=HIDE | {"value": -1e39}),
+    "hides with text": put("encoder", "state", 0, "hide", value=HIDE | {"value": "-1"}),
+    "hides in some way": put("encoder", "state", 0, "hide", value=HIDE | {"how": "so"}),
+    "hides in integers": put("encoder", "state", 0, value=INTEGERS),
     "unknown dtype": put("encoder", "state", 0, "dtype", value="float16"),
     "blank outside": put("units", "blank", value=7),
     "sample rate": put("features", "sample_rate", value=1),
