@@ -1,0 +1,210 @@
+"""An n-gram language model that scores hypotheses as they grow (shallow fusion).
+
+At word level a word counts once it is complete: when the next one begins, or at the end of the
+segment. At unit level every unit counts at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from edge_asr.arpa import BEGIN, END, UNKNOWN, Ngrams, Order, read_ngrams
+from edge_asr.errors import UsageError
+from edge_asr.fusion import Scores, States, UnitIds
+from edge_asr.ngram_contexts import NO_CONTEXT, NgramContexts
+from edge_asr.spelling import Spelling
+from edge_asr.trie import Ints
+from edge_asr.units import Units
+
+Level = Literal["word", "unit"]
+MAX_WEIGHT = 100.0
+DEFAULT_UNKNOWN_LOG_PROB = math.log(1e-6)
+_UNKNOWN_NAMES = (UNKNOWN, UNKNOWN.upper())
+_SILENT = -1
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """An ``edge_asr.fusion.Automaton``. Made by ``read``, shared by streams."""
+
+    start: int
+    weight: float
+    word_bonus: float
+    _contexts: NgramContexts
+    _end: int  # the word that ends a sentence
+    _spelling: Spelling | None  # at word level
+    _word_of_unit: Ints  # (V,) at unit level
+    _bonus_of_unit: Scores  # (V,) at unit level
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        units: Units,
+        *,
+        weight: float = 0.5,
+        word_bonus: float = 0.0,
+        level: Level = "word",
+        unknown_log_prob: float = DEFAULT_UNKNOWN_LOG_PROB,
+    ) -> LanguageModel:
+        """The model of an ARPA file (see ``edge_asr.arpa``).
+
+        Args:
+            units: those of the acoustic model. If all their letters are of one case, the words of
+                the file are read in that case.
+            weight: of the natural log-probabilities.
+            word_bonus: added for every word, against a preference for few of them.
+            level: what the words of the file are: words, or symbols of units.
+            unknown_log_prob: of words that are not in the file, if it has no ``<unk>``.
+
+        Raises:
+            InputMissingError: there is no such file, or it may not be read.
+            UsageError: it is damaged or does not fit the units, or an argument is out of range.
+        """
+        where = repr(os.fspath(path))
+        _check_range("weight", weight, 0.0, MAX_WEIGHT)
+        _check_range("word_bonus", word_bonus, -MAX_WEIGHT, MAX_WEIGHT)
+        _check_range("unknown_log_prob", unknown_log_prob, -1000.0, 0.0)
+        if level not in get_args(Level):
+            raise UsageError(f"level is {level!r}; allowed are {' and '.join(get_args(Level))}")
+        ngrams, unknown = _with_unknown(read_ngrams(path), unknown_log_prob)
+        marks = {mark: _index(ngrams, mark, where) for mark in (BEGIN, END)}
+        contexts = NgramContexts.build(ngrams, where)
+        none = np.array([NO_CONTEXT])
+        context = int(contexts.follow(none, np.array([marks[BEGIN]]))[1][0])
+        spelling = None
+        if level == "word":
+            spelling = _spell(ngrams, unknown, units, where)
+        return cls(
+            start=context * (spelling.places if spelling else 1),
+            weight=weight,
+            word_bonus=word_bonus,
+            _contexts=contexts,
+            _end=marks[END],
+            _spelling=spelling,
+            _word_of_unit=_units_as_words(ngrams, unknown, units, where, check=level == "unit"),
+            _bonus_of_unit=np.where(units.starts_word, word_bonus, 0.0),
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LanguageModel:
+        return self
+
+    def advance(self, states: States, units: UnitIds) -> tuple[Scores, States]:
+        """See ``edge_asr.fusion.Automaton``."""
+        if self._spelling is None:
+            return self._advance_units(states, units)
+        contexts, places = np.divmod(states, self._spelling.places)
+        ended, after = self._spelling.advance(places, units)
+        scores = np.zeros(len(states))
+        if (pairs := np.flatnonzero(ended)).size:
+            scores[pairs], contexts[pairs] = self._word_ends(contexts[pairs], places[pairs])
+        return scores, contexts * self._spelling.places + after
+
+    def finish(self, states: States) -> Scores:
+        """See ``edge_asr.fusion.Automaton``: scores the open word, and that the sentence ends."""
+        contexts, scores = states.copy(), np.zeros(len(states))
+        if self._spelling is not None:
+            contexts, places = np.divmod(states, self._spelling.places)
+            if (open_ := np.flatnonzero(places)).size:
+                scores[open_], contexts[open_] = self._word_ends(contexts[open_], places[open_])
+        ends, _ = self._contexts.follow(contexts, np.full(len(states), self._end))
+        return scores + self.weight * ends
+
+    def _word_ends(self, contexts: Ints, places: Ints) -> tuple[Scores, Ints]:
+        """The words that are complete at places (N,): scores (N,) and the contexts (N,) behind."""
+        assert self._spelling is not None
+        scores, contexts = self._contexts.follow(contexts, self._spelling.words[places])
+        return scores * self.weight + self.word_bonus, contexts
+
+    def _advance_units(self, contexts: Ints, units: Ints) -> tuple[Scores, Ints]:
+        words = self._word_of_unit[units]
+        heard = words != _SILENT
+        scores, after = self._contexts.follow(contexts, np.where(heard, words, self._end))
+        scores = scores * self.weight + self._bonus_of_unit[units]
+        return np.where(heard, scores, 0.0), np.where(heard, after, contexts)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # NaN too
+        raise UsageError(f"{name} is {value}; allowed are {low:g} to {high:g}")
+
+
+def _index(ngrams: Ngrams, word: str, where: str) -> int:
+    try:
+        return ngrams.words.index(word)
+    except ValueError:
+        raise UsageError(
+            f"{where}: has no {word}; estimate the model from sentences, e.g. with edge-asr lm"
+        ) from None
+
+
+def _with_unknown(ngrams: Ngrams, log_prob: float) -> tuple[Ngrams, int]:
+    """``ngrams`` with a word for all unknown ones, and its index."""
+    for name in _UNKNOWN_NAMES:
+        if name in ngrams.words:
+            return ngrams, ngrams.words.index(name)
+    index, first = len(ngrams.words), ngrams.orders[0]
+    longer = Order(
+        words=np.append(first.words, np.array([[index]], np.int32), axis=0),
+        log_probs=np.append(first.log_probs, log_prob),
+        backoffs=np.append(first.backoffs, 0.0),
+    )
+    return Ngrams((*ngrams.words, UNKNOWN), (longer, *ngrams.orders[1:])), index
+
+
+def _spell(ngrams: Ngrams, unknown: int, units: Units, where: str) -> Spelling:
+    """How ``units`` spell the words.
+
+    Raises:
+        UsageError: they can spell none.
+    """
+    texts = [units.text([unit]) for unit in range(len(units))]
+    folded = _case(texts)
+    # The most probable of those that are equal then is the last, and stays.
+    rising = np.argsort(ngrams.orders[0].log_probs, kind="stable")
+    marks = {BEGIN, END, *_UNKNOWN_NAMES}
+    ids = np.array([i for i in rising.tolist() if ngrams.words[i] not in marks], np.int64)
+    words = [folded(ngrams.words[i]) for i in ids]
+    letters = set().union(*texts)
+    if words and not any(letters.issuperset(word) for word in words):
+        raise UsageError(
+            f"{where}: the units can write none of its {len(words)} words, as {words[-1][:40]!r}; "
+            "choose a model of this language, or level='unit' if its words are units"
+        )
+    return Spelling.build(words, ids, unknown, units)
+
+
+def _case(texts: list[str]) -> Callable[[str], str]:
+    """What brings words into the case of ``texts``, if that is one."""
+    lower, upper = (any(text != fold(text) for text in texts) for fold in (str.upper, str.lower))
+    if upper and not lower:
+        return str.upper
+    return str.lower if lower and not upper else str
+
+
+def _units_as_words(ngrams: Ngrams, unknown: int, units: Units, where: str, *, check: bool) -> Ints:
+    """(V,) the word that each unit's symbol is; those that write nothing are none.
+
+    Raises:
+        UsageError: no unit is a word, although ``check`` says that they are.
+    """
+    index = {word: i for i, word in enumerate(ngrams.words)}
+    known = [index.get(symbol, unknown) for symbol in units.symbols]
+    words = np.array(
+        [
+            word if units.starts_word[unit] or units.text([unit]) else _SILENT
+            for unit, word in enumerate(known)
+        ],
+        np.int64,
+    )
+    if check and not np.any((words != _SILENT) & (words != unknown)):
+        raise UsageError(
+            f"{where}: none of its words is a unit; estimate it from units, or use level='word'"
+        )
+    return words
