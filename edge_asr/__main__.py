@@ -18,6 +18,7 @@ COMMANDS = {
     "mic": ("edge_asr.mic", "captions from the microphone"),
     "transcribe": ("edge_asr.transcribe", "captions of audio files: text, jsonl, srt or vtt"),
     "bench": ("edge_asr.bench", "speed, latency, memory and accuracy on this machine"),
+    "lm": ("edge_asr.lm", "a language model estimated from text, as an ARPA file"),
     "inspect": ("edge_asr.inspection", "what is in a model package"),
     "verify": ("edge_asr.verification", "run the golden vectors of a package on this machine"),
     "doctor": ("edge_asr.doctor", "what is installed, what is missing, and what to run"),
