@@ -1,0 +1,124 @@
+"""Phrases of hotwords as text: read from a file, checked, and as a model would write them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Iterable
+
+from edge_asr.errors import UsageError
+from edge_asr.units import SPACE, Units
+
+DEFAULT_BONUS = 2.0  # per unit, in nats: what the log-probability of a unit gains
+MAX_BONUS = 20.0
+MAX_PHRASES = 10_000
+MAX_PHRASE_CHARS = 100
+MAX_FILE_BYTES = 8 << 20
+MAX_CHARS = 1 << 20  # of all phrases: about 100 bytes each
+
+Phrase = str | tuple[str, float]
+
+
+def parse_hotwords(text: bytes, where: str) -> list[Phrase]:
+    """Read a file of one phrase per line, each alone or with a tab and its bonus per unit.
+
+    Blank lines and lines that begin with "#" are passed over. Read at most ``MAX_FILE_BYTES + 1``
+    bytes of a file for this.
+
+    Raises:
+        UsageError: not UTF-8, too large, or a line that is no phrase; it names the line.
+    """
+    if len(text) > MAX_FILE_BYTES:
+        raise UsageError(f"{where}: larger than {MAX_FILE_BYTES} bytes; give fewer hotwords")
+    try:
+        lines = text.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: byte {error.start} is not UTF-8; save it as UTF-8") from error
+    phrases: list[Phrase] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        here = f"{where} line {number}"
+        if len(phrases) == MAX_PHRASES:
+            raise UsageError(f"{here}: more than {MAX_PHRASES} hotwords; give fewer")
+        phrase, tab, bonus = line.removesuffix("\r").partition("\t")
+        _check_phrase(phrase, here)
+        if not tab:
+            phrases.append(phrase)
+            continue
+        try:
+            value = float(bonus)
+        except ValueError:
+            raise UsageError(
+                f"{here}: the bonus is {bonus[:80]!r}, no number; expected PHRASE or PHRASE, one "
+                "tab, BONUS"
+            ) from None
+        _check_bonus(value, here)
+        phrases.append((phrase, value))
+    return phrases
+
+
+def bonuses_of(phrases: Iterable[Phrase], bonus: float) -> dict[str, float]:
+    """Phrases in their order with the bonus of each."""
+    if isinstance(phrases, str):
+        raise UsageError(f"hotwords: {phrases[:80]!r} is one text; give a list of phrases")
+    _check_bonus(bonus, "hotwords")
+    bonuses: dict[str, float] = {}
+    for number, entry in enumerate(phrases, start=1):
+        phrase, own_bonus = (entry, bonus) if isinstance(entry, str) else entry
+        if number > MAX_PHRASES:
+            raise UsageError(f"hotwords: more than {MAX_PHRASES} phrases; give fewer")
+        _check_phrase(phrase, f"hotword {number}")
+        _check_bonus(own_bonus, f"hotword {number}")
+        bonuses[phrase] = max(own_bonus, bonuses.get(phrase, 0))
+    return bonuses
+
+
+def _check_phrase(phrase: str, where: str) -> None:
+    if not phrase.replace(SPACE, " ").strip():
+        raise UsageError(f"{where}: the phrase is empty; give one word or more")
+    if len(phrase) > MAX_PHRASE_CHARS:
+        raise UsageError(
+            f"{where}: {phrase[:40]!r}... has {len(phrase)} characters; allowed are "
+            f"{MAX_PHRASE_CHARS}"
+        )
+
+
+def _check_bonus(bonus: float, where: str) -> None:
+    if not 0 < bonus <= MAX_BONUS:  # not a number is refused too
+        raise UsageError(
+            f"{where}: a bonus per unit of {bonus:g}; allowed is more than 0, up to {MAX_BONUS:g}"
+        )
+
+
+def as_written(phrases: Iterable[str], symbols: Collection[str]) -> list[tuple[str, ...]]:
+    """The words of each phrase as a model with ``symbols`` would write them."""
+    chars = "".join(symbols)
+    upper, lower = any(map(str.isupper, chars)), any(map(str.islower, chars))
+    composed = all(unicodedata.is_normalized("NFC", symbol) for symbol in symbols)
+    written = []
+    for phrase in phrases:
+        text = unicodedata.normalize("NFC", phrase) if composed else phrase
+        if upper != lower:
+            text = text.upper() if upper else text.lower()
+        written.append(tuple(text.replace(SPACE, " ").split()))
+    return written
+
+
+def texts_of(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts that count as ``words``, "▁" for a space.
+
+    Beside a sign that begins a word by itself, models write a space or not: one text is without
+    all of those, one with them, but never before the first sign, where it would change nothing.
+    """
+    plain, spaced = "", ""
+    for word in words:
+        if word.isascii():
+            plain, spaced = f"{plain}{SPACE}{word}", f"{spaced}{SPACE}{word}"
+            continue
+        signs = Units(tuple(word)).starts_word.tolist()
+        for index, char in enumerate(word):
+            begins = index == 0 and not signs[0]
+            meets = index == 0 or signs[index] != signs[index - 1]
+            plain += SPACE * begins + char
+            spaced += SPACE * (begins or (meets and spaced != "")) + char
+    return (plain,) if plain == spaced else (plain, spaced)
