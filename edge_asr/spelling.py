@@ -90,7 +90,7 @@ def _char_trie(words: Sequence[str]) -> tuple[Trie, list[tuple[Ints, Ints]]]:
     for length in np.unique(lengths[(lengths > 0) & (lengths <= MAX_WORD_CHARS)]).tolist():
         chosen = np.flatnonzero(lengths == length)
         text = "".join([words[i] for i in chosen.tolist()])
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
         groups.append(points.astype(np.int64).reshape(len(chosen), length))
         rows.append(chosen)
     tree, ends = Trie.build(groups, _CODE_POINTS)
