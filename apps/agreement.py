@@ -21,8 +21,8 @@ from rich.table import Table
 import edge_asr
 from edge_asr.manifest import Program
 from edge_asr.package import open_package
-from edge_asr.recognizer import ChunkMs
 from edge_asr.speech_manifest import Utterance, read_manifest
+from edge_asr.windows import ChunkMs
 
 
 @dataclass(frozen=True)

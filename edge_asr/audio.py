@@ -18,7 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from edge_asr.errors import AudioError, InputMissingError
+from edge_asr.errors import AudioError, InputMissingError, UsageError
 from edge_asr.features import Samples
 
 MIN_RATE, MAX_RATE = 4_000, 384_000
@@ -34,6 +34,33 @@ _RESAMPLE_BLOCK_MS = 40
 # result equals resampling the whole signal at once to the rounding of float32 (a test measures it).
 _RESAMPLE_CONTEXT_MS = 20
 _RESAMPLE_CONTEXT_SAMPLES = 160
+
+
+def as_block(samples: npt.ArrayLike) -> Samples:
+    """(N,) or (N, C), float or int16, as (N, C) float32.
+
+    Raises:
+        UsageError: another shape or type.
+    """
+    try:
+        array = np.asarray(samples)
+    except ValueError as error:
+        raise UsageError("samples are no array; allowed are (N,) and (N, C)") from error
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not 1 <= array.shape[1] <= MAX_CHANNELS:
+        raise UsageError(
+            f"samples of shape {np.shape(samples)}; allowed are (N,) and (N, C) with C up to "
+            f"{MAX_CHANNELS}"
+        )
+    if array.dtype == np.int16:
+        return array.astype(np.float32) / np.float32(32768.0)
+    if array.dtype == np.float32:
+        return array.copy()
+    if array.dtype.kind != "f":
+        raise UsageError(f"samples of type {array.dtype}; allowed are float32 and int16")
+    with np.errstate(over="ignore"):  # refused afterwards as infinite
+        return array.astype(np.float32)
 
 
 def check_rate(sample_rate: int, where: str) -> None:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from edge_asr.bench_play import Clip, Tally, TimedEncoder
     from edge_asr.bench_report import BenchReport, ExpertFigures, Percentiles, WordErrors
     from edge_asr.native.library import Levers
-    from edge_asr.recognizer import ChunkMs, Recognizer
+    from edge_asr.recognizer import Recognizer
     from edge_asr.speech_manifest import Utterance
+    from edge_asr.windows import ChunkMs
 
 AUDIO_S = 60.0  # in each run
 MAX_RUNS = 1000

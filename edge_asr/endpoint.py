@@ -1,32 +1,65 @@
 """Where one segment ends and the next begins.
 
-A segment begins with its first token, so silence before it counts for nothing. It ends after
-1000 ms without a token. The longer it gets, the shorter the silence that is good enough: from 10 s
-on it falls to 200 ms at 20 s. After 20 s the next word begins a new segment, and after 25 s the
-next token does. So a long segment is cut at the best pause that comes by, without taking back
-text that was already committed.
+Kaldi's three rules (``OnlineEndpointConfig``), on blank probability and on the text so far. Silence
+is the stretch up to now in which no frame has less than ``blank_threshold`` of blank and the best
+hypothesis has no token.
 
-The state of the encoder lives on at an endpoint: a cut only groups text, it loses none.
+1. Each ``nothing_said_ms`` of silence in which nothing was said, hypotheses are forgotten.
+2. ``silence_ms`` of silence after something was said: the segment ends.
+3. At ``max_segment_ms`` the segment ends. On the way there the silence that is good enough for
+   rule 2 falls, from ``relax_from_ms`` on, to ``min_silence_ms``; the last ``hold_ms`` are not
+   committed, so that the cut can be at the longest pause between words in them. Where there is no
+   word to begin with, any unit is cut before after ``cut_words_from_ms``.
+
+A segment begins with its first token. The state of the encoder lives on at an endpoint: a cut
+groups text, it loses none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from edge_asr.errors import UsageError
 from edge_asr.search import Token
 from edge_asr.units import Units
+
+_MAX_MS = 30_000  # of anything: decoders read no longer segments
 
 
 @dataclass(frozen=True)
 class EndpointRule:
-    """Durations in ms; see the module."""
+    """Durations in ms; see the module.
 
+    Raises:
+        UsageError: a duration that is not 0 to 30000, one out of order, or a threshold that is no
+            probability.
+    """
+
+    nothing_said_ms: int = 5000
     silence_ms: int = 1000
-    relax_from_ms: int = 10_000
     max_segment_ms: int = 20_000
+    relax_from_ms: int = 10_000
     min_silence_ms: int = 200
+    hold_ms: int = 2000
     cut_words_from_ms: int = 25_000
+    blank_threshold: float = 0.8
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[:-1]:
+            value = getattr(self, field.name)
+            if not 0 <= value <= _MAX_MS:
+                raise UsageError(f"{field.name} is {value}; allowed are 0 to {_MAX_MS} ms")
+        if not self.relax_from_ms < self.max_segment_ms <= self.cut_words_from_ms:
+            raise UsageError(
+                f"relax_from_ms {self.relax_from_ms}, max_segment_ms {self.max_segment_ms} and "
+                f"cut_words_from_ms {self.cut_words_from_ms} must be in this order"
+            )
+        if not 0 < self.blank_threshold < 1:
+            raise UsageError(
+                f"blank_threshold is {self.blank_threshold}; allowed is between 0 and 1"
+            )
 
     def needed_silence_ms(self, age_ms: float) -> float:
         """The silence that ends a segment of ``age_ms``."""
@@ -34,22 +67,50 @@ class EndpointRule:
         relaxed = self.silence_ms + (self.min_silence_ms - self.silence_ms) * over
         return min(self.silence_ms, max(self.min_silence_ms, relaxed))
 
+    @property
+    def shortest_silence_ms(self) -> int:
+        """Below this, no silence ends anything."""
+        return min(self.silence_ms, self.min_silence_ms, self.nothing_said_ms)
 
-def ended_tokens(
-    tokens: Sequence[Token], frames: int, units: Units, frame_ms: float, rule: EndpointRule
-) -> int:
-    """How many of ``tokens`` are the first finished segment; 0 while none is finished.
 
-    Looks only at tokens and at ``frames``, the frames searched so far: the answer for a given
-    token is the same however the frames were cut into steps.
+def endpoint(
+    tokens: Sequence[Token],
+    frames: int,
+    quiet_frames: int,
+    committed: int,
+    units: Units,
+    frame_ms: float,
+    rule: EndpointRule,
+) -> int | None:
+    """The frame that the open segment should be cut at; None while it goes on.
+
+    Args:
+        tokens: of the best hypothesis, the first ``committed`` of them committed.
+        frames: searched so far, of which the last ``quiet_frames`` are blank.
     """
-    for index, token in enumerate(tokens):
-        follower = tokens[index + 1] if index + 1 < len(tokens) else None
-        age_ms = (token.end - tokens[0].start) * frame_ms
-        silence_ms = ((follower.start if follower else frames) - token.end) * frame_ms
-        if silence_ms >= rule.needed_silence_ms(age_ms):
-            return index + 1
-        if follower and age_ms >= rule.max_segment_ms:
-            if units.starts_word[follower.id] or age_ms >= rule.cut_words_from_ms:
-                return index + 1
-    return 0
+    if not tokens:
+        nothing_said_frames = max(1, math.ceil(rule.nothing_said_ms / frame_ms))
+        return frames if quiet_frames and quiet_frames % nothing_said_frames == 0 else None
+    age_ms = (tokens[-1].end - tokens[0].start) * frame_ms
+    silence_ms = min(quiet_frames, frames - tokens[-1].end) * frame_ms
+    if silence_ms >= rule.needed_silence_ms(age_ms):
+        return frames
+    if age_ms < rule.max_segment_ms:
+        return None
+    places = range(max(1, committed), len(tokens))
+    words = [place for place in places if units.starts_word[tokens[place].id]]
+    if not words and age_ms >= rule.cut_words_from_ms:
+        words = list(places)
+    if not words:
+        return None
+    return tokens[max(words, key=lambda place: _pause(tokens, place))].start
+
+
+def held_tokens(tokens: Sequence[Token], frame_ms: float, rule: EndpointRule) -> int:
+    """How many of ``tokens`` begin early enough in the segment to be committed."""
+    hold_from_ms = rule.max_segment_ms - rule.hold_ms
+    return sum((token.start - tokens[0].start) * frame_ms < hold_from_ms for token in tokens)
+
+
+def _pause(tokens: Sequence[Token], place: int) -> int:
+    return tokens[place].start - tokens[place - 1].end

@@ -2,8 +2,10 @@
 
 * ``Partial.committed`` of one segment never changes but by growing; ``tail`` may change.
 * Every segment that said anything ends with exactly one ``Final``; its text begins with all
-  that was committed; nothing about the segment follows it.
-* Segment numbers start at 0 and have no holes.
+  that was committed; nothing about the segment follows it. The text is empty where only a tail
+  was shown that turned out to be nothing.
+* Segment numbers start at 0 and have no holes; Finals come in their order. While a second pass
+  reads a segment in the background, Partials of later ones may come before its Final.
 * Times are milliseconds of audio since the stream began, lost audio included, as integers
   counted from samples: they cannot drift.
 * The same samples in any blocking give the same finals and word times.
@@ -39,6 +41,7 @@ class Partial:
     committed: str
     tail: str
     at_ms: int
+    words: tuple[Word, ...] = ()  # of both
 
     @property
     def text(self) -> str:
@@ -47,14 +50,24 @@ class Partial:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A text of the n-best list, and its score: the higher, the better, in nats."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Final:
-    """A finished segment."""
+    """A finished segment. ``alternatives`` are the best texts, this one first, where a stream was
+    asked for more than one."""
 
     segment: int
     text: str
     words: tuple[Word, ...]
     start_ms: int
     end_ms: int
+    alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ def choose_program(
     return program
 
 
+def offers(package: Package, role: Role, backend: str) -> bool:
+    """Whether the package has any program of a role for a backend."""
+    return any(p.role == role and p.backend == backend for p in package.manifest.programs)
+
+
 def missing_library(backend: str) -> str | None:
     """The file that native programs of a backend lack here."""
     for name in ("kernels", OPERATOR_LIBRARIES.get(backend, "")):

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from edge_asr.audio import read_blocks
-from edge_asr.backends import BACKENDS, Encoder
+from edge_asr.backends import BACKENDS, Decoder, Encoder
+from edge_asr.decoding import Decoding
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final
 from edge_asr.golden import check_golden
-from edge_asr.loading import choose_program, load_encoder, set_levers
-from edge_asr.manifest import BackendName, Dispatch, Manifest, Precision, Program
+from edge_asr.hotword_text import Phrase
+from edge_asr.loading import choose_program, load_decoder, load_encoder, offers, set_levers
+from edge_asr.manifest import BackendName, Dispatch, Precision, Program
 from edge_asr.native.library import Levers
 from edge_asr.package import DEFAULT_PACKAGE, Package, open_package
+from edge_asr.second_pass import SecondPass
 from edge_asr.session import Stream
+from edge_asr.windows import ChunkMs, chunk_frames
 
-# Audio per encoder step; None is the default of the package.
-ChunkMs = int | Literal["whole"] | None
 MAX_THREADS = 64
 _FILE_BLOCK_S = 10.0
 
@@ -31,6 +33,7 @@ def load(
     dispatch: Dispatch | str | None = None,
     levers: Levers | None = None,
     threads: int = 1,
+    second_pass: bool = True,
 ) -> Recognizer:
     """Load a package and prove with its golden vector that it computes what it should.
 
@@ -43,6 +46,7 @@ def load(
         levers: less work of the experts than trained, for native programs. They hold for every
             recognizer of the same package.
         threads: of the backend; one is fastest for small models.
+        second_pass: load the decoders too, where the package has them for this backend.
 
     Raises:
         PackageError: there is no such package or program, or it is damaged.
@@ -59,9 +63,13 @@ def load(
     encoder = load_encoder(opened, program, threads)
     set_levers(opened, program, Levers())
     check_golden(opened, encoder, program)
+    decoder = None
+    if second_pass and offers(opened, "decoder", program.backend):
+        decoder_program = choose_program(opened, "decoder", program.backend, precision, dispatch)
+        decoder = load_decoder(opened, decoder_program, threads)
     if levers is not None:
         set_levers(opened, program, levers)
-    return Recognizer(opened, program, encoder)
+    return Recognizer(opened, program, encoder, decoder)
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class Transcript:
     @property
     def text(self) -> str:
         """All segments, with spaces between them."""
-        return " ".join(segment.text for segment in self.segments)
+        return " ".join(segment.text for segment in self.segments if segment.text)
 
 
 @dataclass(frozen=True)
@@ -84,26 +92,52 @@ class Recognizer:
     package: Package
     program: Program
     encoder: Encoder
+    decoder: Decoder | None = None
 
     @property
     def backend(self) -> BackendName:
         """Which backend runs the program."""
         return self.program.backend
 
-    def stream(self, chunk_ms: ChunkMs = None) -> Stream:
+    def stream(
+        self,
+        chunk_ms: ChunkMs = None,
+        *,
+        hotwords: Sequence[Phrase] = (),
+        decoding: Decoding | None = None,
+    ) -> Stream:
         """A new stream.
 
         Args:
             chunk_ms: how much audio one encoder step reads: the latency. None is the package's
                 default; "whole" is as much as the program takes at once, for whole utterances.
+            hotwords: phrases to expect; see ``Stream.set_hotwords``.
+            decoding: search, second pass, language model, endpoints; None are the defaults.
 
         Raises:
-            UsageError: not a multiple of the encoder frame, or outside the program's bounds.
+            UsageError: a chunk that is not a multiple of the encoder frame or outside the
+                program's bounds; hotwords or decoding that cannot be; a second pass without a
+                decoder.
         """
-        manifest = self.package.manifest
-        return Stream(self.encoder, manifest, self.package.units, _frames(manifest, chunk_ms))
+        manifest, decoding = self.package.manifest, decoding or Decoding()
+        return Stream(
+            self.encoder,
+            manifest,
+            self.package.units,
+            chunk_frames(manifest, chunk_ms),
+            decoding,
+            self._second_pass(decoding),
+            hotwords,
+        )
 
-    def transcribe(self, path: str | os.PathLike[str], chunk_ms: ChunkMs = None) -> Transcript:
+    def transcribe(
+        self,
+        path: str | os.PathLike[str],
+        chunk_ms: ChunkMs = None,
+        *,
+        hotwords: Sequence[Phrase] = (),
+        decoding: Decoding | None = None,
+    ) -> Transcript:
         """Recognise a whole file: the same as pushing its blocks into a stream and flushing.
 
         Raises:
@@ -112,7 +146,7 @@ class Recognizer:
             UsageError: see ``stream``.
         """
         events: list[Event] = []
-        with self.stream(chunk_ms) as stream:
+        with self.stream(chunk_ms, hotwords=hotwords, decoding=decoding) as stream:
             for block, sample_rate in read_blocks(path, _FILE_BLOCK_S):
                 events += stream.push(block, sample_rate)
             events += stream.flush()
@@ -120,21 +154,19 @@ class Recognizer:
         finals = tuple(event for event in events if isinstance(event, Final))
         return Transcript(finals, duration_ms)
 
-
-def _frames(manifest: Manifest, chunk_ms: ChunkMs) -> int:
-    """``chunk_ms`` in encoder frames, checked."""
-    spec, features = manifest.encoder, manifest.features
-    if chunk_ms is None:
-        return spec.default_chunk
-    if chunk_ms == "whole":
-        return spec.max_chunk
-    frame_ms = features.shift_samples * spec.subsampling_rate * 1000 / features.sample_rate
-    is_number = not isinstance(chunk_ms, str) and 0 < chunk_ms < 1 << 31
-    frames = round(chunk_ms / frame_ms) if is_number else 0
-    if frames * frame_ms != chunk_ms or not spec.min_chunk <= frames <= spec.max_chunk:
-        raise UsageError(
-            f"chunk_ms is {chunk_ms}; allowed are multiples of {frame_ms:g} from "
-            f"{spec.min_chunk * frame_ms:g} to {spec.max_chunk * frame_ms:g}, and 'whole' for "
-            "whole utterances"
+    def _second_pass(self, decoding: Decoding) -> SecondPass | None:
+        spec, wanted = self.package.manifest.decoder, decoding.second_pass
+        if wanted == "off" or (wanted is None and self.decoder is None):
+            return None
+        if self.decoder is None or spec is None:
+            raise UsageError(
+                f"{self.package.root}: no decoder is loaded for backend {self.backend}, so there "
+                "is no second pass; choose second_pass off, or export the package with decoders"
+            )
+        ctc, reverse = decoding.ctc_weight, decoding.reverse_weight
+        return SecondPass(
+            self.decoder,
+            spec,
+            spec.ctc_weight if ctc is None else ctc,
+            spec.reverse_weight if reverse is None else reverse,
         )
-    return frames

@@ -1,13 +1,14 @@
 """One stream: samples in, events out.
 
-    samples ─► Intake ─► filterbank ─► Windows ─► encoder ─► greedy search ─► endpoint ─► events
+    samples ─► Intake ─► filterbank ─► Windows ─► encoder ─► Segments ─► events
 
 A *run* is the audio from the start, or from the last flush or gap, to the next one. Features,
 encoder and search count from the origin of the run; the origin is counted from the beginning of
 the stream. All counters are integers and none is ever reset to hide its growth.
 
 Work is done when an encoder step is complete and at no other time, so the events and their order
-are the same for any blocking of the same samples.
+are the same for any blocking of the same samples; but for Finals that a second pass in the
+background brings, which come when they are ready.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.audio import MAX_CHANNELS, Intake, check_rate, check_samples
+from edge_asr.audio import Intake, as_block, check_rate, check_samples
 from edge_asr.backends import Encoder, State, zero_state
-from edge_asr.endpoint import EndpointRule, ended_tokens
+from edge_asr.decoding import Decoding
 from edge_asr.errors import UsageError
-from edge_asr.events import Event, Final, Gap, GapReason, Partial, Status
+from edge_asr.events import Event, Gap, GapReason, Status
 from edge_asr.features import FbankState, Samples, flush_samples, push_samples
-from edge_asr.greedy_search import GreedySearch
+from edge_asr.fusion import Fusion
+from edge_asr.hotword_text import Phrase
+from edge_asr.hotwords import Hotwords, LeftOut
+from edge_asr.left_context import limit_left_context
 from edge_asr.manifest import Manifest
+from edge_asr.prefix_search import PrefixSearch
+from edge_asr.second_pass import SecondPass
+from edge_asr.segments import Segments, SegmentState
 from edge_asr.units import Units
-from edge_asr.windows import Step, Windows
-from edge_asr.words import FrameClock, assemble_words, last_word_start
-
-COMMIT_AFTER_MS = 300  # without a new token the last word counts as complete
+from edge_asr.windows import ChunkMs, Step, Windows, chunk_frames, left_context_frames
+from edge_asr.words import FrameClock
 
 
 @dataclass
@@ -43,17 +48,16 @@ class SessionState:
 
     windows: Windows
     encoder: State
+    text: SegmentState
+    fusion: Fusion
+    left_context: int  # frames that the encoder may look back
     encoder_frames: int = 0  # that ``encoder`` has seen; 0 means it is zeros
     fbank: FbankState = field(default_factory=FbankState)
-    search: GreedySearch = field(default_factory=lambda: GreedySearch(0))
     intake: Intake | None = None
     waiting: list[Samples] = field(default_factory=list)  # for a step to become complete
     waiting_samples: int = 0
     origin_samples: int = 0  # of the run, since the stream began
     earlier_samples: int = 0  # of the run, from intakes before this one
-    segment: int = 0
-    committed_tokens: int = 0  # of search.tokens
-    shown: tuple[str, str] = ("", "")  # committed and tail of the last Partial
 
     @property
     def position_samples(self) -> int:
@@ -71,18 +75,24 @@ class Stream:
         manifest: Manifest,
         units: Units,
         chunk_frames: int,
-        endpoint: EndpointRule | None = None,
+        decoding: Decoding | None = None,
+        second_pass: SecondPass | None = None,
+        hotwords: Sequence[Phrase] = (),
     ) -> None:
         self._encoder = encoder
+        self._manifest = manifest
         self._features = manifest.features
         self._spec = manifest.encoder
-        self._blank = manifest.units.blank
         self._units = units
-        self._endpoint = endpoint or EndpointRule()
+        self._decoding = decoding or Decoding()
         self._frame_samples = self._features.shift_samples * self._spec.subsampling_rate
         self._frame_ms = self._frame_samples * 1000 / self._features.sample_rate
+        self._segments = Segments(
+            units, manifest.units.blank, self._frame_ms, self._decoding, second_pass
+        )
         self._closed = False
-        self._state = SessionState(Windows(self._spec, chunk_frames), zero_state(self._spec))
+        self._state = self._new_state(chunk_frames, Fusion(), self._spec.left_context, 0, 0)
+        self.hotword_warnings = self.set_hotwords(hotwords)
 
     @property
     def state(self) -> SessionState:
@@ -91,6 +101,7 @@ class Stream:
 
     @state.setter
     def state(self, state: SessionState) -> None:
+        self._segments.forget()  # what it reads may not be the same segments
         self._state = copy.deepcopy(state)  # so that one snapshot serves many times
 
     @property
@@ -102,6 +113,52 @@ class Stream:
     def position_ms(self) -> int:
         """Audio received and declared lost since the stream began."""
         return self._state.position_samples * 1000 // self._features.sample_rate
+
+    def set_chunk_ms(self, chunk_ms: ChunkMs) -> None:
+        """From the next encoder step on, read this much audio in one; see ``Recognizer.stream``.
+
+        Raises:
+            UsageError: not a multiple of the encoder frame, or outside the program's bounds.
+        """
+        self._check_open()
+        self._state.windows.chunk_frames = chunk_frames(self._manifest, chunk_ms)
+
+    def set_left_context_ms(self, left_context_ms: int) -> None:
+        """From the next encoder step on, let the encoder look back no further than this. Frames
+        that were out of sight do not come back; a larger context fills as audio comes.
+
+        Raises:
+            UsageError: not a multiple of the encoder frame, more than the program has, or the
+                package does not say how.
+        """
+        self._check_open()
+        frames = left_context_frames(self._manifest, left_context_ms)
+        limit_left_context(self._state.encoder, self._spec, frames)  # raises if it cannot
+        self._state.left_context = frames
+
+    def set_hotwords(self, hotwords: Sequence[Phrase]) -> tuple[str, ...]:
+        """Expect these phrases from now on, the open segment included, and no others.
+
+        Args:
+            hotwords: phrases, or pairs of a phrase and its bonus; see ``edge_asr.hotwords``.
+
+        Returns:
+            A warning for each phrase that the units of the package cannot spell.
+
+        Raises:
+            UsageError: too many or too long phrases, or greedy search.
+        """
+        self._check_open()
+        found: Hotwords | None = None
+        left_out: tuple[LeftOut, ...] = ()
+        if hotwords:
+            found, left_out = Hotwords.build(hotwords, self._units, self._decoding.hotword_bonus)
+        fusion = self._decoding.fusion(found)
+        self._state.fusion = fusion
+        search = self._state.text.search
+        if isinstance(search, PrefixSearch):
+            search.set_fusion(fusion)
+        return tuple(f"hotword {phrase!r} is left out: {reason}" for phrase, reason in left_out)
 
     def push(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> list[Event]:
         """Take in audio and return what it brought about, oldest first.
@@ -116,7 +173,7 @@ class Stream:
         """
         self._check_open()
         sample_rate = _as_integer(sample_rate, "sample rate")
-        block = _as_block(samples)
+        block = as_block(samples)
         check_rate(sample_rate, "push")
         check_samples(block, "push")
         if len(block) == 0:
@@ -131,7 +188,7 @@ class Stream:
         missing = (state.windows.missing_frames - 1) * self._features.shift_samples
         missing += self._features.window_samples - len(state.fbank.pending)
         if state.waiting_samples < missing:
-            return []
+            return self._segments.collect(state.text, wait=False)
         return self._decode(state.windows.push(self._take_features()))
 
     def flush(self) -> list[Event]:
@@ -148,7 +205,8 @@ class Stream:
         frames = np.concatenate([self._take_features(), flush_samples(state.fbank, self._features)])
         steps = [*state.windows.push(frames), *state.windows.flush()]
         events = self._decode(steps, self.position_ms)
-        events += self._finals(len(state.search.open_tokens), self.position_ms)
+        self._segments.flush(state.text, self._clock(), self.position_ms)
+        events += self._segments.collect(state.text, wait=True)
         self._begin_run(state.position_samples)
         return events
 
@@ -175,6 +233,7 @@ class Stream:
     def close(self) -> None:
         """Refuse further audio. Does not flush: the events would have nowhere to go."""
         self._closed = True
+        self._segments.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -212,87 +271,63 @@ class Stream:
 
     def _begin_run(self, origin_samples: int) -> None:
         before = self._state
-        self._state = SessionState(
-            Windows(self._spec, before.windows.chunk_frames),
-            zero_state(self._spec),
+        self._state = self._new_state(
+            before.windows.chunk_frames,
+            before.fusion,
+            before.left_context,
+            origin_samples,
+            before.text.segment,
+        )
+
+    def _new_state(
+        self,
+        chunk_frames: int,
+        fusion: Fusion,
+        left_context: int,
+        origin_samples: int,
+        segment: int,
+    ) -> SessionState:
+        search = self._decoding.new_search(self._manifest.units.blank, fusion)
+        return SessionState(
+            windows=Windows(self._spec, chunk_frames),
+            encoder=zero_state(self._spec),
+            text=SegmentState(search, segment),
+            fusion=fusion,
+            left_context=left_context,
             origin_samples=origin_samples,
-            segment=before.segment,
         )
 
     def _decode(self, steps: Sequence[Step], end_ms: int | None = None) -> list[Event]:
         """What ``steps`` bring about; at the end of a run, ``end_ms``, they reach behind it."""
         events: list[Event] = []
-        state = self._state
+        state, clock = self._state, self._clock()
         for step in steps:
-            result = self._encoder.step(step.feats, state.encoder_frames, state.encoder)
+            before = limit_left_context(state.encoder, self._spec, state.left_context)
+            result = self._encoder.step(step.feats, state.encoder_frames, before)
             log_probs = result.log_probs[0, : step.keep]
             if np.isfinite(log_probs.max(axis=1)).all():
                 state.encoder = result.state
                 state.encoder_frames += step.keep
-                state.search.push(log_probs)
+                encoder_out = result.encoder_out[0, : step.keep]
+                self._segments.push(state.text, log_probs, encoder_out, clock, end_ms)
             else:
                 events.append(self._restart_encoder(step.keep))
-            frames = state.search.frames
-            while count := ended_tokens(
-                state.search.open_tokens, frames, self._units, self._frame_ms, self._endpoint
-            ):
-                tokens = state.search.open_tokens
-                limit = tokens[count].start if count < len(tokens) else frames
-                events += self._finals(count, self._ms(limit, end_ms))
-            events += self._partials(self._ms(frames, end_ms))
+            events += self._segments.collect(state.text, wait=False)
+            events += self._segments.partials(state.text, clock, end_ms)
         return events
 
     def _restart_encoder(self, frames: int) -> Status:
         """Go on from zeros behind ``frames`` for which the encoder gave no numbers."""
         state = self._state
         state.encoder, state.encoder_frames = zero_state(self._spec), 0
-        at_ms = self._clock().ms(state.search.frames)
-        state.search.frames += frames
-        state.search.last_id = None
+        at_ms = self._clock().ms(state.text.search.frames)
+        self._segments.skip(state.text, frames)
         return Status("recovered", "the encoder gave no numbers and was started afresh", at_ms)
 
     def _clock(self) -> FrameClock:
         return FrameClock(
             self._state.origin_samples, self._frame_samples, self._features.sample_rate
         )
-
-    def _ms(self, frame: int, end_ms: int | None) -> int:
-        at_ms = self._clock().ms(frame)
-        return at_ms if end_ms is None else min(at_ms, end_ms)
-
-    def _partials(self, at_ms: int) -> list[Event]:
-        """The Partial of the open segment if it says something new."""
-        state = self._state
-        tokens = state.search.open_tokens
-        if not tokens:
-            return []
-        silence_ms = (state.search.frames - tokens[-1].end) * self._frame_ms
-        complete = (
-            len(tokens) if silence_ms >= COMMIT_AFTER_MS else last_word_start(tokens, self._units)
-        )
-        state.committed_tokens = max(state.committed_tokens, complete)
-        text = self._units.text(token.id for token in tokens)
-        committed = self._units.text(token.id for token in tokens[: state.committed_tokens])
-        shown = committed, text[len(committed) :]
-        if shown == state.shown:
-            return []
-        state.shown = shown
-        return [Partial(state.segment, *shown, at_ms)]
-
-    def _finals(self, count: int, limit_ms: int) -> list[Event]:
-        """Turn the first ``count`` tokens into a Final, if they write anything."""
-        state = self._state
-        tokens = state.search.open_tokens[:count]
-        del state.search.open_tokens[:count]
-        state.committed_tokens = max(0, state.committed_tokens - count)
-        words = assemble_words(tokens, self._units, self._clock(), limit_ms)
-        if not words:
-            return []
-        text = self._units.text(token.id for token in tokens)
-        final = Final(state.segment, text, words, words[0].start_ms, words[-1].end_ms)
-        state.segment += 1
-        state.shown = ("", "")
-        return [final]
 
 
 def _as_integer(value: int, what: str) -> int:
@@ -301,26 +336,3 @@ def _as_integer(value: int, what: str) -> int:
         return operator.index(value)
     except TypeError as error:
         raise UsageError(f"{what} is {value!r:.80}; allowed are integers") from error
-
-
-def _as_block(samples: npt.ArrayLike) -> Samples:
-    """(N,) or (N, C), float or int16, as (N, C) float32."""
-    try:
-        array = np.asarray(samples)
-    except ValueError as error:
-        raise UsageError("samples are no array; allowed are (N,) and (N, C)") from error
-    if array.ndim == 1:
-        array = array[:, None]
-    if array.ndim != 2 or not 1 <= array.shape[1] <= MAX_CHANNELS:
-        raise UsageError(
-            f"samples of shape {np.shape(samples)}; allowed are (N,) and (N, C) with C up to "
-            f"{MAX_CHANNELS}"
-        )
-    if array.dtype == np.int16:
-        return array.astype(np.float32) / np.float32(32768.0)
-    if array.dtype == np.float32:
-        return array.copy()
-    if array.dtype.kind != "f":
-        raise UsageError(f"samples of type {array.dtype}; allowed are float32 and int16")
-    with np.errstate(over="ignore"):  # refused afterwards as infinite
-        return array.astype(np.float32)

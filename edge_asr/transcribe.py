@@ -15,7 +15,8 @@ from edge_asr.commandline import add_model_arguments, complain
 from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from edge_asr.recognizer import ChunkMs, Recognizer
+    from edge_asr.recognizer import Recognizer
+    from edge_asr.windows import ChunkMs
 
 FORMATS = {"text": ".txt", "jsonl": ".jsonl", "srt": ".srt", "vtt": ".vtt"}
 BLOCK_S = 1.0

@@ -10,12 +10,16 @@ frame, so nothing is lost; what its window misses behind the end is padding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from edge_asr.errors import UsageError
 from edge_asr.features import Frames
-from edge_asr.manifest import EncoderSpec
+from edge_asr.manifest import EncoderSpec, Manifest
+
+# Audio per encoder step; None is the default of the package.
+ChunkMs = int | Literal["whole"] | None
 
 
 class Step(NamedTuple):
@@ -85,3 +89,47 @@ class Windows:
     def _keep(self, frames: Frames) -> None:
         self._pending = [frames.copy()] if len(frames) else []
         self._pending_frames = len(frames)
+
+
+def chunk_frames(manifest: Manifest, chunk_ms: ChunkMs) -> int:
+    """``chunk_ms`` in encoder frames.
+
+    Raises:
+        UsageError: not a multiple of the encoder frame, or outside the program's bounds.
+    """
+    spec, frame_ms = manifest.encoder, _frame_ms(manifest)
+    if chunk_ms is None:
+        return spec.default_chunk
+    if chunk_ms == "whole":
+        return spec.max_chunk
+    is_number = not isinstance(chunk_ms, str) and 0 < chunk_ms < 1 << 31
+    frames = round(chunk_ms / frame_ms) if is_number else 0
+    if frames * frame_ms != chunk_ms or not spec.min_chunk <= frames <= spec.max_chunk:
+        raise UsageError(
+            f"chunk_ms is {chunk_ms}; allowed are multiples of {frame_ms:g} from "
+            f"{spec.min_chunk * frame_ms:g} to {spec.max_chunk * frame_ms:g}, and 'whole' for "
+            "whole utterances"
+        )
+    return frames
+
+
+def left_context_frames(manifest: Manifest, left_context_ms: int) -> int:
+    """``left_context_ms`` in encoder frames.
+
+    Raises:
+        UsageError: not a multiple of the encoder frame, below 0, or more than the program has.
+    """
+    spec, frame_ms = manifest.encoder, _frame_ms(manifest)
+    frames = round(left_context_ms / frame_ms) if 0 <= left_context_ms < 1 << 31 else -1
+    if frames * frame_ms != left_context_ms or frames > spec.left_context:
+        raise UsageError(
+            f"left_context_ms is {left_context_ms}; allowed are multiples of {frame_ms:g} from 0 "
+            f"to {spec.left_context * frame_ms:g}"
+        )
+    return frames
+
+
+def _frame_ms(manifest: Manifest) -> float:
+    """Audio of one encoder frame."""
+    features, spec = manifest.features, manifest.encoder
+    return features.shift_samples * spec.subsampling_rate * 1000 / features.sample_rate

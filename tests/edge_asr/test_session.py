@@ -324,7 +324,7 @@ def test_long_positions_shift_times_and_nothing_else(recognizer: Recognizer, ori
 def test_long_runs_shift_times_and_nothing_else(recognizer: Recognizer, frames: int) -> None:
     early, late = recognizer.stream(), recognizer.stream()
     state = copy.deepcopy(late.state)
-    state.search.frames = state.encoder_frames = frames
+    state.text.search.frames = state.encoder_frames = frames
     state.earlier_samples = frames * 4 * FEATURES.shift_samples
     state.fbank.frames = 0
     late.state = state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import numpy as np
@@ -10,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.search import GreedyState, Token, greedy, greedy_step
+from edge_asr.greedy_search import GreedySearch, greedy
+from edge_asr.search import Token
 
 BLANK = 0
 scored = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 90)), max_size=40)
@@ -46,18 +46,30 @@ def naive(frames: list[tuple[int, int]]) -> list[Token]:
 def test_any_cut_gives_the_tokens_of_the_definition(
     frames: list[tuple[int, int]], cuts: list[int]
 ) -> None:
-    log_probs, state, began = log_probs_of(frames), GreedyState(), []
+    log_probs, search = log_probs_of(frames), GreedySearch(BLANK)
     for start, end in itertools.pairwise([0, *sorted(cuts), len(frames)]):
-        before = copy.deepcopy(state.tokens)
-        new = greedy_step(log_probs[start:end], state, BLANK)
-        began += [(token.id, token.start) for token in new]
+        before = search.tokens()
+        search.push(log_probs[start:end])
         # What was there is still there; only the last may have grown.
-        for old, now in zip(before, state.tokens, strict=False):
+        for old, now in zip(before, search.tokens(), strict=False):
             assert (old.id, old.start) == (now.id, now.start)
-        assert state.tokens[: max(0, len(before) - 1)] == before[:-1]
-    assert state.tokens == greedy(log_probs, BLANK) == naive(frames)
-    assert began == [(token.id, token.start) for token in state.tokens]
-    assert state.frames == len(frames)
+        assert search.tokens()[: max(0, len(before) - 1)] == before[:-1]
+    assert search.tokens() == greedy(log_probs, BLANK) == naive(frames)
+    assert search.agreed(0.0) == len(search.tokens())
+    assert search.frames == len(frames)
+
+
+@settings(max_examples=50, deadline=None)
+@given(frames=scored, cut=st.integers(0, 41))
+def test_a_cut_takes_what_began_before_it(frames: list[tuple[int, int]], cut: int) -> None:
+    search = GreedySearch(BLANK)
+    search.push(log_probs_of(frames))
+    tokens = search.tokens()
+    (head,) = search.cut(cut)
+    assert [*head.tokens, *search.tokens()] == tokens
+    assert all(token.start < cut for token in head.tokens)
+    assert all(token.start >= cut for token in search.tokens())
+    assert head.score == pytest.approx(sum(token.log_prob for token in head.tokens))
 
 
 @pytest.mark.parametrize("blank", [0, 2])
@@ -69,13 +81,22 @@ def test_blank_is_where_the_manifest_says(blank: int) -> None:
 
 def test_a_unit_that_was_taken_away_does_not_come_back() -> None:
     log_probs = log_probs_of([(1, 1), (1, 1), (1, 1), (0, 1), (1, 1)])
-    state = GreedyState()
-    greedy_step(log_probs[:2], state, BLANK)
-    state.tokens.clear()
-    state.tokens.append(before := Token(2, 0, 1, -0.5))
-    began = greedy_step(log_probs[2:], state, BLANK)
-    assert began == [Token(1, 4, 5, pytest.approx(-0.1))]
-    assert state.tokens == [before, *began]
+    search = GreedySearch(BLANK)
+    search.push(log_probs[:2])
+    search.cut(2)
+    search.push(log_probs[2:])
+    assert search.tokens() == [Token(1, 4, 5, pytest.approx(-0.1))]
+
+
+def test_nothing_goes_on_behind_frames_without_numbers() -> None:
+    search = GreedySearch(BLANK)
+    search.push(log_probs_of([(1, 1)]))
+    search.skip(2)
+    search.push(log_probs_of([(1, 1)]))
+    assert [(token.id, token.start, token.end) for token in search.tokens()] == [
+        (1, 0, 1),
+        (1, 3, 4),
+    ]
 
 
 def test_everything_is_a_plain_value() -> None:

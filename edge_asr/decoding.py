@@ -1,0 +1,105 @@
+"""How a stream turns log-probabilities into text: one value with all that can be chosen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from edge_asr.commit import NEVER, CommitRule
+from edge_asr.endpoint import EndpointRule
+from edge_asr.errors import UsageError
+from edge_asr.fusion import Automaton, Fusion
+from edge_asr.greedy_search import GreedySearch
+from edge_asr.hotword_text import DEFAULT_BONUS
+from edge_asr.prefix_search import BEAM, BLANK_SKIP, SCORE_BEAM, PrefixSearch
+from edge_asr.search import Search
+
+SearchName = Literal["prefix", "greedy"]
+# "inline": a push waits for the second pass of a segment that it ended; "background": it comes
+# with a later push, or with the flush.
+SecondPassMode = Literal["background", "inline", "off"]
+MAX_BEAM = 64
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Choices for a stream.
+
+    Attributes:
+        search: of the first pass. Greedy is the cheapest and takes no automata.
+        beam: hypotheses of prefix search, and units looked at in a frame.
+        score_beam: nats below the best where a hypothesis is given up.
+        blank_skip: frames with more blank than this are taken as blank.
+        second_pass: None is "background" where the package has decoders, else "off".
+        ctc_weight, reverse_weight: of the second pass; None are those of the training.
+        nbest: texts that a ``Final`` lists.
+        hotword_bonus: nats per unit of a phrase that has no bonus of its own.
+        language_model: an automaton that scores; see ``edge_asr.language_model``.
+        grammar: an automaton that forbids; see ``edge_asr.grammar``. Nothing is committed before
+            the end of a segment then, since any text may turn out not to be allowed.
+        endpoint, commit: where segments end, and what is promised not to change.
+
+    Raises:
+        UsageError: a value outside what is allowed, or automata for greedy search.
+    """
+
+    search: SearchName = "prefix"
+    beam: int = BEAM
+    score_beam: float = SCORE_BEAM
+    blank_skip: float = BLANK_SKIP
+    second_pass: SecondPassMode | None = None
+    ctc_weight: float | None = None
+    reverse_weight: float | None = None
+    nbest: int = 1
+    hotword_bonus: float = DEFAULT_BONUS
+    language_model: Automaton | None = None
+    grammar: Automaton | None = None
+    endpoint: EndpointRule = field(default_factory=EndpointRule)
+    commit: CommitRule = field(default_factory=CommitRule)
+
+    def __post_init__(self) -> None:
+        modes = (None, *get_args(SecondPassMode))
+        if self.search not in get_args(SearchName) or self.second_pass not in modes:
+            raise UsageError(
+                f"search {self.search!r}, second_pass {self.second_pass!r}; allowed are "
+                f"{', '.join(get_args(SearchName))} and {', '.join(map(str, modes))}"
+            )
+        bounds: tuple[tuple[str, float, float], ...] = (
+            ("beam", 1, MAX_BEAM),
+            ("nbest", 1, MAX_BEAM),
+            ("score_beam", 0, math.inf),
+            ("blank_skip", 0.5, 1),
+            ("ctc_weight", 0, 100),
+            ("reverse_weight", 0, 1),
+        )
+        for name, low, high in bounds:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise UsageError(f"{name} is {value}; allowed are {low:g} to {high:g}")
+        if self.search == "greedy" and (self.language_model or self.grammar):
+            raise UsageError(
+                "greedy search takes no language model and no grammar; choose prefix search"
+            )
+
+    def fusion(self, hotwords: Automaton | None) -> Fusion:
+        """All automata of a stream.
+
+        Raises:
+            UsageError: hotwords for greedy search.
+        """
+        if hotwords is not None and self.search == "greedy":
+            raise UsageError("greedy search takes no hotwords; choose prefix search")
+        found = (hotwords, self.language_model, self.grammar)
+        return Fusion(tuple(automaton for automaton in found if automaton is not None))
+
+    def new_search(self, blank: int, fusion: Fusion) -> Search:
+        """A search at its beginning."""
+        if self.search == "greedy":
+            return GreedySearch(blank)
+        return PrefixSearch(blank, self.beam, self.score_beam, self.blank_skip, fusion)
+
+    @property
+    def commit_rule(self) -> CommitRule:
+        """``commit``, or never where a text may turn out not to be allowed."""
+        return self.commit if self.grammar is None else NEVER

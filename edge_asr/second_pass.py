@@ -1,0 +1,86 @@
+"""The second pass: both decoders read the whole segment and choose among the n-best texts.
+
+For each text, as WeNet's ``attention_rescoring`` does (Wu et al., "U2++", 2106.05642, 3.3):
+
+    (1 - reverse_weight) * left + reverse_weight * right + ctc_weight * ctc + fusion
+
+``left`` and ``right`` are sums of log-probabilities with that of eos. What hotwords, a language
+model or a grammar added to a text in the first pass counts in full, so that it survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_asr.backends import Decoder, FloatArray
+from edge_asr.manifest import DecoderSpec
+from edge_asr.search import Hypothesis
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A text after the last pass that read it. The log-probabilities of its tokens are those of
+    that pass."""
+
+    hypothesis: Hypothesis
+    score: float
+
+
+@dataclass(frozen=True)
+class SecondPass:
+    """Decoders with their weights in the sum."""
+
+    decoder: Decoder
+    spec: DecoderSpec
+    ctc_weight: float
+    reverse_weight: float
+
+    def rank(self, hypotheses: Sequence[Hypothesis], encoder_out: FloatArray) -> list[Ranked]:
+        """The texts over encoder_out (1, T', D), best first. Those that are more or longer than
+        the decoders read are left out; where all are, and where decoders give no numbers, the
+        order of the first pass stays.
+
+        Raises:
+            BackendError: the backend fails.
+        """
+        fitting = [h for h in hypotheses if len(h.tokens) <= self.spec.max_units]
+        fitting = fitting[: self.spec.max_hyps]
+        if not fitting or not 1 <= encoder_out.shape[1] <= self.spec.max_frames:
+            return first_pass(hypotheses)
+        lengths = np.array([len(h.tokens) for h in fitting], np.int64)
+        hyps = np.zeros((len(fitting), max(1, int(lengths.max()))), np.int64)
+        for row, hypothesis in zip(hyps, fitting, strict=True):
+            row[: len(hypothesis.tokens)] = [token.id for token in hypothesis.tokens]
+        scores = self.decoder.score(hyps, lengths, encoder_out)
+        left, right = scores.left.astype(np.float64), scores.right.astype(np.float64)
+        if not (np.isfinite(left).all() and np.isfinite(right).all()):
+            return first_pass(hypotheses)
+        reverse = self.reverse_weight
+        attention = (1 - reverse) * left.sum(axis=1) + reverse * right.sum(axis=1)
+        heard = np.log((1 - reverse) * np.exp(left) + reverse * np.exp(right) + 1e-30)
+        ranked = [
+            Ranked(
+                _with_log_probs(hypothesis, heard[row].tolist()),
+                float(attention[row])
+                + self.ctc_weight * hypothesis.ctc_score
+                + hypothesis.fusion_score,
+            )
+            for row, hypothesis in enumerate(fitting)
+        ]
+        return sorted(ranked, key=lambda one: -one.score)
+
+
+def first_pass(hypotheses: Sequence[Hypothesis]) -> list[Ranked]:
+    """The order and the scores that the search gave."""
+    return [Ranked(hypothesis, hypothesis.score) for hypothesis in hypotheses]
+
+
+def _with_log_probs(hypothesis: Hypothesis, log_probs: Sequence[float]) -> Hypothesis:
+    tokens = tuple(
+        token._replace(log_prob=log_prob)
+        for token, log_prob in zip(hypothesis.tokens, log_probs, strict=False)
+    )
+    return replace(hypothesis, tokens=tokens)

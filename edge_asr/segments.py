@@ -1,0 +1,267 @@
+"""From log-probabilities to events: the search, the endpoints, what is committed, both passes.
+
+A segment is cut at the very frame in which the endpoint rule holds, so the hypotheses that go to
+the second pass do not depend on the size of the encoder's steps. What is cut off waits, as a plain
+value in the state, until its Final is collected: at once, or when a thread in the background has
+read it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_asr.backends import FloatArray
+from edge_asr.commit import committed_tokens
+from edge_asr.decoding import Decoding
+from edge_asr.endpoint import endpoint, held_tokens
+from edge_asr.errors import EdgeAsrError
+from edge_asr.events import Alternative, Event, Final, Partial, Status
+from edge_asr.search import Hypothesis, LogProbs, Search
+from edge_asr.second_pass import Ranked, SecondPass, first_pass
+from edge_asr.units import Units
+from edge_asr.words import FrameClock, assemble_words
+
+CONTEXT_FRAMES = 25  # of silence that the decoders see before the first word of a segment
+_NOTHING = ("", "")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A segment that has ended and waits for its Final."""
+
+    segment: int
+    hypotheses: tuple[Hypothesis, ...]
+    encoder_out: FloatArray  # (1, T', D)
+    clock: FrameClock
+    limit_ms: int  # no word ends later
+
+
+@dataclass
+class SegmentState:
+    """The open segment, and those that wait. Plain values: a deep copy is a snapshot."""
+
+    search: Search
+    segment: int = 0
+    committed: int = 0  # tokens of the best hypothesis
+    shown: tuple[str, str] = _NOTHING  # committed and tail of the last Partial
+    quiet_frames: int = 0  # blank up to now
+    encoder_out: list[FloatArray] = field(default_factory=list)  # (T', D) of the open segment
+    waiting: list[Cut] = field(default_factory=list)
+
+
+class Segments:
+    """What is done with the state of a stream. Of its own it has only the thread and its work."""
+
+    def __init__(
+        self,
+        units: Units,
+        blank: int,
+        frame_ms: float,
+        decoding: Decoding,
+        second_pass: SecondPass | None,
+    ) -> None:
+        self._units = units
+        self._blank = blank
+        self._frame_ms = frame_ms
+        self._decoding = decoding
+        self._rule = decoding.endpoint
+        self._second_pass = second_pass
+        self._in_background = second_pass is not None and decoding.second_pass != "inline"
+        self._pool: ThreadPoolExecutor | None = None
+        self._running: dict[int, Future[list[Ranked]]] = {}  # by segment
+
+    def push(
+        self,
+        state: SegmentState,
+        log_probs: LogProbs,
+        encoder_out: FloatArray,
+        clock: FrameClock,
+        end_ms: int | None,
+    ) -> None:
+        """Search on through log_probs (T', V) with encoder_out (T', D) and cut what ends there.
+
+        Args:
+            end_ms: the end of the audio, where frames may reach behind it.
+        """
+        if self._second_pass is not None:
+            state.encoder_out.append(encoder_out)
+        quiet = log_probs[:, self._blank] > math.log(self._rule.blank_threshold)
+        runs = _runs(quiet, state.quiet_frames)
+        nothing_said = math.ceil(self._rule.nothing_said_ms / self._frame_ms)
+        done, speaking = 0, bool(state.search.tokens())
+        for frame in np.flatnonzero(
+            runs * self._frame_ms >= self._rule.shortest_silence_ms
+        ).tolist():
+            # Where nothing was said and nothing sounds there is nothing to end, but by rule 1.
+            idle = not speaking and runs[frame] > frame - done
+            if idle and runs[frame] % max(1, nothing_said):
+                continue
+            state.search.push(log_probs[done : frame + 1])
+            done, state.quiet_frames = frame + 1, int(runs[frame])
+            self._end_segment(state, clock, end_ms)
+            speaking = bool(state.search.tokens())
+        state.search.push(log_probs[done:])
+        state.quiet_frames = int(runs[-1]) if len(runs) else state.quiet_frames
+        self._end_segment(state, clock, end_ms)
+        if not state.search.tokens():
+            self._forget_encoder_out(state)
+
+    def skip(self, state: SegmentState, frames: int) -> None:
+        """Pass over frames for which the encoder gave no numbers."""
+        state.search.skip(frames)
+        if state.encoder_out:
+            state.encoder_out.append(np.zeros((frames, state.encoder_out[0].shape[1]), np.float32))
+
+    def flush(self, state: SegmentState, clock: FrameClock, end_ms: int) -> None:
+        """Cut the open segment where it is."""
+        self._cut(state, state.search.frames, clock, end_ms)
+
+    def partials(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> list[Event]:
+        """The Partial of the open segment, if it says something new."""
+        tokens = state.search.tokens()
+        count = 0
+        if tokens:
+            rule = self._decoding.commit_rule
+            held = held_tokens(tokens, self._frame_ms, self._rule)
+            count = committed_tokens(state.search, tokens, held, self._units, self._frame_ms, rule)
+        if count > state.committed:
+            state.committed = count
+            state.search.keep(count)
+        text = self._units.text(token.id for token in tokens)
+        committed = self._units.text(token.id for token in tokens[: state.committed])
+        shown = committed, text[len(committed) :]
+        if shown == state.shown:
+            return []
+        state.shown = shown
+        at_ms = _ms(clock, state.search.frames, end_ms)
+        words = assemble_words(tokens, self._units, clock, at_ms)
+        return [Partial(state.segment, *shown, at_ms, words)]
+
+    def collect(self, state: SegmentState, *, wait: bool) -> list[Event]:
+        """Finals of the segments that have been read; of all that have ended if ``wait``.
+
+        Where a backend fails, the first pass has the last word and a Status says so.
+        """
+        events: list[Event] = []
+        if self._in_background:
+            for cut in state.waiting:
+                self._submit(cut)
+        while state.waiting:
+            cut = state.waiting[0]
+            future = self._running.get(cut.segment)
+            if future is not None and not wait and not future.done():
+                break
+            try:
+                ranked = self._rank(cut) if future is None else future.result()
+            except EdgeAsrError as error:
+                ranked = first_pass(cut.hypotheses)
+                events.append(Status("recovered", f"no second pass: {error}", cut.limit_ms))
+            self._running.pop(cut.segment, None)
+            events.append(self._final(cut, ranked))
+            del state.waiting[0]
+        return events
+
+    def forget(self) -> None:
+        """Drop work under way, as its segments are no longer those of the state."""
+        for future in self._running.values():
+            future.cancel()
+        self._running.clear()
+
+    def close(self) -> None:
+        """End the thread."""
+        self.forget()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
+
+    def _submit(self, cut: Cut) -> None:
+        if cut.segment not in self._running:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, "edge-asr-second-pass")
+            self._running[cut.segment] = self._pool.submit(self._rank, cut)
+
+    def _rank(self, cut: Cut) -> list[Ranked]:
+        if self._second_pass is None:
+            return first_pass(cut.hypotheses)
+        return self._second_pass.rank(cut.hypotheses, cut.encoder_out)
+
+    def _end_segment(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> None:
+        frame = endpoint(
+            state.search.tokens(),
+            state.search.frames,
+            state.quiet_frames,
+            state.committed,
+            self._units,
+            self._frame_ms,
+            self._rule,
+        )
+        if frame is not None:
+            self._cut(state, frame, clock, end_ms)
+
+    def _cut(self, state: SegmentState, frame: int, clock: FrameClock, end_ms: int | None) -> None:
+        """Take what began before ``frame`` out of the search, to wait for its Final."""
+        hypotheses = tuple(state.search.cut(frame)) or (Hypothesis((), 0.0),)
+        encoder_out = self._take_encoder_out(state, hypotheses, frame)
+        said = self._units.text(token.id for token in hypotheses[0].tokens)
+        if said or state.shown != _NOTHING:
+            limit_ms = _ms(clock, frame, end_ms)
+            state.waiting.append(Cut(state.segment, hypotheses, encoder_out, clock, limit_ms))
+            state.segment += 1
+        state.committed, state.shown = 0, _NOTHING
+
+    def _take_encoder_out(
+        self, state: SegmentState, hypotheses: Sequence[Hypothesis], frame: int
+    ) -> FloatArray:
+        """What decoders are to see of a segment that is cut at ``frame``: (1, T', D)."""
+        if not state.encoder_out:
+            return np.zeros((1, 0, 0), np.float32)
+        frames = np.concatenate(state.encoder_out)
+        begin = state.search.frames - len(frames)
+        starts = [hypothesis.tokens[0].start for hypothesis in hypotheses if hypothesis.tokens]
+        first = max(begin, min(starts, default=begin) - CONTEXT_FRAMES)
+        state.encoder_out = [frames[frame - begin :].copy()]
+        return frames[None, first - begin : frame - begin]
+
+    def _forget_encoder_out(self, state: SegmentState) -> None:
+        """Before a segment only its context is kept, however long the silence."""
+        if sum(len(part) for part in state.encoder_out) > 2 * CONTEXT_FRAMES:
+            frames = np.concatenate(state.encoder_out)
+            state.encoder_out = [frames[-CONTEXT_FRAMES:].copy()]
+
+    def _final(self, cut: Cut, ranked: Sequence[Ranked]) -> Final:
+        best = ranked[0].hypothesis
+        words = assemble_words(best.tokens, self._units, cut.clock, cut.limit_ms)
+        scores: dict[str, float] = {}
+        for one in ranked if self._decoding.nbest > 1 else ():
+            scores.setdefault(self._text(one.hypothesis), one.score)
+        alternatives = [Alternative(text, score) for text, score in scores.items()]
+        return Final(
+            cut.segment,
+            self._text(best) if words else "",
+            words,
+            words[0].start_ms if words else cut.limit_ms,
+            words[-1].end_ms if words else cut.limit_ms,
+            tuple(alternatives[: self._decoding.nbest]),
+        )
+
+    def _text(self, hypothesis: Hypothesis) -> str:
+        return self._units.text(token.id for token in hypothesis.tokens)
+
+
+def _runs(quiet: npt.NDArray[np.bool_], before: int) -> npt.NDArray[np.int64]:
+    """(T',) how many frames in a row were quiet, up to and with each; ``before`` preceded them."""
+    places = np.arange(len(quiet))
+    sounds = np.maximum.accumulate(np.where(quiet, -1 - before, places))
+    runs: npt.NDArray[np.int64] = places - sounds
+    return runs
+
+
+def _ms(clock: FrameClock, frame: int, end_ms: int | None) -> int:
+    at_ms = clock.ms(frame)
+    return at_ms if end_ms is None else min(at_ms, end_ms)
