@@ -18,9 +18,9 @@ from edge_asr.audio import check_samples
 from edge_asr.backends import Encoder, FloatArray, zero_state
 from edge_asr.errors import AudioError, PackageError
 from edge_asr.features import FbankState, Samples, flush_samples, push_samples
-from edge_asr.greedy_search import greedy
 from edge_asr.manifest import Manifest, Program
 from edge_asr.package import GOLDEN, PARITY, Package
+from edge_asr.search.greedy import greedy
 from edge_asr.windows import Windows
 
 LOAD_STEPS = 2  # enough to see the state carried over once

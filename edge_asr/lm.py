@@ -74,8 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         if text != STDIN and os.path.exists(text) and target.exists() and target.samefile(text):
             raise UsageError(f"{text!r} is a text; choose another output")
 
-    from edge_asr.arpa import ngram_lines
-    from edge_asr.ngram_estimate import estimate
+    from edge_asr.fusion.arpa import ngram_lines
+    from edge_asr.fusion.ngram_estimate import estimate
     from edge_asr.transcribe import open_output
 
     words = str.split if unit else word_splitter(arguments.case, arguments.punctuation)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from edge_asr.audio import read_blocks
 from edge_asr.backends import BACKENDS, Decoder, Encoder
-from edge_asr.decoding import Decoding
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final
+from edge_asr.fusion.hotword_text import Phrase
 from edge_asr.golden import check_golden
-from edge_asr.hotword_text import Phrase
 from edge_asr.loading import choose_program, load_decoder, load_encoder, offers, set_levers
 from edge_asr.manifest import BackendName, Dispatch, Precision, Program
 from edge_asr.native.library import Levers
 from edge_asr.package import DEFAULT_PACKAGE, Package, open_package
-from edge_asr.second_pass import SecondPass
+from edge_asr.search.decoding import Decoding
+from edge_asr.search.second_pass import SecondPass
 from edge_asr.session import Stream
 from edge_asr.windows import ChunkMs, chunk_frames
 

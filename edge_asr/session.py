@@ -25,21 +25,21 @@ import numpy.typing as npt
 
 from edge_asr.audio import Intake, as_block, check_rate, check_samples
 from edge_asr.backends import Encoder, State, zero_state
-from edge_asr.decoding import Decoding
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Gap, GapReason, Status
 from edge_asr.features import FbankState, Samples, flush_samples, push_samples
 from edge_asr.fusion import Fusion
-from edge_asr.hotword_text import Phrase
-from edge_asr.hotwords import Hotwords, LeftOut
+from edge_asr.fusion.hotword_text import Phrase
+from edge_asr.fusion.hotwords import Hotwords, LeftOut
 from edge_asr.left_context import limit_left_context
 from edge_asr.manifest import Manifest
-from edge_asr.prefix_search import PrefixSearch
-from edge_asr.second_pass import SecondPass
-from edge_asr.segments import Segments, SegmentState
+from edge_asr.search.decoding import Decoding
+from edge_asr.search.prefix import PrefixSearch
+from edge_asr.search.second_pass import SecondPass
+from edge_asr.search.segments import Segments, SegmentState
+from edge_asr.search.words import FrameClock
 from edge_asr.units import Units
 from edge_asr.windows import ChunkMs, Step, Windows, chunk_frames, left_context_frames
-from edge_asr.words import FrameClock
 
 
 @dataclass
@@ -140,7 +140,7 @@ class Stream:
         """Expect these phrases from now on, the open segment included, and no others.
 
         Args:
-            hotwords: phrases, or pairs of a phrase and its bonus; see ``edge_asr.hotwords``.
+            hotwords: phrases, or pairs of a phrase and its bonus; see ``edge_asr.fusion.hotwords``.
 
         Returns:
             A warning for each phrase that the units of the package cannot spell.

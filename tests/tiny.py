@@ -33,7 +33,7 @@ from edge_asr.manifest import (
 )
 from edge_asr.package import Package
 from edge_asr.package_writer import NewProgram, write_package
-from edge_asr.greedy_search import greedy
+from edge_asr.search.greedy import greedy
 from edge_asr.session import Stream
 from edge_asr.units import Units
 

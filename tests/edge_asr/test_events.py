@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr.backends import EncoderStep, State
-from edge_asr.decoding import Decoding, SearchName
-from edge_asr.endpoint import EndpointRule
 from edge_asr.events import Event, Final, Partial
-from edge_asr.greedy_search import greedy
+from edge_asr.search.decoding import Decoding, SearchName
+from edge_asr.search.endpoint import EndpointRule
+from edge_asr.search.greedy import greedy
 from edge_asr.session import Stream
 from edge_asr.units import Units
 from tests.edge_asr.guarantees import check_guarantees

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edge_asr.__main__ import main
-from edge_asr.arpa import END, read_ngrams
-from edge_asr.language_model import LanguageModel
+from edge_asr.fusion.arpa import END, read_ngrams
+from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.lm import word_splitter
 from edge_asr.units import Units
 

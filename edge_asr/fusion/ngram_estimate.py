@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.arpa import BEGIN, END, MAX_NGRAMS, UNKNOWN, Ngrams, Order
 from edge_asr.errors import UsageError
-from edge_asr.spelling import MAX_WORD_CHARS
-from edge_asr.trie import Ints
+from edge_asr.fusion.arpa import BEGIN, END, MAX_NGRAMS, UNKNOWN, Ngrams, Order
+from edge_asr.fusion.spelling import MAX_WORD_CHARS
+from edge_asr.fusion.trie import Ints
 
 MAX_ESTIMATED_ORDER = 5
 MAX_TEXT_WORDS = 50_000_000

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.arpa import Ngrams
 from edge_asr.errors import UsageError
-from edge_asr.trie import NONE, Ints, Trie
+from edge_asr.fusion.arpa import Ngrams
+from edge_asr.fusion.trie import NONE, Ints, Trie
 
 Floats = npt.NDArray[np.float64]
 NO_CONTEXT = 0  # nothing is known of the words before

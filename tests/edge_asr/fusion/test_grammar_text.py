@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_asr.errors import UsageError
-from edge_asr.grammar_text import (
+from edge_asr.fusion.grammar_text import (
     MAX_TEXT_CHARS,
     Choice,
     Reference,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.fusion import Automaton
-from edge_asr.grammar import Grammar
+from edge_asr.fusion.grammar import Grammar
 from edge_asr.units import Units
 
 HEADER = "#JSGF V1.0;\n"
@@ -330,9 +330,9 @@ def test_units_in_angle_brackets_never_spell() -> None:
     ],
 )
 def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch, rules: str, limit: str) -> None:
-    monkeypatch.setattr("edge_asr.grammar_text._MAX_NODES", 20_000)
-    monkeypatch.setattr("edge_asr.grammar._MAX_STEPS", 50_000)
-    monkeypatch.setattr("edge_asr.grammar.MAX_STATES", 500)
+    monkeypatch.setattr("edge_asr.fusion.grammar_text._MAX_NODES", 20_000)
+    monkeypatch.setattr("edge_asr.fusion.grammar._MAX_STEPS", 50_000)
+    monkeypatch.setattr("edge_asr.fusion.grammar.MAX_STATES", 500)
     with pytest.raises(UsageError, match=f"home.gram: more than [0-9]+ {limit}.*; "):
         Grammar.jsgf(f"{HEADER}{rules} public <r> = <r0>;", SMALL, "home.gram")
 

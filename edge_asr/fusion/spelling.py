@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.trie import NONE, Ints, Trie
+from edge_asr.fusion.trie import NONE, Ints, Trie
 from edge_asr.units import Units
 
 MAX_WORD_CHARS = 64  # nobody says longer ones

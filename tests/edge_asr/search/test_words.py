@@ -8,8 +8,8 @@ import pytest
 
 from edge_asr.events import Word
 from edge_asr.search import Token
+from edge_asr.search.words import FrameClock, assemble_words, last_word_start
 from edge_asr.units import Units
-from edge_asr.words import FrameClock, assemble_words, last_word_start
 
 UNITS = Units(("<blank>", "<unk>", "▁one", "s", "▁", "▁two", "你", "好", "'"))
 CLOCK = FrameClock(origin_samples=0, frame_samples=640, sample_rate=16000)

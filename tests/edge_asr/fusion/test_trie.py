@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.trie import NONE, Trie
+from edge_asr.fusion.trie import NONE, Trie
 
 LABELS = 4
 SEQUENCES = st.lists(

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_asr.fusion import Fusion
-from edge_asr.prefix_beam import (
+from edge_asr.search import Hypothesis, LogProbs, Token
+from edge_asr.search.prefix_beam import (
     IN_BLANK,
     IN_UNIT,
     Beam,
@@ -28,7 +29,6 @@ from edge_asr.prefix_beam import (
     extended_keys,
     write_tokens,
 )
-from edge_asr.search import Hypothesis, LogProbs, Token
 
 BEAM = 10
 SCORE_BEAM = 20.0  # nats below the best text, where a hypothesis is given up

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr.errors import UsageError
-from edge_asr.hotwords import DEFAULT_BONUS, Hotwords
+from edge_asr.fusion.hotwords import DEFAULT_BONUS, Hotwords
 from edge_asr.units import Units
 
 LETTERS = Units(("<blank>", "<unk>", "▁", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"))

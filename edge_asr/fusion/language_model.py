@@ -14,12 +14,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from edge_asr.arpa import BEGIN, END, UNKNOWN, Ngrams, Order, read_ngrams
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Scores, States, UnitIds
-from edge_asr.ngram_contexts import NO_CONTEXT, NgramContexts
-from edge_asr.spelling import Spelling
-from edge_asr.trie import Ints
+from edge_asr.fusion.arpa import BEGIN, END, UNKNOWN, Ngrams, Order, read_ngrams
+from edge_asr.fusion.ngram_contexts import NO_CONTEXT, NgramContexts
+from edge_asr.fusion.spelling import Spelling
+from edge_asr.fusion.trie import Ints
 from edge_asr.units import Units
 
 Level = Literal["word", "unit"]
@@ -53,7 +53,7 @@ class LanguageModel:
         level: Level = "word",
         unknown_log_prob: float = DEFAULT_UNKNOWN_LOG_PROB,
     ) -> LanguageModel:
-        """The model of an ARPA file (see ``edge_asr.arpa``).
+        """The model of an ARPA file (see ``edge_asr.fusion.arpa``).
 
         Args:
             units: those of the acoustic model. If all their letters are of one case, the words of

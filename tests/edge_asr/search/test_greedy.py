@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.greedy_search import GreedySearch, greedy
 from edge_asr.search import Token
+from edge_asr.search.greedy import GreedySearch, greedy
 
 BLANK = 0
 scored = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 90)), max_size=40)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.arpa import Ngrams, Order
 from edge_asr.errors import UsageError
-from edge_asr.ngram_contexts import NO_CONTEXT, NgramContexts
+from edge_asr.fusion.arpa import Ngrams, Order
+from edge_asr.fusion.ngram_contexts import NO_CONTEXT, NgramContexts
 
 WORDS = 3
 Table = dict[tuple[int, ...], tuple[float, float]]  # n-gram -> log-probability, backoff

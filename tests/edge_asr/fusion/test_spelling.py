@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_asr.spelling import MAX_WORD_CHARS, Spelling
+from edge_asr.fusion.spelling import MAX_WORD_CHARS, Spelling
 from edge_asr.units import Units
 
 # Letters, pieces of words, whole words, a sign, and what writes nothing or a space inside.

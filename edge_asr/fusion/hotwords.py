@@ -28,8 +28,15 @@ import numpy.typing as npt
 
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Scores, States, UnitIds
-from edge_asr.hotword_text import DEFAULT_BONUS, MAX_CHARS, Phrase, as_written, bonuses_of, texts_of
-from edge_asr.trie import NONE, Ints, Trie
+from edge_asr.fusion.hotword_text import (
+    DEFAULT_BONUS,
+    MAX_CHARS,
+    Phrase,
+    as_written,
+    bonuses_of,
+    texts_of,
+)
+from edge_asr.fusion.trie import NONE, Ints, Trie
 from edge_asr.units import SPACE, Units
 
 __all__ = ["DEFAULT_BONUS", "Hotwords", "LeftOut", "Phrase"]

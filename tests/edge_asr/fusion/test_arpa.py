@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr import arpa
-from edge_asr.arpa import Ngrams, Order, ngram_lines, read_ngrams
 from edge_asr.errors import InputMissingError, UsageError
+from edge_asr.fusion import arpa
+from edge_asr.fusion.arpa import Ngrams, Order, ngram_lines, read_ngrams
 
 LN10 = math.log(10)
 # Spaces as SRILM sets them, a comment before, backoffs that are left out, a word of two bytes.

@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_asr.errors import UsageError
-from edge_asr.hotword_text import MAX_FILE_BYTES, parse_hotwords
-from edge_asr.hotwords import Hotwords
+from edge_asr.fusion.hotword_text import MAX_FILE_BYTES, parse_hotwords
+from edge_asr.fusion.hotwords import Hotwords
 from edge_asr.units import Units
 
 

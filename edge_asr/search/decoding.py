@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from edge_asr.commit import NEVER, CommitRule
-from edge_asr.endpoint import EndpointRule
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Automaton, Fusion
-from edge_asr.greedy_search import GreedySearch
-from edge_asr.hotword_text import DEFAULT_BONUS
-from edge_asr.prefix_search import BEAM, BLANK_SKIP, SCORE_BEAM, PrefixSearch
+from edge_asr.fusion.hotword_text import DEFAULT_BONUS
 from edge_asr.search import Search
+from edge_asr.search.commit import NEVER, CommitRule
+from edge_asr.search.endpoint import EndpointRule
+from edge_asr.search.greedy import GreedySearch
+from edge_asr.search.prefix import BEAM, BLANK_SKIP, SCORE_BEAM, PrefixSearch
 
 SearchName = Literal["prefix", "greedy"]
 # "inline": a push waits for the second pass of a segment that it ended; "background": it comes
@@ -35,9 +35,9 @@ class Decoding:
         ctc_weight, reverse_weight: of the second pass; None are those of the training.
         nbest: texts that a ``Final`` lists.
         hotword_bonus: nats per unit of a phrase that has no bonus of its own.
-        language_model: an automaton that scores; see ``edge_asr.language_model``.
-        grammar: an automaton that forbids; see ``edge_asr.grammar``. Nothing is committed before
-            the end of a segment then, since any text may turn out not to be allowed.
+        language_model: an automaton that scores; see ``edge_asr.fusion.language_model``.
+        grammar: an automaton that forbids; see ``edge_asr.fusion.grammar``. Nothing is committed
+            before the end of a segment then, since any text may turn out not to be allowed.
         endpoint, commit: where segments end, and what is promised not to change.
 
     Raises:

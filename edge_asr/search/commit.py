@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from edge_asr.errors import UsageError
 from edge_asr.search import Search, Token
+from edge_asr.search.words import last_word_start
 from edge_asr.units import Units
-from edge_asr.words import last_word_start
 
 
 @dataclass(frozen=True)

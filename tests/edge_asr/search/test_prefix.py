@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr.fusion import Fusion, Scores, States, UnitIds
-from edge_asr.prefix_search import PrefixSearch
 from edge_asr.search import Hypothesis
+from edge_asr.search.prefix import PrefixSearch
 
 BLANK = 0
 LogProbs = npt.NDArray[np.float32]

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.fusion import Scores, States, UnitIds
-from edge_asr.grammar_text import (
+from edge_asr.fusion.grammar_text import (
     HEADER,
     MAX_TEXT_CHARS,
     Letter,
@@ -64,7 +64,7 @@ class Grammar:
 
     @classmethod
     def jsgf(cls, text: str, units: Units, where: str = "grammar") -> Grammar:
-        """Allow what a grammar in JSGF does; ``edge_asr.grammar_text`` says how much of JSGF.
+        """Allow what a grammar in JSGF does; ``grammar_text`` says how much of JSGF.
 
         Raises:
             UsageError: a mistake in ``text`` or nothing allowed, a word that ``units`` cannot

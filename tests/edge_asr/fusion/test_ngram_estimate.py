@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr import ngram_estimate
-from edge_asr.arpa import Ngrams
 from edge_asr.errors import UsageError
-from edge_asr.ngram_contexts import NO_CONTEXT, NgramContexts
-from edge_asr.ngram_estimate import estimate
+from edge_asr.fusion import ngram_estimate
+from edge_asr.fusion.arpa import Ngrams
+from edge_asr.fusion.ngram_contexts import NO_CONTEXT, NgramContexts
+from edge_asr.fusion.ngram_estimate import estimate
 
 Ngram = tuple[str, ...]
 TEXTS = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=9), min_size=1)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_asr.endpoint import EndpointRule, endpoint, held_tokens
 from edge_asr.errors import UsageError
 from edge_asr.search import Token
+from edge_asr.search.endpoint import EndpointRule, endpoint, held_tokens
 from edge_asr.units import Units
 
 UNITS = Units(("<blank>", "▁word", "s"))

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.arpa import Ngrams, ngram_lines, read_ngrams
 from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.fusion import Automaton
-from edge_asr.language_model import LanguageModel, Level
-from edge_asr.ngram_estimate import estimate
+from edge_asr.fusion.arpa import Ngrams, ngram_lines, read_ngrams
+from edge_asr.fusion.language_model import LanguageModel, Level
+from edge_asr.fusion.ngram_estimate import estimate
 from edge_asr.units import Units
 
 # Pieces, letters behind "▁", whole words: most words can be spelled in more than one way.
