@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_asr.backends import EncoderStep, State, open_encoder
+from edge_asr.backends import DecoderScores, EncoderStep, State, open_encoder
+from edge_asr.errors import BackendError
 from edge_asr.events import Event
 from edge_asr.golden import stream_log_probs
 from edge_asr.manifest import (
@@ -240,3 +242,75 @@ class FakeEncoder:
         log_probs = np.full((1, len(own), self.spec.vocab_size), -10.0, np.float32)
         log_probs[0, range(len(own)), units] = -0.01
         return EncoderStep(log_probs, log_probs, state)
+
+
+class FakeDecoder:
+    """Scores at random, the same text always the same, and keeps what it was given.
+
+    ``gate`` holds it up until it is set. ``faults`` counts down: so many calls fail.
+    """
+
+    def __init__(
+        self, seed: int = 0, spread: float = 3.0, gate: threading.Event | None = None
+    ) -> None:
+        self.seed, self.spread, self.gate = seed, spread, gate
+        self.faults = 0
+        self.read: list[tuple[list[tuple[int, ...]], Samples]] = []  # texts, encoder_out (T', D)
+        self.begun = threading.Event()
+
+    def score(
+        self, hyps: npt.NDArray[np.int64], hyp_lengths: npt.NDArray[np.int64], encoder_out: Samples
+    ) -> DecoderScores:
+        """See ``edge_asr.backends.Decoder``."""
+        self.begun.set()
+        if self.gate is not None:
+            assert self.gate.wait(60), "a test forgot to open the gate"
+        assert len(encoder_out) == 1 and 0 < len(hyps) == len(hyp_lengths)
+        assert hyps.shape[1] == max(1, hyp_lengths.max())
+        texts = [
+            tuple(row[:length].tolist()) for row, length in zip(hyps, hyp_lengths, strict=True)
+        ]
+        assert len(set(texts)) == len(texts), "a text twice"
+        self.read.append((texts, encoder_out[0].copy()))
+        if self.faults:
+            self.faults -= 1
+            raise BackendError("the decoder fell asleep")
+        scores = np.zeros((2, len(texts), hyps.shape[1] + 1), np.float32)
+        for row, text in enumerate(texts):
+            generator = np.random.default_rng([self.seed, *text])
+            scores[:, row, : len(text) + 1] = -generator.exponential(
+                self.spread, (2, len(text) + 1)
+            )
+        return DecoderScores(scores[0], scores[1])
+
+
+def lattice(
+    seed: int, frames: int, vocab_size: int, *, spiky: float = 0.0, sharpness: float = 2.0
+) -> Samples:
+    """Random log-probabilities (T', V); a share ``spiky`` of the frames is nearly all blank."""
+    generator = np.random.default_rng(seed)
+    logits = sharpness * generator.standard_normal((frames, vocab_size))
+    quiet = generator.random(frames) < spiky
+    logits[quiet, 0] += generator.choice([4.0, 8.0, 16.0], frames)[quiet]
+    logits -= np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return logits.astype(np.float32)
+
+
+class Reciting:
+    """An encoder that gives ``log_probs`` (T', V) frame by frame, and behind them sure blank.
+
+    encoder_out (1, T', 1) is the number of the frame, counted from 1 since the encoder was made.
+    """
+
+    def __init__(self, spec: EncoderSpec, log_probs: Samples) -> None:
+        self.spec, self.log_probs, self.frame = spec, log_probs, 0
+
+    def step(self, feats: Samples, offset: int, state: State) -> EncoderStep:
+        """See ``edge_asr.backends.Encoder``."""
+        count = 1 + (feats.shape[1] - self.spec.right_context - 1) // self.spec.subsampling_rate
+        given = self.log_probs[self.frame : self.frame + count]
+        blank = np.full((count - len(given), self.spec.vocab_size), -20.0, np.float32)
+        blank[:, 0] = 0.0
+        numbers = np.arange(self.frame + 1, self.frame + 1 + count, dtype=np.float32)
+        self.frame += count
+        return EncoderStep(numbers[None, :, None], np.concatenate([given, blank])[None], state)
