@@ -49,8 +49,8 @@ def check_golden(
     """
     where = f"{package.root / program.file}"
     samples, expected, text = _golden(package, program)
-    bound = _bound(package, program, "golden_max_abs")
-    mean_bound = _bound(package, program, "golden_mean_abs")
+    bound = bound_of(package, program, "golden_max_abs")
+    mean_bound = bound_of(package, program, "golden_mean_abs")
     found = stream_log_probs(encoder, package.manifest, samples, steps, where)
     if len(found) > len(expected) or (steps is None and len(found) != len(expected)):
         raise PackageError(
@@ -141,7 +141,12 @@ def _golden(package: Package, program: Program) -> tuple[Samples, FloatArray, st
     return samples, log_probs, str(text)
 
 
-def _bound(package: Package, program: Program, name: str) -> float:
+def bound_of(package: Package, program: Program, name: str) -> float:
+    """What parity.json allows a program.
+
+    Raises:
+        PackageError: it names no such bound.
+    """
     bound = package.parity.get(program.file, {}).get(name)
     if isinstance(bound, int | float) and math.isfinite(bound) and bound >= 0:
         return float(bound)

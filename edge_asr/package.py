@@ -144,6 +144,10 @@ class Package:
             raise PackageError(f"{self.root / MANIFEST}: does not list {name!r}; export it again")
         return entry
 
+    def lists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return name in _listed(self.manifest)
+
     def check_files(self) -> None:
         """Read and check every file.
 
@@ -153,23 +157,23 @@ class Package:
         for name in _listed(self.manifest):
             self.read(name)
 
-    def golden(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of golden.npz.
+    def golden(self, name: str = GOLDEN) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of a golden vector.
 
-        ``samples`` (N,) float32 at the rate of the features, and for every precision p
-        ``log_probs_p`` (T', V) float32 and ``text_p`` (a 0-d string).
+        Of golden.npz: ``samples`` (N,) float32 at the rate of the features, and for every
+        precision p ``log_probs_p`` (T', V) float32 and ``text_p`` (a 0-d string).
 
         Raises:
             PackageError: the file is damaged or no such archive.
         """
-        where, data = self.root / GOLDEN, self.read(GOLDEN)
+        where, data = self.root / name, self.read(name)
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 inflated = sum(member.file_size for member in archive.infolist())
             if inflated > _MAX_GOLDEN_BYTES:
                 raise PackageError(f"{where}: unpacks to {inflated} bytes; export it again")
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+                return {key: arrays[key] for key in arrays.files}
         except PackageError:
             raise
         except Exception as error:  # zipfile, zlib and numpy each have several

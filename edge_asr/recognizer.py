@@ -12,6 +12,7 @@ from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final
 from edge_asr.fusion.hotword_text import Phrase
 from edge_asr.golden import check_golden
+from edge_asr.golden_decoder import check_decoder_golden
 from edge_asr.loading import choose_program, load_decoder, load_encoder, offers, set_levers
 from edge_asr.manifest import BackendName, Dispatch, Precision, Program
 from edge_asr.native.library import Levers
@@ -67,6 +68,7 @@ def load(
     if second_pass and offers(opened, "decoder", program.backend):
         decoder_program = choose_program(opened, "decoder", program.backend, precision, dispatch)
         decoder = load_decoder(opened, decoder_program, threads)
+        check_decoder_golden(opened, decoder, decoder_program)
     if levers is not None:
         set_levers(opened, program, levers)
     return Recognizer(opened, program, encoder, decoder)

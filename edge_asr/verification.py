@@ -95,27 +95,47 @@ def verify(package: Package, backend: str | None = None) -> Iterator[Verdict]:
 
 
 def _verdict(package: Package, program: Program) -> Verdict:
-    from edge_asr.golden import check_golden
-    from edge_asr.loading import load_encoder, missing_library
+    from edge_asr.loading import missing_library
 
     def verdict(outcome: Literal["passed", "failed", "not run"], detail: str) -> Verdict:
         return Verdict(program.file, program.backend, program.precision, outcome, detail)
 
-    if program.role != "encoder":
-        return verdict("not run", f"there is no golden vector for a {program.role} yet")
     missing_file = missing_library(program.backend) if program.native_ops else None
     if missing_file:
         return verdict("not run", f"needs native operators, and {missing_file} is not built")
     try:
-        encoder = load_encoder(package, program)
-        found = check_golden(package, encoder, program, steps=None)
+        found = _check(package, program)
     except EdgeAsrError as error:
         missing = isinstance(error.__cause__, ImportError)  # and not a defect of the program
         # The line already names the file.
         reason = str(error).removeprefix(f"{os.path.join(package.root, program.file)}: ")
         return verdict("not run" if missing else "failed", reason)
-    return verdict(
-        "passed",
+    if found is None:
+        return verdict("not run", "this package has no golden vector for decoders; export it again")
+    return verdict("passed", found)
+
+
+def _check(package: Package, program: Program) -> str | None:
+    """How close a program is to its golden vector; None where it has none.
+
+    Raises:
+        EdgeAsrError: it cannot be loaded, or is not close.
+    """
+    from edge_asr.golden import check_golden
+    from edge_asr.golden_decoder import GOLDEN_DECODER, check_decoder_golden
+    from edge_asr.loading import load_decoder, load_encoder
+
+    if program.role == "decoder":
+        if not package.lists(GOLDEN_DECODER):
+            return None
+        scored = check_decoder_golden(package, load_decoder(package, program), program)
+        assert scored is not None
+        return (
+            f"{scored.hypotheses} hypotheses within {scored.max_abs:.2g} of {scored.bound:.2g} "
+            "allowed"
+        )
+    found = check_golden(package, load_encoder(package, program), program, steps=None)
+    return (
         f"{found.frames} frames within {found.max_abs:.2g} of {found.bound:.2g} allowed, "
-        f"text {found.text!r}",
+        f"text {found.text!r}"
     )

@@ -18,6 +18,7 @@ import torch
 from edge_asr.backends import open_decoder, open_encoder
 from edge_asr.errors import ConfigError, OutputError
 from edge_asr.features import FbankState, flush_samples, push_samples
+from edge_asr.golden_decoder import GOLDEN_DECODER
 from edge_asr.manifest import (
     SCHEMA_VERSION,
     BackendName,
@@ -47,7 +48,7 @@ from export.addition import (
 )
 from export.build import Built, build_programs, check_dispatches, check_native
 from export.card import model_card
-from export.eager import EagerEncoder
+from export.eager import EagerDecoder, EagerEncoder
 from export.program import (
     DecoderProgram,
     EncoderProgram,
@@ -70,6 +71,7 @@ from export.verify import (
 from export.verify_decoder import (
     DECODER_BOUNDS,
     DecoderParity,
+    Segment,
     decoder_reference,
     verify_decoder,
 )
@@ -140,6 +142,9 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     parities: dict[str, Parity | DecoderParity] = {}
     streaming: dict[str, float] = {}
     golden: dict[str, npt.NDArray[np.generic]] = {"samples": _golden_samples(speech, features)}
+    # A package that is added to has hypotheses already, which more precisions score too.
+    scored = base is not None and base.lists(GOLDEN_DECODER)
+    golden_decoder = base.golden(GOLDEN_DECODER) if base is not None and scored else {}
     with_encoders = "encoder" in conf.roles
     if with_encoders and first.float_network is not None:
         streaming["fp32"] = verify_streaming(first.float_network, speech, spec, "fp32")
@@ -155,7 +160,7 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
                 parities[one.program.file] = parity
                 say(f"{_figures(one, parity)}, {parity.equal_texts} of {parity.texts} texts equal")
         if second_pass is not None:
-            for one, found in _decoders(conf, quantized, spec, second_pass, speech):
+            for one, found in _decoders(conf, quantized, spec, second_pass, speech, golden_decoder):
                 built.append(one)
                 parities[one.program.file] = found
                 say(
@@ -175,6 +180,8 @@ def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
     else:
         programs, files = join_programs(base, programs), join_files(base, files)
         parity_json = join_parity(base, parity_json)
+    if golden_decoder:
+        files[GOLDEN_DECODER] = _npz(golden_decoder)
     files["parity.json"] = (json.dumps(parity_json, indent=1) + "\n").encode()
     if conf.card or base is None or card_is_generated(base):
         files[CARD] = (conf.card or model_card(manifest, parity_json)).encode()
@@ -235,10 +242,12 @@ def _decoders(
     encoder: EncoderSpec,
     spec: DecoderSpec,
     speech: Speech,
+    golden: dict[str, npt.NDArray[np.generic]],
 ) -> Iterator[tuple[Built, DecoderParity]]:
-    """The decoder of one precision for every backend, verified."""
+    """The decoder of one precision for every backend, verified; ``golden`` gets its vector."""
     network, precision = quantized.network, quantized.precision
     expected = decoder_reference(network, speech, encoder, spec)
+    _add_decoder_golden(golden, quantized, expected.golden)
     interface = decoder_interface(network, spec)
     for one in build_programs(
         DecoderProgram(network), interface, precision, conf.backends, conf.dispatches
@@ -279,6 +288,21 @@ def _add_golden(
     golden[f"log_probs_{quantized.precision}"] = log_probs
     text = greedy_text(log_probs, units, quantized.network.conf.blank)
     golden[f"text_{quantized.precision}"] = np.array(text)
+
+
+def _add_decoder_golden(
+    golden: dict[str, npt.NDArray[np.generic]], quantized: QuantizedCheckpoint, segment: Segment
+) -> None:
+    """What the eager decoders of this precision say. All precisions score the hypotheses of the
+    first one over what its encoder heard."""
+    if not golden:
+        golden["hyps"], golden["hyp_lengths"] = segment.hyps, segment.hyp_lengths
+        golden["encoder_out"] = segment.encoder_out
+    hyps, lengths = golden["hyps"].astype(np.int64), golden["hyp_lengths"].astype(np.int64)
+    memory = golden["encoder_out"].astype(np.float32)
+    scores = EagerDecoder(quantized.network).score(hyps, lengths, memory)
+    golden[f"left_{quantized.precision}"] = scores.left
+    golden[f"right_{quantized.precision}"] = scores.right
 
 
 def _manifest(

@@ -18,7 +18,7 @@ from edge_asr.backends import Encoder, FloatArray, State, zero_state
 from edge_asr.errors import EdgeAsrError
 from edge_asr.features import Frames
 from edge_asr.manifest import BackendName, EncoderSpec, Precision
-from edge_asr.greedy_search import greedy
+from edge_asr.search.greedy import greedy
 from edge_asr.units import Units
 from edge_asr.windows import Step, Windows
 from export.eager import EagerEncoder

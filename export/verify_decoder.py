@@ -15,10 +15,10 @@ import torch
 
 from edge_asr.backends import Decoder, DecoderScores, FloatArray, IntArray
 from edge_asr.manifest import BackendName, DecoderSpec, EncoderSpec, Precision
-from edge_asr.greedy_search import greedy
+from edge_asr.search.greedy import greedy
 from export.eager import EagerDecoder
 from export.speech import Speech
-from export.verify import ROUNDING_SHARE, ParityError
+from export.verify import GOLDEN_SAFETY, ROUNDING_SHARE, ParityError
 from model.network import Network
 
 N_BEST = 10
@@ -57,6 +57,8 @@ class DecoderParity:
     allowed_mean_abs: float
     choices: int  # segments with several hypotheses
     equal_choices: int
+    golden_max_abs: float
+    golden_mean_abs: float
 
 
 class Segment(NamedTuple):
@@ -74,6 +76,12 @@ class DecoderReference:
 
     segments: list[Segment]
     rounding_mean_abs: float  # what rounding activations changes; 0 for fp32
+    rounding_max_abs: float
+
+    @property
+    def golden(self) -> Segment:
+        """The segment that travels with the package: ten hypotheses of the first clip."""
+        return next(segment for segment in self.segments if len(segment.hyps) == N_BEST)
 
     def allowed_mean_abs(self, precision: Precision) -> float:
         """The bound on a program's mean error: ``DECODER_BOUNDS``, and what noise explains."""
@@ -98,7 +106,8 @@ def decoder_reference(
             scores = eager.score(hyps, lengths, memory)
             segments.append(Segment(hyps, lengths, memory, scores))
             moved.append(errors(smooth.score(hyps, lengths, memory), segments[-1]))
-    return DecoderReference(segments, float(np.concatenate(moved).mean()))
+    joined = np.concatenate(moved)
+    return DecoderReference(segments, float(joined.mean()), float(joined.max()))
 
 
 def alternatives(said: list[int], vocab_size: int, rng: np.random.Generator) -> list[list[int]]:
@@ -182,6 +191,14 @@ def verify_decoder(
         allowed_mean_abs=expected.allowed_mean_abs(precision),
         choices=choices,
         equal_choices=equal,
+        # Another processor may round as differently as not rounding at all would be.
+        golden_max_abs=max(
+            DECODER_BOUNDS["fp32"].max_abs,
+            GOLDEN_SAFETY * max(float(joined.max()), expected.rounding_max_abs),
+        ),
+        golden_mean_abs=max(
+            DECODER_BOUNDS["fp32"].mean_abs, GOLDEN_SAFETY * expected.rounding_mean_abs
+        ),
     )
     agreement = equal / choices
     measured = [  # each so that NaN is refused too

@@ -58,7 +58,7 @@ def test_a_backend_that_is_missing_is_said_and_the_rest_counts(
     _, *lines = capsys.readouterr().out.splitlines()
     assert [line.partition("  ")[0] for line in lines] == ["passed", "not run", "not run"]
     assert "pip install the-torchscript" in lines[1]
-    assert "golden vector for a decoder" in lines[2]
+    assert "golden vector for decoders" in lines[2]
 
 
 def test_nothing_run_is_nothing_verified(

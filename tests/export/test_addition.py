@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edge_asr.errors import PackageError
+from edge_asr.golden_decoder import check_decoder_golden
 from edge_asr.loading import choose_program, load_decoder
 from edge_asr.manifest import Manifest
 from edge_asr.package import Package, open_package
@@ -140,6 +141,7 @@ def test_a_decoder_is_added(encoder_alone: Path, tmp_path: Path) -> None:
     assert (package.manifest.name, package.manifest.language) == ("tiny", "en")
     assert {path.name for path in out.iterdir()} == kept | {
         "manifest.json", "parity.json", "README.md", "decoder.fp32.onnx", "decoder.int8.onnx",
+        "golden_decoder.npz",
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == [out.name], "nothing is left beside it"
 
@@ -150,7 +152,10 @@ def test_a_decoder_is_added(encoder_alone: Path, tmp_path: Path) -> None:
     assert card_is_generated(package) and "decoder.int8.onnx" in (out / "README.md").read_text()
     assert "fp32: none; int8: " in package.manifest.provenance.quantization
 
-    decoder = load_decoder(package, choose_program(package, "decoder", "onnx", "fp32"))
+    for precision in ("int8", "fp32"):
+        program = choose_program(package, "decoder", "onnx", precision)
+        decoder = load_decoder(package, program)
+        assert check_decoder_golden(package, decoder, program) is not None
     memory = np.zeros((1, 7, package.manifest.encoder.encoder_dim), np.float32)
     scores = decoder.score(np.array([[3, 4]]), np.array([2]), memory)
     assert scores.left.shape == (1, 3) and (scores.left < 0).all() and (scores.right < 0).all()

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 import edge_asr
 from edge_asr.backends import EncoderStep
 from edge_asr.golden import check_golden
+from edge_asr.golden_decoder import check_decoder_golden
+from edge_asr.loading import load_decoder
 from edge_asr.package import open_package
 from export import to_torchscript
 from export.__main__ import main
@@ -48,7 +50,8 @@ PROGRAMS = [(b, p) for b in ("onnx", "torchscript") for p in ("int8", "fp32")]
 def test_what_is_written(exported: Path) -> None:
     names = {path.name for path in exported.iterdir()}
     assert names == {
-        "manifest.json", "units.txt", "golden.npz", "parity.json", "README.md",
+        "manifest.json", "units.txt", "golden.npz", "golden_decoder.npz", "parity.json",
+        "README.md",
         "encoder.int8.onnx", "encoder.fp32.onnx", "encoder.int8.pt", "encoder.fp32.pt",
         "decoder.int8.onnx", "decoder.fp32.onnx", "decoder.int8.pt", "decoder.fp32.pt",
     }  # fmt: skip
@@ -79,6 +82,7 @@ def test_certificate(exported: Path) -> None:
             assert row["max_abs"] <= bounds["max_abs"]
             assert row["mean_abs"] <= row["allowed_mean_abs"] <= bounds["mean_abs"]
             assert row["equal_choices"] >= bounds["choice_agreement"] * row["choices"] > 0
+            assert 0 < row["golden_mean_abs"] < row["golden_max_abs"]
             continue
         bounds = parity["bounds"][row["precision"]]
         assert row["steps"] >= 20
@@ -119,6 +123,27 @@ def test_golden_bound_sees_a_damaged_weight(exported: Path) -> None:
     check_golden(package, encoder, program)
     with pytest.raises(edge_asr.PackageError, match="golden"):
         check_golden(package, Off(encoder), program, steps=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "precision"), PROGRAMS)
+def test_decoders_have_a_golden_vector(exported: Path, backend: str, precision: str) -> None:
+    package = open_package(exported)
+    program = package.program("decoder", backend, precision)
+    decoder = load_decoder(package, program)
+    result = check_decoder_golden(package, decoder, program)
+    assert result is not None and result.hypotheses == 10
+    assert result.max_abs <= result.bound
+
+    class Off:
+        def score(self, hyps: Any, hyp_lengths: Any, encoder_out: Any) -> Any:
+            return decoder.score(hyps, hyp_lengths, self.change * encoder_out)
+
+    for change in (0.5, np.float32(np.nan)):
+        off = Off()
+        off.change = np.float32(change)  # type: ignore[attr-defined]
+        with pytest.raises(edge_asr.PackageError, match="golden scores"):
+            check_decoder_golden(package, off, program)  # type: ignore[arg-type]
 
 
 def lower_broken(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Any]) -> None:
