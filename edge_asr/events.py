@@ -20,13 +20,26 @@ GapReason = Literal["overflow", "unplugged", "stalled", "overload"]
 
 
 @dataclass(frozen=True)
+class WordUnit:
+    """One unit of a word: the symbol as the model has it, where it was recognised, and how
+    probable it was at its peak."""
+
+    symbol: str
+    start_ms: int
+    end_ms: int
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Word:
-    """One word with its place in the audio and how sure the model was (0 to 1)."""
+    """One word with its place in the audio and how sure the model was (0 to 1). In a ``Final`` it
+    has its units too."""
 
     text: str
     start_ms: int
     end_ms: int
     confidence: float
+    units: tuple[WordUnit, ...] = ()
 
 
 @dataclass(frozen=True)

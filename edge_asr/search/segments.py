@@ -49,7 +49,7 @@ class SegmentState:
     search: Search
     segment: int = 0
     committed: int = 0  # tokens of the best hypothesis
-    shown: tuple[str, str] = _NOTHING  # committed and tail of the last Partial
+    shown: tuple[str, str] | None = None  # committed and tail of the last Partial, if any
     quiet_frames: int = 0  # blank up to now
     encoder_out: list[FloatArray] = field(default_factory=list)  # (T', D) of the open segment
     waiting: list[Cut] = field(default_factory=list)
@@ -136,7 +136,7 @@ class Segments:
         text = self._units.text(token.id for token in tokens)
         committed = self._units.text(token.id for token in tokens[: state.committed])
         shown = committed, text[len(committed) :]
-        if shown == state.shown:
+        if shown == (state.shown or _NOTHING):
             return []
         state.shown = shown
         at_ms = _ms(clock, state.search.frames, end_ms)
@@ -209,11 +209,11 @@ class Segments:
         hypotheses = tuple(state.search.cut(frame)) or (Hypothesis((), 0.0),)
         encoder_out = self._take_encoder_out(state, hypotheses, frame)
         said = self._units.text(token.id for token in hypotheses[0].tokens)
-        if said or state.shown != _NOTHING:
+        if said or state.shown is not None:
             limit_ms = _ms(clock, frame, end_ms)
             state.waiting.append(Cut(state.segment, hypotheses, encoder_out, clock, limit_ms))
             state.segment += 1
-        state.committed, state.shown = 0, _NOTHING
+        state.committed, state.shown = 0, None
 
     def _take_encoder_out(
         self, state: SegmentState, hypotheses: Sequence[Hypothesis], frame: int
@@ -236,7 +236,7 @@ class Segments:
 
     def _final(self, cut: Cut, ranked: Sequence[Ranked]) -> Final:
         best = ranked[0].hypothesis
-        words = assemble_words(best.tokens, self._units, cut.clock, cut.limit_ms)
+        words = assemble_words(best.tokens, self._units, cut.clock, cut.limit_ms, with_units=True)
         scores: dict[str, float] = {}
         for one in ranked if self._decoding.nbest > 1 else ():
             scores.setdefault(self._text(one.hypothesis), one.score)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edge_asr.events import Word
+from edge_asr.events import Word, WordUnit
 from edge_asr.search import Token
 from edge_asr.units import Units
 
@@ -43,24 +43,38 @@ def last_word_start(tokens: Sequence[Token], units: Units) -> int:
 
 
 def assemble_words(
-    tokens: Sequence[Token], units: Units, clock: FrameClock, limit_ms: int
+    tokens: Sequence[Token],
+    units: Units,
+    clock: FrameClock,
+    limit_ms: int,
+    *,
+    with_units: bool = False,
 ) -> tuple[Word, ...]:
     """The words of ``tokens``; none of them ends after ``limit_ms``."""
     words: list[Word] = []
     for spoken in _spoken_words(tokens, units):
         start_ms = clock.ms(spoken[0].start)
         if words and words[-1].end_ms > start_ms:
-            before = words.pop()
-            words.append(Word(before.text, before.start_ms, start_ms, before.confidence))
+            words[-1] = replace(words[-1], end_ms=start_ms)
         words.append(
             Word(
                 text=units.text(token.id for token in spoken),
                 start_ms=start_ms,
                 end_ms=min(clock.ms(spoken[-1].end + EXTENSION_FRAMES), limit_ms),
                 confidence=math.exp(sum(token.log_prob for token in spoken) / len(spoken)),
+                units=tuple(_unit(token, units, clock, limit_ms) for token in spoken if with_units),
             )
         )
     return tuple(words)
+
+
+def _unit(token: Token, units: Units, clock: FrameClock, limit_ms: int) -> WordUnit:
+    return WordUnit(
+        units.symbols[token.id],
+        clock.ms(token.start),
+        min(clock.ms(token.end), limit_ms),
+        math.exp(token.log_prob),
+    )
 
 
 def _spoken_words(tokens: Sequence[Token], units: Units) -> Iterator[list[Token]]:

@@ -137,7 +137,8 @@ def test_push_after_flush_goes_on_with_the_clock(recognizer: Recognizer) -> None
 def shifted(event: Event, move: Callable[[int], int], segments: int = 0) -> Event:
     """``event`` with all its times moved, and its segment."""
     event = copy.deepcopy(event)
-    for part in [event, *getattr(event, "words", ())]:
+    words = getattr(event, "words", ())
+    for part in [event, *words, *(unit for word in words for unit in word.units)]:
         for name in ("start_ms", "end_ms", "at_ms"):
             if hasattr(part, name):
                 object.__setattr__(part, name, move(getattr(part, name)))

@@ -76,10 +76,7 @@ def test_it_is_the_sum_of_all_that_read_the_text(
         ctc, fusion = by_text[text]
         assert one.score == pytest.approx(attention + ctc_weight * ctc + fusion, abs=1e-9)
         assert (one.hypothesis.ctc_score, one.hypothesis.fusion_score) == (ctc, fusion)
-        for place, token in enumerate(one.hypothesis.tokens):
-            heard = (1 - reverse) * math.exp(left[place]) + reverse * math.exp(right[place])
-            assert token.log_prob == pytest.approx(math.log(heard + 1e-30), abs=1e-9)
-            assert token[:3] == (text[place], place, place + 1)
+        assert one.hypothesis in hypotheses, "tokens are those of the first pass"
 
 
 def test_the_order_of_the_first_pass_breaks_a_tie() -> None:
