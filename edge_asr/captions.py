@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from edge_asr.capture_clock import Block
+from edge_asr.commandline import complain
 from edge_asr.errors import OutputError
 from edge_asr.events import Event, Final, Gap, GapReason, Status
 
@@ -78,6 +79,9 @@ class Captions(Protocol):
     def show(self, event: Event) -> None:
         """Show one event; raises BrokenPipeError if nobody can see it any more."""
 
+    def warn(self, message: str) -> None:
+        """Say what is wrong and ends nothing; on stderr, where captions do not use it."""
+
     def refresh(self, meter: Meter) -> None:
         """Called ten times a second or so."""
 
@@ -96,8 +100,11 @@ class PlainCaptions:
             case Final(text=text) if text:
                 write_caption(self._out, clean(text))
             case Gap() | Status():
-                with contextlib.suppress(OSError):  # captions go on without remarks
-                    print(f"edge-asr: {remark(event)}", file=self._err, flush=True)
+                self.warn(remark(event))
+
+    def warn(self, message: str) -> None:
+        with contextlib.suppress(OSError):  # captions go on without remarks
+            print(f"edge-asr: {clean(message)}", file=self._err, flush=True)
 
     def refresh(self, meter: Meter) -> None:
         pass
@@ -113,9 +120,11 @@ class JsonCaptions:
         self._out = out
 
     def show(self, event: Event) -> None:
-        fields = _cleaned(dataclasses.asdict(event))
-        assert isinstance(fields, dict)
-        write_caption(self._out, json.dumps({"type": type(event).__name__.lower(), **fields}))
+        fields = {"type": type(event).__name__.lower(), **json_fields(event)}
+        write_caption(self._out, json.dumps(fields))
+
+    def warn(self, message: str) -> None:
+        complain(message)
 
     def refresh(self, meter: Meter) -> None:
         pass
@@ -154,12 +163,19 @@ def remark(event: Gap | Status) -> str:
     return clean(event.message)
 
 
+def json_fields(event: Event) -> dict[str, object]:
+    """All fields of an event: text is cleaned, and fractions have four digits."""
+    return {field.name: _cleaned(getattr(event, field.name)) for field in dataclasses.fields(event)}
+
+
 def _cleaned(value: object) -> object:
-    """``value`` with every string in it cleaned."""
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, dict):
-        return {key: _cleaned(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return round(value, 4)
     if isinstance(value, list | tuple):
         return [_cleaned(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: _cleaned(getattr(value, name)) for name in names}
     return value

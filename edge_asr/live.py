@@ -22,11 +22,15 @@ _TROUBLE = {"waiting", "lost", "stalled", "silent"}  # no level is worth showing
 
 
 class LiveCaptions:
-    """Shows events on ``console``; committed text solid, the tail that may still change dim."""
+    """Shows events on ``console``; committed text solid, the tail that may still change dim.
+
+    Each open segment has lines of its own, in the order in which they scroll up when finished:
+    while a second pass reads one, the next may be growing below it.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._partial: Partial | None = None
+        self._open: dict[int, Partial] = {}  # by segment
         self._status = Status("waiting", "starting", 0)
         self._meter = Meter()
         self._drawn: object = None
@@ -51,9 +55,9 @@ class LiveCaptions:
         """
         match event:
             case Partial():
-                self._partial = event
+                self._open[event.segment] = event
             case Final():
-                self._partial = None
+                self._open.pop(event.segment, None)
                 self._scroll(Text(clean(event.text)))
             case Gap():
                 self._scroll(Text(remark(event), style="yellow"))
@@ -61,6 +65,11 @@ class LiveCaptions:
                 pass  # the gap says it, where it belongs
             case Status():
                 self._status = event
+        self._draw()
+
+    def warn(self, message: str) -> None:
+        """Show what is wrong between the captions; stderr may be the same terminal."""
+        self._scroll(Text(clean(message), style="yellow"))
         self._draw()
 
     def refresh(self, meter: Meter) -> None:
@@ -91,12 +100,13 @@ class LiveCaptions:
         return Group(self._caption(), self._state())
 
     def _caption(self) -> Text:
-        """The open segment; of a long one, its end, so that the view never outgrows the screen."""
-        if self._partial is None:
-            return Text("")
-        text = Text(clean(self._partial.committed))
-        text.append(clean(self._partial.tail), style="dim")
-        lines = text.wrap(self._console, self._console.width)
+        """The open segments; where they are long, their end: the view never outgrows the screen."""
+        lines: list[Text] = []
+        for _, partial in sorted(self._open.items()):
+            if partial.text:
+                text = Text(clean(partial.committed))
+                text.append(clean(partial.tail), style="dim")
+                lines += text.wrap(self._console, self._console.width)
         room = max(1, self._console.height - 2)  # for the state, and where the cursor goes
         return Text("\n").join(lines[-room:])
 

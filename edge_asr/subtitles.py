@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_asr.captions import clean
+from edge_asr.captions import clean, json_fields
 from edge_asr.events import Final, Word
 
 LINE_COLUMNS = 42
@@ -65,30 +65,15 @@ class TextWriter:
 
 
 class JsonWriter:
-    """One object per segment: file, segment, text, start_ms, end_ms and words."""
+    """One object per segment that has a text: the fields of ``Final``, and the file."""
 
     def __init__(self, put: Put, file: str) -> None:
         self._put, self._file = put, file
 
     def push(self, segment: Final) -> None:
-        words = [
-            {
-                "text": clean(word.text),
-                "start_ms": word.start_ms,
-                "end_ms": word.end_ms,
-                "confidence": round(word.confidence, 4),
-            }
-            for word in segment.words
-        ]
-        fields = {
-            "file": self._file,  # as it was given: JSON escapes whatever is in it
-            "segment": segment.segment,
-            "text": clean(segment.text),
-            "start_ms": segment.start_ms,
-            "end_ms": segment.end_ms,
-            "words": words,
-        }
-        self._put(json.dumps(fields))
+        if clean(segment.text).strip():
+            # The file as it was given: JSON escapes whatever is in it.
+            self._put(json.dumps({"file": self._file, **json_fields(segment)}))
 
     def flush(self) -> None:
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import sys
 import unicodedata
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from edge_asr.captions import JsonCaptions, Meter, PlainCaptions, clean, remark
 from edge_asr.capture_clock import Block
 from edge_asr.errors import OutputError
-from edge_asr.events import Final, Gap, Partial, Status, Word
+from edge_asr.events import Alternative, Final, Gap, Partial, Status, Word, WordUnit
 
 HOSTILE = "a\x1b[2Jb\x07\x9b31m\u202ec\r\nd\u2028e\x00"
 WORD = Word("on\x1be", 0, 320, 0.5)
@@ -65,6 +66,34 @@ def test_plain_captions_are_lines_and_remarks_go_elsewhere() -> None:
     ]
 
 
+def test_json_numbers_have_four_digits() -> None:
+    out = io.StringIO()
+    final = Final(
+        0,
+        "a",
+        (Word("a", 10, 20, 1 / 3, (WordUnit("▁a", 10, 15, 2 / 3),)),),
+        10,
+        20,
+        (Alternative("a", -2 / 3),),
+    )
+    JsonCaptions(out).show(final)
+    fields = json.loads(out.getvalue())
+    (word,) = fields["words"]
+    assert word.pop("units") == [
+        {"symbol": "▁a", "start_ms": 10, "end_ms": 15, "confidence": 0.6667}
+    ]
+    assert word == {"text": "a", "start_ms": 10, "end_ms": 20, "confidence": 0.3333}
+    assert fields["alternatives"] == [{"text": "a", "score": -0.6667}]
+
+
+@pytest.mark.parametrize("style", ["plain", "jsonl"])
+def test_warnings_are_on_stderr(style: str, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = PlainCaptions(sys.stdout, sys.stderr)
+    captions = plain if style == "plain" else JsonCaptions(sys.stdout)
+    captions.warn("no\nfile \x1b[2J")
+    assert capsys.readouterr() == ("", "edge-asr: no file [2J\n")
+
+
 def test_captions_go_on_without_a_place_for_remarks() -> None:
     out = io.StringIO()
     captions = PlainCaptions(out, Failing(errno.ENOSPC))
@@ -76,8 +105,8 @@ def test_captions_go_on_without_a_place_for_remarks() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        Partial(3, "one", HOSTILE, 640),
-        Final(0, HOSTILE, (WORD, WORD), 0, 320),
+        Partial(3, "one", HOSTILE, 640, (WORD,)),
+        Final(0, HOSTILE, (WORD, WORD), 0, 320, (Alternative(HOSTILE, -3.0),)),
         Gap(0, 10, "overload"),
         Status("silent", HOSTILE, 5),
     ],

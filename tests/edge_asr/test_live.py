@@ -110,6 +110,51 @@ def test_captions_grow_and_finished_ones_stay() -> None:
     assert screen.row == 3  # the shell goes on right below
 
 
+def test_open_segments_are_shown_in_order_and_scroll_up_in_order() -> None:
+    screen = Screen()
+    live = live_on(screen)
+    live.show(LISTENING)
+    live.show(Partial(9, "nine", "", 640))  # its second pass takes long
+    live.show(Partial(10, "", "te", 1280))
+    live.show(Partial(9, "nine", " more", 1280))
+    assert screen.shown[:2] == ["nine more", "te"]
+    live.show(Partial(10, "ten", "", 1920))
+    live.show(Partial(11, "", "eleven", 2560))
+    live.show(Final(9, "nine", (), 0, 640))
+    assert screen.shown[:3] == ["nine", "ten", "eleven"]
+    assert screen.styles["v"] == "2", "still open"
+    live.show(Final(10, "", (), 1280, 1280))
+    assert screen.shown[:2] == ["nine", "eleven"], "a text that turned out to be nothing"
+    live.show(Final(11, "eleven", (), 2000, 2560))
+    live.close()
+    assert [line for line in screen.shown if line] == ["nine", "eleven"]
+    assert screen.row == 2
+
+
+def test_a_partial_without_text_clears_the_tail() -> None:
+    screen = Screen()
+    live = live_on(screen)
+    live.show(LISTENING)
+    live.show(Partial(0, "", "noise", 640))
+    live.show(Partial(0, "", "", 1280))
+    assert "noise" not in " ".join(screen.shown)
+    assert "listening" in screen.shown[1]
+    live.show(Final(0, "", (), 1280, 1280))
+    live.show(Partial(1, "", "word", 1920))
+    assert screen.shown[0] == "word"
+    live.close()
+
+
+def test_warnings_are_between_the_captions() -> None:
+    screen = Screen()
+    live = live_on(screen)
+    live.show(LISTENING)
+    live.show(Partial(0, "", "seven", 640))
+    live.warn("'words.txt': gone\x1b[2J")
+    assert screen.shown[:2] == ["'words.txt': gone[2J", "seven"]
+    live.close()
+
+
 def test_no_moment_shows_a_caption_twice() -> None:
     screen = Screen()
     live = live_on(screen)
@@ -171,6 +216,7 @@ def test_never_taller_than_the_screen(words: list[str], width: int, height: int)
     live.show(LISTENING)
     for count in range(0, len(words) + 1, 7):
         live.show(Partial(0, " ".join(words[:count]), " \x1b[2J tail", 640))
+        live.show(Partial(1, " ".join(words[count:]), "", 640))
         assert len(screen.lines) <= height
         assert max(map(cell_len, screen.lines)) <= width
     live.show(Status("stalled", "x" * 200, 0))

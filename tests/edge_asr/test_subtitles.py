@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr.captions import clean
-from edge_asr.events import Final, Word
+from edge_asr.events import Alternative, Final, Word, WordUnit
 from edge_asr.subtitles import open_writer
 
 CUE_LINES, LINE_COLUMNS, MAX_CUE_MS = 2, 42, 7000  # what broadcasters ask for
+UNIT = WordUnit("▁a\x1b", 10, 15, 0.5)
+UNITS = [{"symbol": "▁a", "start_ms": 10, "end_ms": 15, "confidence": 0.5}]
 HOSTILE = "a<>&{}-.\\ 1\n\r\x1b\u202e\u2028好w\u0301"
 
 
@@ -163,7 +165,11 @@ def test_no_speech_is_still_a_valid_file() -> None:
 
 def test_json_has_the_words_and_harmless_text() -> None:
     final = Final(
-        3, "a\x1b[2J b", (Word("a\x1b[2J", 10, 20, 0.123456), Word("b", 20, 30, 1.0)), 10, 30
+        3,
+        "a\x1b[2J b",
+        (Word("a\x1b[2J", 10, 20, 0.123456, (UNIT,)), Word("b", 20, 30, 1.0)),
+        10,
+        30,
     )
     assert json.loads(written("jsonl", final)) == {
         "file": "speech.wav",
@@ -172,10 +178,28 @@ def test_json_has_the_words_and_harmless_text() -> None:
         "start_ms": 10,
         "end_ms": 30,
         "words": [
-            {"text": "a[2J", "start_ms": 10, "end_ms": 20, "confidence": 0.1235},
-            {"text": "b", "start_ms": 20, "end_ms": 30, "confidence": 1.0},
+            {"text": "a[2J", "start_ms": 10, "end_ms": 20, "confidence": 0.1235, "units": UNITS},
+            {"text": "b", "start_ms": 20, "end_ms": 30, "confidence": 1.0, "units": []},
         ],
+        "alternatives": [],
     }
+
+
+def test_json_lists_the_alternatives() -> None:
+    found = (Alternative("a\x1b[2J", -1.23456), Alternative("", -20.0))
+    final = Final(0, "a", (Word("a", 10, 20, 1.0),), 10, 20, found)
+    assert json.loads(written("jsonl", final))["alternatives"] == [
+        {"text": "a[2J", "score": -1.2346},
+        {"text": "", "score": -20.0},
+    ]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\x1b\u202e"])
+@pytest.mark.parametrize(
+    ("style", "nothing"), [("text", ""), ("jsonl", ""), ("srt", ""), ("vtt", "WEBVTT\n\n")]
+)
+def test_a_segment_without_text_writes_nothing(style: str, nothing: str, text: str) -> None:
+    assert written(style, Final(0, text, (), 500, 500, (Alternative("", -1.0),))) == nothing
 
 
 def test_text_is_one_line_per_segment() -> None:
