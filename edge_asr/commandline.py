@@ -49,15 +49,16 @@ class Parser(argparse.ArgumentParser):
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a model."""
-    parser.add_argument("--package", default="commands-en", help="model package: name or directory")
-    parser.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
-    parser.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")
-    parser.add_argument(
+    group = parser.add_argument_group("model")
+    group.add_argument("--package", default="commands-en", help="model package: name or directory")
+    group.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
+    group.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")
+    group.add_argument(
         "--dispatch",
         choices=("portable", "native"),
         help="stock operators, or ours (default: ours where they can run)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--levers",
         type=levers,
         metavar="NAME=N,...",
@@ -65,13 +66,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "frame), min_weight=0.3 (a second expert only from this weight on), max_experts=4 (of a "
         "step); default: none",
     )
-    parser.add_argument(
+    group.add_argument(
         "--chunk-ms",
         type=_chunk_ms,
         metavar="N",
         help="audio per step, or whole for whole utterances (default: the package's, often 640)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="threads of the backend")
+    group.add_argument("--threads", type=int, default=1, help="threads of the backend")
 
 
 def _chunk_ms(text: str) -> int | str:

@@ -19,14 +19,23 @@ from edge_asr.capture_clock import Block, Heard, Lost
 from edge_asr.capture_file import AudioFile
 from edge_asr.capture_process import list_devices
 from edge_asr.commandline import Parser, add_model_arguments, complain, exit_code
-from edge_asr.errors import UsageError
+from edge_asr.decoding_arguments import (
+    add_decoding_arguments,
+    stream_options,
+    warn_of_hotwords,
+    warning_lines,
+)
+from edge_asr.errors import EdgeAsrError, UsageError
 from edge_asr.events import Event, Status
+from edge_asr.hotword_file import HotwordList
+from edge_asr.search.decoding import SecondPassMode
 from edge_asr.session import Stream
 
 READ_S = 0.1  # also how soon a signal is noticed
 REFRESH_S = 0.1
 DRAIN_S = 1.0  # for what was captured before a signal and not yet decoded
 EXIT_LIMIT_S = 4.0  # after a signal, in whatever state
+SECOND_PASS: SecondPassMode = "background"  # captions of the next segment do not wait for it
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -82,13 +91,19 @@ class Interruption:
 
 
 class Captioner:
-    """Carries audio from a source into a stream and its events to the captions."""
+    """Carries audio from a source into a stream and its events to the captions.
 
-    def __init__(self, stream: Stream, captions: Captions) -> None:
+    ``hotwords`` are those of the stream; it gets them again when their file changes.
+    """
+
+    def __init__(
+        self, stream: Stream, captions: Captions, hotwords: HotwordList | None = None
+    ) -> None:
         self.heard_ms = 0.0
         self.lost_ms: Counter[str] = Counter()
         self._stream = stream
         self._captions = captions
+        self._hotwords = hotwords or HotwordList()
         self._meter = Meter()
         self._refresh_at = 0.0
 
@@ -131,6 +146,19 @@ class Captioner:
             self._refresh_at = time.monotonic() + REFRESH_S
             self._meter.lag_ms = source.lag_ms
             self._captions.refresh(self._meter)
+            if self._hotwords.changed():
+                self._renew_hotwords()
+
+    def _renew_hotwords(self) -> None:
+        """Read the file of hotwords again; where it is broken now, the old ones stay."""
+        try:
+            self._hotwords.read()
+            warnings = self._stream.set_hotwords(self._hotwords.phrases)
+        except EdgeAsrError as error:
+            self._captions.warn(f"{error}; the old hotwords stay")
+            return
+        for line in warning_lines(warnings):
+            self._captions.warn(line)
 
     def _show(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -164,13 +192,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="end if there is no microphone now")
     parser.add_argument("--input", metavar="FILE", help="caption an audio file instead")
     parser.add_argument("--realtime", action="store_true", help="read FILE at the speed of speech")
-    add_model_arguments(parser)
     parser.add_argument(
         "--format",
         choices=("live", "plain", "jsonl"),
         help="live view, one line per caption, or one JSON object per event "
         "(default: live on a terminal, plain elsewhere)",
     )
+    add_model_arguments(parser)
+    add_decoding_arguments(parser, SECOND_PASS, follows_file=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -200,10 +229,13 @@ def run(arguments: argparse.Namespace) -> int:
         dispatch=arguments.dispatch,
         levers=arguments.levers,
         threads=arguments.threads,
+        second_pass=arguments.second_pass != "off",
     )
-    with recognizer.stream(arguments.chunk_ms) as stream, Interruption() as interruption:
+    options = stream_options(arguments, recognizer, SECOND_PASS)
+    with options.open() as stream, Interruption() as interruption:
+        warn_of_hotwords(stream)
         captions = open_captions(arguments.format)
-        captioner = Captioner(stream, captions)
+        captioner = Captioner(stream, captions, options.hotwords)
         try:
             if from_file:
                 captioner.run(AudioFile(arguments.input, realtime=arguments.realtime), interruption)

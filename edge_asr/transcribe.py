@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_asr.commandline import add_model_arguments, complain
+from edge_asr.decoding_arguments import add_decoding_arguments, stream_options, warn_of_hotwords
 from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from edge_asr.recognizer import Recognizer
-    from edge_asr.windows import ChunkMs
+    from edge_asr.search.decoding import SecondPassMode
+    from edge_asr.session import Stream
 
 FORMATS = {"text": ".txt", "jsonl": ".jsonl", "srt": ".srt", "vtt": ".vtt"}
 BLOCK_S = 1.0
 STDIN = "-"
+SECOND_PASS: SecondPassMode = "inline"  # nobody waits for what comes next
 _LONG_S = 20.0  # from here on a progress bar is worth its line
 
 Put = Callable[[str], None]
+OpenStream = Callable[[], "Stream"]
 Advance = Callable[[float], None]  # told the seconds of audio that are done
 
 
@@ -32,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="audio (- is standard input, if it is a file)"
     )
-    add_model_arguments(parser)
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
     parser.add_argument(
         "-o",
@@ -40,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|DIR",
         help="write there instead of to standard output; a folder gets one file per input",
     )
+    add_model_arguments(parser)
+    add_decoding_arguments(parser, SECOND_PASS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,9 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
         dispatch=arguments.dispatch,
         levers=arguments.levers,
         threads=arguments.threads,
+        second_pass=arguments.second_pass != "off",
     )
-    style, chunk_ms = arguments.format, arguments.chunk_ms
-    recognizer.stream(chunk_ms)  # refuses a wrong chunk before any file is opened
+    options, style = stream_options(arguments, recognizer, SECOND_PASS), arguments.format
+    with options.open() as stream:  # refuses wrong values before any file is opened
+        warn_of_hotwords(stream)
     first_code = 0
     for file, target in zip(files, targets, strict=True):
         try:
@@ -74,9 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
                 else:
                     put = stack.enter_context(open_output(target))
                 advance = stack.enter_context(_progress(file, stdout_is_used=target is None))
-                transcribe_file(
-                    recognizer, file, arguments.chunk_ms, arguments.format, put, advance
-                )
+                transcribe_file(options.open, file, style, put, advance)
         except (AudioError, InputMissingError) as error:
             complain(error)
             first_code = first_code or error.exit_code
@@ -84,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def transcribe_file(
-    recognizer: Recognizer, file: str, chunk_ms: ChunkMs, style: str, put: Put, advance: Advance
+    open_stream: OpenStream, file: str, style: str, put: Put, advance: Advance
 ) -> None:
     """Write the segments of one file, each as soon as it ends.
 
@@ -105,7 +109,7 @@ def transcribe_file(
             elif isinstance(event, Status):
                 complain(f"{file}: {remark(event)}")
 
-    with recognizer.stream(chunk_ms) as stream:
+    with open_stream() as stream:
         try:
             for block, sample_rate in read_blocks(_path(file), BLOCK_S):
                 show(stream.push(block, sample_rate))

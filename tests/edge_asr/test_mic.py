@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ from edge_asr.capture import Notice
 from edge_asr.capture_clock import Block, Heard, Lost
 from edge_asr.errors import DeviceError
 from edge_asr.events import Event, Final, Gap, Status
+from edge_asr.fusion.hotword_text import Phrase
+from edge_asr.hotword_file import HotwordList
 from edge_asr.mic import Captioner, Interruption, main
 from edge_asr.package import Package
+from edge_asr.search.decoding import Decoding
 from tests.fakemic.program import ROOT
 from tests.tiny import RATE, tones
 
@@ -146,9 +150,13 @@ class Shown:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.lags: list[int] = []
+        self.warnings: list[str] = []
 
     def show(self, event: Event) -> None:
         self.events.append(event)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
     def refresh(self, meter: object) -> None:
         self.lags.append(meter.lag_ms)  # type: ignore[attr-defined]
@@ -253,6 +261,57 @@ def test_words_before_an_error_are_finished(tiny_package: Package) -> None:
 def test_the_lag_of_the_source_is_shown(tiny_package: Package) -> None:
     _, shown = caption(tiny_package, Script(audio(tones("▁one"))))
     assert set(shown.lags) == {70}
+
+
+def test_hotwords_follow_their_file(
+    tiny_package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mic, "REFRESH_S", 0.0)  # so that every read looks at the file
+    file = tmp_path / "words.txt"
+    file.write_text("two\n")
+    hotwords = HotwordList(["one"], str(file))
+    shown, given = Shown(), []
+
+    def change(text: str) -> object:
+        return lambda: file.write_text(text)
+
+    with edge_asr.load(tiny_package.root).stream(hotwords=hotwords.phrases) as stream:
+        set_hotwords = stream.set_hotwords
+
+        def observe(phrases: Sequence[Phrase]) -> tuple[str, ...]:
+            given.append(tuple(phrases))
+            return set_hotwords(phrases)
+
+        monkeypatch.setattr(stream, "set_hotwords", observe)
+        source = Script(
+            *(audio(tones("▁one")), change("two\ntwos\n"), audio(tones("▁two")), [], []),
+            *(change("two\tmany\n"), audio(tones("s")), [], change("zebra"), [], file.unlink, []),
+        )
+        Captioner(stream, shown, hotwords).run(source, Interruption())
+    assert given == [("one", "two", "twos"), ("one", "zebra")]
+    assert len(shown.warnings) == 3, "each once"
+    assert "words.txt' line 1: the bonus is 'many'" in shown.warnings[0]
+    assert shown.warnings[0].endswith("; the old hotwords stay")
+    assert shown.warnings[1].startswith("hotword 'zebra' is left out")
+    assert "no such file" in shown.warnings[2]
+    assert texts(shown) == ["one twos"]
+
+
+def test_greedy_search_keeps_to_no_hotwords(
+    tiny_package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mic, "REFRESH_S", 0.0)
+    file = tmp_path / "words.txt"
+    file.write_text("# none yet\n")
+    hotwords, shown = HotwordList((), str(file)), Shown()
+    decoding = Decoding(search="greedy")
+    with edge_asr.load(tiny_package.root).stream(decoding=decoding) as stream:
+        source = Script(lambda: file.write_text("two\n"), [], audio(tones("▁one")), [])
+        Captioner(stream, shown, hotwords).run(source, Interruption())
+    assert [warning.split(";")[0] for warning in shown.warnings] == [
+        "greedy search takes no hotwords"
+    ]
+    assert texts(shown) == ["one"]
 
 
 @pytest.mark.slow

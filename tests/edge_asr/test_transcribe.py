@@ -109,7 +109,7 @@ def test_segments_come_before_the_file_ends(tiny_package: Package, speech: str) 
         log.append("read")
 
     recognizer = load(tiny_package.root)
-    transcribe_file(recognizer, speech, 640, "text", log.append, advance)
+    transcribe_file(lambda: recognizer.stream(640), speech, "text", log.append, advance)
     assert [line for line in log if line != "read"] == SAID
     assert "read" in log[log.index("one twos") :]
     assert done_s == sorted(done_s)
