@@ -191,7 +191,8 @@ def _package(root: Path, backends: Sequence[str]) -> Finding:
             "pip install --force-reinstall edge_asr",
             exit_code=ConfigError.exit_code,
         )
-    offered = {program.backend for program in package.manifest.programs}
+    programs = package.manifest.programs
+    offered = {program.backend for program in programs if program.role == "encoder"}
     if fitting := [name for name in backends if name in offered]:
         return Finding(
             root.name, f"opens; runs on {', '.join(fitting)}", f"edge-asr verify {root.name}"

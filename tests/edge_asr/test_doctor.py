@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge_asr import doctor
@@ -14,6 +16,7 @@ from edge_asr.doctor import Devices, Finding, examine, verdict
 from edge_asr.errors import DeviceError
 from edge_asr.native import library as native
 from edge_asr.package import Package
+from tests.tiny import DECODER
 
 ROOT = Path(__file__).resolve().parents[2]
 MICROPHONE: Devices = [
@@ -39,6 +42,21 @@ def test_all_is_well(packages: Path) -> None:
     assert "mic (default)" in named(findings, "microphone").found
     assert "onnx" in named(findings, "tiny").found
     assert named(findings, "tiny").advice == "edge-asr verify tiny"
+
+
+def test_a_package_runs_where_its_encoder_does(
+    packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = packages / "tiny/manifest.json"
+    fields = json.loads(path.read_text())
+    (encoder,) = fields["programs"]
+    decoder = {"role": "decoder", "backend": "torchscript", "file": "decoder.fp32.pt"}
+    fields["programs"].append(encoder | decoder)
+    fields["decoder"] = msgspec.to_builtins(DECODER)
+    path.write_text(json.dumps(fields))
+    shutil.copy(packages / "tiny/encoder.fp32.onnx", packages / "tiny/decoder.fp32.pt")
+    found = named(list(examine(packages, lambda: MICROPHONE)), "tiny").found
+    assert found == "opens; runs on onnx"
 
 
 def test_no_microphone(packages: Path) -> None:
