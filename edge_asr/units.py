@@ -65,7 +65,20 @@ class Units:
     @cached_property
     def starts_word(self) -> npt.NDArray[np.bool_]:
         """(V,) which units begin a word: those with a leading "▁", and unspaced signs."""
-        return np.array([s.startswith(SPACE) or _is_unspaced(s) for s in self.symbols], np.bool_)
+        return np.array([s.startswith(SPACE) or is_unspaced(s) for s in self.symbols], np.bool_)
+
+    def fold_case(self, text: str) -> str:
+        """``text`` in the case of the units, if all their letters have the same one."""
+        upper, lower = self._cases
+        if upper == lower:
+            return text
+        return text.upper() if upper else text.lower()
+
+    @cached_property
+    def _cases(self) -> tuple[bool, bool]:
+        """Whether any unit writes an upper case letter, and a lower case one."""
+        chars = "".join(self._written)
+        return any(map(str.isupper, chars)), any(map(str.islower, chars))
 
     @cached_property
     def _written(self) -> tuple[str, ...]:
@@ -80,7 +93,8 @@ def _is_special(symbol: str) -> bool:
     return len(symbol) > 2 and symbol.startswith("<") and symbol.endswith(">")
 
 
-def _is_unspaced(symbol: str) -> bool:
+def is_unspaced(symbol: str) -> bool:
+    """Whether ``symbol`` begins with a sign of a script without spaces, so that it is a word."""
     return any(low <= symbol[0] <= high for low, high in _UNSPACED)
 
 

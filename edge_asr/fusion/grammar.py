@@ -35,7 +35,7 @@ from edge_asr.fusion.grammar_text import (
     parse_phrases,
     too_large,
 )
-from edge_asr.units import SPACE, Units
+from edge_asr.units import SPACE, Units, is_unspaced
 
 MAX_STATES = 200_000
 _MAX_ARCS = 1_000_000
@@ -132,7 +132,6 @@ class _Spelling:
     def __init__(self, units: Units) -> None:
         self.children: list[dict[str, int]] = [{}]
         self.unit: list[int] = [-1]  # the unit that each node completes, or -1
-        self._signs: dict[str, bool] = {}
         for unit, symbol in enumerate(units.symbols):
             if not units.text([unit]) and symbol.strip(SPACE):
                 continue  # in angle brackets: it writes nothing
@@ -145,10 +144,7 @@ class _Spelling:
                 node = self.children[node][char]
             self.unit[node] = unit
         self._letters = {char for node in self.children for char in node}
-        upper, lower = (any(map(case, self._letters)) for case in (str.isupper, str.islower))
-        self._fold: Callable[[str], str] = str
-        if upper != lower:
-            self._fold = str.upper if upper else str.lower
+        self._fold = units.fold_case
 
     def chars(self, word: str, where: str) -> list[Letter]:
         """The letters of ``word`` with a "▁" before it and before each unspaced sign.
@@ -160,7 +156,7 @@ class _Spelling:
         for text in (word, unicodedata.normalize("NFC", word), unicodedata.normalize("NFD", word)):
             chars: list[Letter] = []
             for char in self._fold(text):
-                if self._is_sign(char):
+                if is_unspaced(char):
                     chars.append((SPACE, True))
                 elif not chars:
                     chars.append((SPACE, False))
@@ -189,11 +185,6 @@ class _Spelling:
             active |= {(0, step(s, self.unit[node])) for node, s in active if self.unit[node] >= 0}
             active |= before
         return {state for node, state in active if node == 0}
-
-    def _is_sign(self, char: str) -> bool:
-        if char not in self._signs:
-            self._signs[char] = char != SPACE and bool(Units((char,)).starts_word[0])
-        return self._signs[char]
 
 
 class _Subsets:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from edge_asr.errors import UsageError
-from edge_asr.units import SPACE, Units
+from edge_asr.units import SPACE, Units, is_unspaced
 
 DEFAULT_BONUS = 2.0  # per unit, in nats: what the log-probability of a unit gains
 MAX_BONUS = 20.0
@@ -90,17 +90,13 @@ def _check_bonus(bonus: float, where: str) -> None:
         )
 
 
-def as_written(phrases: Iterable[str], symbols: Collection[str]) -> list[tuple[str, ...]]:
-    """The words of each phrase as a model with ``symbols`` would write them."""
-    chars = "".join(symbols)
-    upper, lower = any(map(str.isupper, chars)), any(map(str.islower, chars))
-    composed = all(unicodedata.is_normalized("NFC", symbol) for symbol in symbols)
+def as_written(phrases: Iterable[str], units: Units) -> list[tuple[str, ...]]:
+    """The words of each phrase as a model with ``units`` would write them."""
+    composed = all(unicodedata.is_normalized("NFC", symbol) for symbol in units.symbols)
     written = []
     for phrase in phrases:
         text = unicodedata.normalize("NFC", phrase) if composed else phrase
-        if upper != lower:
-            text = text.upper() if upper else text.lower()
-        written.append(tuple(text.replace(SPACE, " ").split()))
+        written.append(tuple(units.fold_case(text).replace(SPACE, " ").split()))
     return written
 
 
@@ -115,7 +111,7 @@ def texts_of(words: tuple[str, ...]) -> tuple[str, ...]:
         if word.isascii():
             plain, spaced = f"{plain}{SPACE}{word}", f"{spaced}{SPACE}{word}"
             continue
-        signs = Units(tuple(word)).starts_word.tolist()
+        signs = [is_unspaced(char) for char in word]
         for index, char in enumerate(word):
             begins = index == 0 and not signs[0]
             meets = index == 0 or signs[index] != signs[index - 1]

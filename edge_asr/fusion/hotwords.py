@@ -36,12 +36,11 @@ from edge_asr.fusion.hotword_text import (
     bonuses_of,
     texts_of,
 )
-from edge_asr.fusion.trie import NONE, Ints, Trie
+from edge_asr.fusion.trie import NONE, Ints, Trie, char_node, char_trie
 from edge_asr.units import SPACE, Units
 
 __all__ = ["DEFAULT_BONUS", "Hotwords", "LeftOut", "Phrase"]
 
-_CODE_POINTS = 0x110000
 _NEVER = 1 << 30  # units to a place that they cannot write
 
 _Flags = npt.NDArray[np.bool_]
@@ -84,13 +83,13 @@ class Hotwords:
         silent = np.array([not units.text([unit]) for unit in range(len(units))], np.bool_)
         silent &= ~units.starts_word  # "▁" alone has no text either, but writes a space
         symbols = {s: unit for unit, s in enumerate(units.symbols) if not silent[unit]}
-        words = as_written(bonuses, symbols)
+        words = as_written(bonuses, units)
         forms = [texts_of(spoken) for spoken in words]
         texts = [text for form in forms for text in form]
         if sum(map(len, texts)) > MAX_CHARS:
             raise UsageError(f"hotwords: more than {MAX_CHARS} characters in all; give fewer")
 
-        tree, ends = _char_trie(texts)
+        tree, ends = char_trie(texts)
         shorter = _shorter(tree)
         steps, fewest = _unit_steps(tree, shorter, symbols, len(units))
         owners = np.repeat(np.arange(len(forms)), [len(form) for form in forms])
@@ -134,28 +133,6 @@ class Hotwords:
         return self
 
 
-def _char_trie(texts: Iterable[str]) -> tuple[Trie, Ints]:
-    """The tree of the characters of ``texts`` (N,), and the nodes (N,) where they end."""
-    rows: dict[int, list[int]] = {}
-    parts: dict[int, list[str]] = {}
-    count = 0
-    for text in texts:
-        rows.setdefault(len(text), []).append(count)
-        parts.setdefault(len(text), []).append(text)
-        count += 1
-    groups = [
-        np.frombuffer("".join(same).encode("utf-32-le", "surrogatepass"), np.uint32)
-        .astype(np.int64)
-        .reshape(len(same), length)
-        for length, same in parts.items()
-    ]
-    tree, group_ends = Trie.build(groups, _CODE_POINTS)
-    ends = np.zeros(count, np.int64)
-    for places, nodes in zip(rows.values(), group_ends, strict=True):
-        ends[places] = nodes
-    return tree, ends
-
-
 @dataclass(frozen=True, eq=False)
 class _Steps:
     """Where each unit leads from each node, over as many characters as it writes."""
@@ -190,7 +167,7 @@ def _unit_steps(
     fewest[0] = 0
     for symbol, unit in symbols.items():
         for begin in range(len(symbol)):
-            if node := _find(tree, symbol[begin:]):
+            if node := char_node(tree, symbol[begin:]):
                 roots[unit] = node
                 if symbol[:begin] == SPACE:
                     fewest[node] = 1
@@ -215,7 +192,7 @@ def _unit_steps(
 
 def _fits(tree: Trie, symbols: dict[str, int]) -> tuple[Ints, Ints, Ints]:
     """All (node, unit, node behind it) where a whole unit fits into ``tree``."""
-    pieces, ends = _char_trie(symbols)
+    pieces, ends = char_trie(list(symbols))
     unit_at = np.full(pieces.nodes + 1, -1)
     unit_at[ends] = list(symbols.values())
     parents, chars = tree.parents(), tree.last_labels()
@@ -232,18 +209,6 @@ def _fits(tree: Trie, symbols: dict[str, int]) -> tuple[Ints, Ints, Ints]:
         found.append(np.stack([before[tails], unit[tails], tails]))
     heads, units, tails = np.concatenate(found, axis=1)
     return heads, units, tails
-
-
-def _find(tree: Trie, text: str) -> int:
-    """The node that ``text`` leads to from the root; 0 where none."""
-    node = 0
-    for char in text:
-        key = node * _CODE_POINTS + ord(char)
-        place = int(tree.keys.searchsorted(key))
-        if tree.keys[place] != key:
-            return NONE
-        node = place + 1
-    return node
 
 
 def _shorter(tree: Trie) -> Ints:
@@ -302,6 +267,6 @@ def _refusal(words: tuple[str, ...], chars: set[str], tree: Trie, fewest: Ints) 
     for char in "".join(words):
         if char not in chars:
             return f"no unit of the model writes {char!r}"
-    places = (_find(tree, texts_of(words[:count])[0]) for count in range(1, len(words) + 1))
+    places = (char_node(tree, texts_of(words[:count])[0]) for count in range(1, len(words) + 1))
     word = next(word for word, place in zip(words, places, strict=True) if fewest[place] == _NEVER)
     return f"the units of the model cannot spell {word!r}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -165,12 +164,11 @@ def _spell(ngrams: Ngrams, unknown: int, units: Units, where: str) -> Spelling:
         UsageError: they can spell none.
     """
     texts = [units.text([unit]) for unit in range(len(units))]
-    folded = _case(texts)
     # The most probable of those that are equal then is the last, and stays.
     rising = np.argsort(ngrams.orders[0].log_probs, kind="stable")
     marks = {BEGIN, END, *_UNKNOWN_NAMES}
     ids = np.array([i for i in rising.tolist() if ngrams.words[i] not in marks], np.int64)
-    words = [folded(ngrams.words[i]) for i in ids]
+    words = [units.fold_case(ngrams.words[i]) for i in ids]
     letters = set().union(*texts)
     if words and not any(letters.issuperset(word) for word in words):
         raise UsageError(
@@ -178,14 +176,6 @@ def _spell(ngrams: Ngrams, unknown: int, units: Units, where: str) -> Spelling:
             "choose a model of this language, or level='unit' if its words are units"
         )
     return Spelling.build(words, ids, unknown, units)
-
-
-def _case(texts: list[str]) -> Callable[[str], str]:
-    """What brings words into the case of ``texts``, if that is one."""
-    lower, upper = (any(text != fold(text) for text in texts) for fold in (str.upper, str.lower))
-    if upper and not lower:
-        return str.upper
-    return str.lower if lower and not upper else str
 
 
 def _units_as_words(ngrams: Ngrams, unknown: int, units: Units, where: str, *, check: bool) -> Ints:

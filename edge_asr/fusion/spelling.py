@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.fusion.trie import NONE, Ints, Trie
+from edge_asr.fusion.trie import NONE, Ints, Trie, char_node, char_trie
 from edge_asr.units import Units
 
 MAX_WORD_CHARS = 64  # nobody says longer ones
-_CODE_POINTS = 0x110000
 _UNREACHED = -1
 
 
@@ -39,18 +38,19 @@ class Spelling:
         unknown: what it says where no word is complete.
         """
         written = [units.text([unit]) for unit in range(len(units))]
-        tree, ends = _char_trie(words)
+        lengths = np.array([len(word) for word in words], np.int64)
+        said = np.flatnonzero((lengths > 0) & (lengths <= MAX_WORD_CHARS))
+        tree, ends = char_trie([words[row] for row in said.tolist()])
         elsewhere = tree.nodes
         word_at = np.full(elsewhere + 1, unknown)
-        for rows, nodes in ends:
-            word_at[nodes] = ids[rows]
-        word_at[0] = unknown
+        word_at[ends] = ids[said]
         begins = np.flatnonzero(units.starts_word)
-        from_root = [_spell(tree, written[unit]) for unit in begins]
-        known = [node != _UNREACHED for node in from_root]
+        from_root = [char_node(tree, written[unit]) for unit in begins]
+        known = [node is not None for node in from_root]
         starts, middle, targets = _inner_steps(tree, _inner_units(units, written))
         keys = np.concatenate([begins[known], starts * len(units) + middle])
-        targets = np.concatenate([np.array(from_root, np.int64)[known], targets])
+        reached = np.array([node for node in from_root if node is not None], np.int64)
+        targets = np.concatenate([reached, targets])
         order = keys.argsort()
         return cls(
             places=elsewhere + 1,
@@ -79,34 +79,6 @@ class Spelling:
         return origins != places, after
 
 
-def _char_trie(words: Sequence[str]) -> tuple[Trie, list[tuple[Ints, Ints]]]:
-    """The tree of the characters of ``words``, but for those that are too long.
-
-    Returns:
-        The tree; for each length, the indices of its words and the nodes where they end.
-    """
-    lengths = np.array([len(word) for word in words], np.int64)
-    groups, rows = [], []
-    for length in np.unique(lengths[(lengths > 0) & (lengths <= MAX_WORD_CHARS)]).tolist():
-        chosen = np.flatnonzero(lengths == length)
-        text = "".join([words[i] for i in chosen.tolist()])
-        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        groups.append(points.astype(np.int64).reshape(len(chosen), length))
-        rows.append(chosen)
-    tree, ends = Trie.build(groups, _CODE_POINTS)
-    return tree, list(zip(rows, ends, strict=True))
-
-
-def _spell(tree: Trie, text: str) -> int:
-    """The node that the characters of ``text`` lead to from the root."""
-    node = np.zeros(1, np.int64)
-    for char in text:
-        node = tree.child(node, np.array([ord(char)]))
-        if node[0] == NONE:
-            return _UNREACHED
-    return int(node[0])
-
-
 def _inner_units(units: Units, written: list[str]) -> dict[str, int]:
     """The units that can go on with a word. One that writes a space inside is in no word."""
     return {
@@ -123,10 +95,9 @@ def _inner_steps(tree: Trie, units: dict[str, int]) -> tuple[Ints, Ints, Ints]:
     above, at most one unit of that length leads to it.
     """
     symbols = list(units)
-    pieces, ends = _char_trie(symbols)
+    pieces, ends = char_trie(symbols)
     unit_at = np.full(pieces.nodes, _UNREACHED)
-    for rows, nodes in ends:
-        unit_at[nodes] = [units[symbols[row]] for row in rows]
+    unit_at[ends] = list(units.values())
     parents, chars = tree.parents(), tree.last_labels()
     origins = np.arange(tree.nodes)  # of the piece that each node is the end of
     piece = np.zeros(tree.nodes, np.int64)  # its node in ``pieces``

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 NONE = 0  # the root is nobody's child
+CODE_POINTS = 0x110000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,3 +66,35 @@ class Trie:
     def last_labels(self) -> Ints:
         """(nodes,) the label that leads to each node; 0 for the root."""
         return np.concatenate([[0], self.keys[:-1] % self.labels])
+
+
+def char_trie(texts: Sequence[str]) -> tuple[Trie, Ints]:
+    """The tree of the characters of ``texts`` (N,), and the nodes (N,) where they end."""
+    rows: dict[int, list[int]] = {}
+    for row, text in enumerate(texts):
+        rows.setdefault(len(text), []).append(row)
+    groups = [
+        np.frombuffer(
+            "".join([texts[row] for row in same]).encode("utf-32-le", "surrogatepass"), np.uint32
+        )
+        .astype(np.int64)
+        .reshape(len(same), length)
+        for length, same in rows.items()
+    ]
+    tree, group_ends = Trie.build(groups, CODE_POINTS)
+    ends = np.zeros(len(texts), np.int64)
+    for places, nodes in zip(rows.values(), group_ends, strict=True):
+        ends[places] = nodes
+    return tree, ends
+
+
+def char_node(tree: Trie, text: str) -> int | None:
+    """The node that the characters of ``text`` lead to from the root, if any."""
+    node = 0
+    for char in text:
+        key = node * CODE_POINTS + ord(char)
+        place = int(tree.keys.searchsorted(key))
+        if tree.keys[place] != key:
+            return None
+        node = place + 1
+    return node
