@@ -167,7 +167,8 @@ class DecoderSpec(Strict, frozen=True, kw_only=True):
 
         (1 - reverse_weight) * left + reverse_weight * right + ctc_weight * ctc
 
-    The weights here are those of the training; right_scores is zero unless ``bidirectional``.
+    The weights here are those of the training, or others that development data were better with;
+    right_scores is zero unless ``bidirectional``.
     """
 
     bidirectional: bool

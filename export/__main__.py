@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         "--chunk-frames", type=int, default=16, help="default chunk in encoder frames (default: 16)"
     )
     add("--max-chunk-frames", type=int, default=512, help="largest chunk (default: 512)")
+    for name in ("ctc", "reverse"):
+        add(
+            f"--{name}-weight",
+            type=float,
+            help=f"{name}_weight of the second pass, if development data say another than the "
+            "training's",
+        )
     add("--name", help="name of the package (default: the directory's name)")
     add("--language", default="und", help="language tag, e.g. en (default: und)")
     add("--license", default="unknown", help="licence of the weights")
@@ -118,6 +125,8 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         replace=options.replace,
         group=options.group,
         add=options.add,
+        ctc_weight=options.ctc_weight,
+        reverse_weight=options.reverse_weight,
     )
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -110,6 +111,8 @@ class ExportConfig:
     replace: bool
     group: int | None = None  # of int4 weights; None for the usual one
     add: bool = False  # to the package that ``out`` is
+    ctc_weight: float | None = None  # of the second pass; None is that of the training
+    reverse_weight: float | None = None
 
 
 def export_package(conf: ExportConfig, say: Callable[[str], None]) -> None:
@@ -210,7 +213,10 @@ def _second_pass(
             raise ConfigError(f"{conf.checkpoint}: {reason}; there is nothing to add")
         say(reason)
         return None
-    return decoder_spec(source.network)
+    spec = decoder_spec(source.network)
+    chosen = {"ctc_weight": conf.ctc_weight, "reverse_weight": conf.reverse_weight}
+    given = {name: weight for name, weight in chosen.items() if weight is not None}
+    return msgspec.structs.replace(spec, **given)
 
 
 def _encoders(

@@ -131,8 +131,11 @@ def test_a_decoder_is_added(encoder_alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "renamed package"
     shutil.copytree(encoder_alone, out)
     assert card_is_generated(before := open_package(encoder_alone))
+    weights = ["--ctc-weight", "2.5", "--reverse-weight", "0.25"]
     for precision in ("fp32", "int8"):
-        assert main([str(CHECKPOINT), "-o", str(out), *ADD, "--precision", precision]) == 0
+        assert (
+            main([str(CHECKPOINT), "-o", str(out), *ADD, *weights, "--precision", precision]) == 0
+        )
     package = open_package(out)
     kept = {"encoder.fp32.onnx", "units.txt", "golden.npz"}
     for name in kept:
@@ -145,6 +148,8 @@ def test_a_decoder_is_added(encoder_alone: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == [out.name], "nothing is left beside it"
 
+    spec = package.manifest.decoder
+    assert spec is not None and (spec.ctc_weight, spec.reverse_weight) == (2.5, 0.25)
     certificate = json.loads((out / "parity.json").read_text())
     row = certificate["programs"]["decoder.int8.onnx"]
     assert row["max_abs"] <= certificate["decoder_bounds"]["int8"]["max_abs"]
