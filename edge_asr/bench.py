@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edge_asr.bench_report import BenchReport, ExpertFigures, Percentiles, WordErrors
     from edge_asr.native.library import Levers
     from edge_asr.recognizer import Recognizer
+    from edge_asr.search.decoding import Decoding
     from edge_asr.speech_manifest import Utterance
     from edge_asr.windows import ChunkMs
 
@@ -52,6 +53,7 @@ class BenchConfig:
     threads: int = 1
     chunk_ms: ChunkMs = None  # the package's own
     runs: int = 5
+    second_pass: bool = True  # where the package has decoders
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--audio", type=Path, nargs="+", default=(), metavar="FILE", help="measure with these"
     )
     parser.add_argument("--runs", type=int, default=5, help="after one thrown away (default: 5)")
+    parser.add_argument(
+        "--second-pass",
+        choices=("inline", "off"),
+        default="inline",
+        help="measure with it, or encoder and search alone (default: inline)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
@@ -87,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         chunk_ms=arguments.chunk_ms,
         runs=arguments.runs,
+        second_pass=arguments.second_pass != "off",
     )
     with _progress_bar() as progress:
         report = measure(config, progress)
@@ -109,7 +118,7 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
         raise UsageError("--manifest and --audio exclude each other; the manifest names its audio")
 
     from edge_asr.bench_load import measure_load
-    from edge_asr.bench_play import Tally, TimedEncoder
+    from edge_asr.bench_play import Tally, TimedDecoder, TimedEncoder
     from edge_asr.recognizer import load
 
     utterances: list[Utterance] = []
@@ -123,9 +132,11 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
         dispatch=config.dispatch,
         levers=config.levers,
         threads=config.threads,
+        second_pass=config.second_pass,
     )
     encoder = TimedEncoder(loaded.encoder)
-    recognizer = dataclasses.replace(loaded, encoder=encoder)
+    decoder = TimedDecoder(loaded.decoder) if loaded.decoder else None
+    recognizer = dataclasses.replace(loaded, encoder=encoder, decoder=decoder)
     chunk_ms = recognizer.stream(config.chunk_ms).chunk_ms  # refuses a wrong chunk at once
     clips, source = _clips(config, recognizer, utterances)
 
@@ -137,6 +148,7 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
         program.precision,
         program.dispatch,
         config.threads,
+        config.second_pass,
     )
     expert_figures(recognizer)  # loading is not what is measured
     runs = [Tally() for _ in range(config.runs + 1)]
@@ -190,8 +202,12 @@ def _report(
         machine=describe_machine(),
         load=load,
         rtf=Spread.of([tally.work_s / tally.audio_s for tally in runs]),
+        second_pass=recognizer.decoder is not None,
         encoder_share=Spread.of([tally.encoder_s / tally.work_s for tally in runs]),
-        python_share=Spread.of([1 - tally.encoder_s / tally.work_s for tally in runs]),
+        decoder_share=Spread.of([tally.decoder_s / tally.work_s for tally in runs]),
+        python_share=Spread.of(
+            [1 - (tally.encoder_s + tally.decoder_s) / tally.work_s for tally in runs]
+        ),
         push_ms=every("push_ms"),
         first_partial_ms=every("first_partial_ms"),
         final_after_flush_ms=every("final_after_flush_ms"),
@@ -224,11 +240,22 @@ def _play_all(
     chunk_ms: int,
     tally: Tally,
 ) -> None:
-    from edge_asr.bench_play import play
+    from edge_asr.bench_play import TimedDecoder, play
 
+    decoder = recognizer.decoder
+    before_s = decoder.spent_s if isinstance(decoder, TimedDecoder) else 0.0
     for clip in clips:
-        with recognizer.stream(chunk_ms) as stream:
+        with recognizer.stream(chunk_ms, decoding=_decoding(recognizer)) as stream:
             play(stream, encoder, clip, tally)
+    if isinstance(decoder, TimedDecoder):
+        tally.decoder_s += decoder.spent_s - before_s
+
+
+def _decoding(recognizer: Recognizer) -> Decoding:
+    """That of everybody, but with all of its work where it is timed."""
+    from edge_asr.search.decoding import Decoding
+
+    return Decoding(second_pass="inline" if recognizer.decoder else "off")
 
 
 def _clips(
@@ -282,11 +309,11 @@ def word_errors(
     """
     from edge_asr.bench_report import WordErrors
 
-    jiwer = import_jiwer()
+    jiwer, decoding = import_jiwer(), _decoding(recognizer)
     said: list[str] = []
     for number, utterance in enumerate(utterances):
         progress("word errors", number, len(utterances))
-        said.append(recognizer.transcribe(utterance.path, chunk_ms).text)
+        said.append(recognizer.transcribe(utterance.path, chunk_ms, decoding=decoding).text)
     found = jiwer.process_words([utterance.text for utterance in utterances], said)
     return WordErrors(
         wer=found.wer,

@@ -30,7 +30,12 @@ class LoadFigures:
 
 
 def measure_load(
-    package: str | os.PathLike[str], backend: str, precision: str, dispatch: str, threads: int
+    package: str | os.PathLike[str],
+    backend: str,
+    precision: str,
+    dispatch: str,
+    threads: int,
+    second_pass: bool = True,
 ) -> LoadFigures:
     """Load in a fresh process.
 
@@ -40,6 +45,7 @@ def measure_load(
     # -P: what lies in the working directory is not imported.
     command = [sys.executable, "-P", "-m", "edge_asr.bench_load"]
     command += [os.path.abspath(package), backend, precision, dispatch, str(threads)]
+    command += ["second-pass"] * second_pass
     root = str(Path(__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
@@ -60,7 +66,9 @@ def measure_load(
         raise PackageError(f"{package}: did not load within {_LIMIT_S} s") from error
 
 
-def _load(package: str, backend: str, precision: str, dispatch: str, threads: int) -> LoadFigures:
+def _load(
+    package: str, backend: str, precision: str, dispatch: str, threads: int, second_pass: bool
+) -> LoadFigures:
     import importlib
 
     began = time.perf_counter()
@@ -70,7 +78,14 @@ def _load(package: str, backend: str, precision: str, dispatch: str, threads: in
     importlib.import_module(BACKENDS[backend][0])
     imported = time.perf_counter()
     before = peak_memory_bytes() or 0
-    load(package, backend=backend, precision=precision, dispatch=dispatch, threads=threads)
+    load(
+        package,
+        backend=backend,
+        precision=precision,
+        dispatch=dispatch,
+        threads=threads,
+        second_pass=second_pass,
+    )
     loaded = time.perf_counter()
     return LoadFigures(imported - began, loaded - imported, before, peak_memory_bytes() or 0)
 
@@ -78,9 +93,9 @@ def _load(package: str, backend: str, precision: str, dispatch: str, threads: in
 if __name__ == "__main__":
     import dataclasses
 
-    _package, _backend, _precision, _dispatch, _threads = sys.argv[1:]
+    _package, _backend, _precision, _dispatch, _threads, *_rest = sys.argv[1:]
     try:
-        _figures = _load(_package, _backend, _precision, _dispatch, int(_threads))
+        _figures = _load(_package, _backend, _precision, _dispatch, int(_threads), bool(_rest))
         print(json.dumps(dataclasses.asdict(_figures)))
     except EdgeAsrError as error:
         sys.exit(str(error))

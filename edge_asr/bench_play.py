@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_asr.audio import read_blocks
-from edge_asr.backends import Encoder, EncoderStep, FloatArray, State
+from edge_asr.backends import (
+    Decoder,
+    DecoderScores,
+    Encoder,
+    EncoderStep,
+    FloatArray,
+    IntArray,
+    State,
+)
 from edge_asr.events import Event, Final, Partial
 from edge_asr.features import Samples
 from edge_asr.session import Stream
@@ -76,6 +84,23 @@ class TimedEncoder:
         return result
 
 
+class TimedDecoder:
+    """A decoder that keeps account of its time."""
+
+    def __init__(self, decoder: Decoder, clock: Clock = time.perf_counter) -> None:
+        self.spent_s = 0.0
+        self._decoder, self._clock = decoder, clock
+
+    def score(
+        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
+    ) -> DecoderScores:
+        """See ``edge_asr.backends.Decoder``."""
+        began = self._clock()
+        result = self._decoder.score(hyps, hyp_lengths, encoder_out)
+        self.spent_s += self._clock() - began
+        return result
+
+
 @dataclass
 class Tally:
     """What was observed while clips were played."""
@@ -83,6 +108,7 @@ class Tally:
     audio_s: float = 0.0
     work_s: float = 0.0
     encoder_s: float = 0.0
+    decoder_s: float = 0.0  # of the second pass
     push_ms: list[float] = field(default_factory=list)
     first_partial_ms: list[float] = field(default_factory=list)
     final_after_flush_ms: list[float] = field(default_factory=list)
@@ -99,33 +125,29 @@ def play(
     """Push the clip in blocks, flush, and add what happened to ``tally``.
 
     Args:
+        stream: without a second pass in the background, whose time would not be seen.
         encoder: the one that ``stream`` uses.
     """
     block = clip.rate * BLOCK_MS // 1000
     encoder_before_s = encoder.spent_s
-    heard: list[Partial] = []  # of the open segment
-    heard_at_ms: list[float] = []
+    heard: dict[int, list[tuple[float, Partial]]] = {}  # by segment: when, and what
     arrived_s = done_s = 0.0
 
     def observe(events: Sequence[Event], flushed: bool) -> None:
         for event in events:
             if isinstance(event, Partial):
-                heard.append(event)
-                heard_at_ms.append(done_s * 1000)
+                heard.setdefault(event.segment, []).append((done_s * 1000, event))
             elif isinstance(event, Final):
+                partials = heard.pop(event.segment, [])
+                if not event.words:
+                    continue
                 first = event.words[0]
-                said = [
-                    at_ms
-                    for partial, at_ms in zip(heard, heard_at_ms, strict=True)
-                    if partial.text.startswith(first.text)
-                ]
+                said = [ms for ms, partial in partials if partial.text.startswith(first.text)]
                 tally.first_partial_ms.append([*said, done_s * 1000][0] - first.end_ms)
                 if flushed:
                     tally.final_after_flush_ms.append((done_s - arrived_s) * 1000)
                 else:
                     tally.endpoint_ms.append(done_s * 1000 - event.end_ms)
-                heard.clear()
-                heard_at_ms.clear()
 
     for start in range(0, len(clip.samples), block):
         samples = clip.samples[start : start + block]

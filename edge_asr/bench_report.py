@@ -15,7 +15,7 @@ from edge_asr.bench_load import LoadFigures
 from edge_asr.machine import Machine
 from edge_asr.native.library import Levers
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 _MB = 1e6
 
 
@@ -77,10 +77,12 @@ class WordErrors:
 class BenchReport:
     """All figures; see docs/benchmarks for what they mean.
 
-    ``push_ms``: of the pushes that completed a chunk. ``first_partial_ms``: from the end of the
-    first word of a segment to the first event that has it. ``final_after_flush_ms``: from the end
-    of the audio. ``endpoint_ms``: from the end of speech to a Final that no flush asked for. The
-    ends of words are those that the model itself gave.
+    ``rtf`` counts all work: features, encoder, search and second pass; ``python_share`` is what is
+    neither encoder nor decoder. ``push_ms``: of the pushes that completed a chunk; with a second
+    pass, those that end a segment wait for it. ``first_partial_ms``: from the end of the first word
+    of a segment to the first event that has it. ``final_after_flush_ms``: from the end of the
+    audio. ``endpoint_ms``: from the end of speech to a Final that no flush asked for. The ends of
+    words are those that the model itself gave.
     """
 
     package: str
@@ -98,7 +100,9 @@ class BenchReport:
     machine: Machine
     load: LoadFigures
     rtf: Spread
+    second_pass: bool  # decoders were loaded, and read every segment within the time of its push
     encoder_share: Spread
+    decoder_share: Spread  # of the second pass
     python_share: Spread
     push_ms: Percentiles | None
     first_partial_ms: Percentiles | None
@@ -132,6 +136,7 @@ class BenchReport:
             ("load", f"{self.load.load_s:.2f} s, and {self.load.import_s:.2f} s of imports"),
             ("RTF", _spread(self.rtf, "{:.4f}")),
             ("encoder", f"{_spread(self.encoder_share, '{:.1%}')} of the time"),
+            ("second pass", self._second_pass()),
             ("python", f"{_spread(self.python_share, '{:.1%}')} of the time"),
             ("push", _percentiles(self.push_ms)),
             ("first partial", _percentiles(self.first_partial_ms)),
@@ -146,6 +151,9 @@ class BenchReport:
     def _levers(self) -> str:
         pulled = {name: value for name, value in vars(self.levers).items() if value}
         return ", ".join(f"{name} {value}" for name, value in pulled.items())
+
+    def _second_pass(self) -> str:
+        return f"{_spread(self.decoder_share, '{:.1%}')} of the time" if self.second_pass else "off"
 
     def _experts(self) -> str:
         if self.experts is None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import soundfile
 
@@ -19,7 +20,8 @@ from edge_asr.bench_report import BenchReport, Percentiles, Spread
 from edge_asr.errors import ConfigError, PackageError
 from edge_asr.native import library as native
 from edge_asr.package import Package
-from tests.tiny import RATE, tones
+from edge_asr.recognizer import Recognizer
+from tests.tiny import DECODER, RATE, FakeDecoder, tones
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,8 +83,10 @@ def test_a_report_as_json_and_as_a_table(
     # The golden samples are one segment without a pause, so each clip ends with a flush.
     assert found["first_partial_ms"]["count"] == found["final_after_flush_ms"]["count"] == 4
     assert found["word_errors"] is None
+    assert (found["second_pass"], found["decoder_share"]["max"]) == (False, 0.0), "no decoder here"
     assert main(arguments) == 0
     table = capsys.readouterr().out
+    assert "\nsecond pass      off\n" in table
     for title in ("RTF", "python", "final, endpoint", "memory"):
         assert f"\n{title}" in table
 
@@ -140,6 +144,38 @@ def test_audio_is_as_long_as_it_must_be(
     soundfile.write(long, tones("▁one 9000 ▁two"), RATE)
     report = measure(BenchConfig(tiny_package.root, audio=(long, Path("never read")), runs=1))
     assert report.audio_s == 4.0
+
+
+@pytest.mark.usefixtures("briefly")
+def test_the_second_pass_is_measured_inline(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = LoadFigures(0.0, 0.0, 0, 0)
+    settings: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        "edge_asr.bench_load.measure_load",
+        lambda *setting: settings.append(setting) or figures,  # type: ignore[func-returns-value]
+    )
+    spec = msgspec.structs.replace(DECODER, max_frames=1000)  # the golden samples are long
+    manifest = msgspec.structs.replace(recognizer.package.manifest, decoder=spec)
+    package = dataclasses.replace(recognizer.package, manifest=manifest)
+
+    def load(*arguments: object, second_pass: bool, **options: object) -> Recognizer:
+        decoder = FakeDecoder() if second_pass else None
+        return dataclasses.replace(recognizer, package=package, decoder=decoder)
+
+    monkeypatch.setattr("edge_asr.recognizer.load", load)
+    report = measure(BenchConfig("tiny", runs=1))
+    assert report.second_pass
+    shares = report.encoder_share, report.decoder_share, report.python_share
+    assert sum(share.median for share in shares) == pytest.approx(1)
+    assert all(0 < share.median < 1 for share in shares)
+    assert "% (" in next(
+        line for line in report.as_table().splitlines() if line.startswith("second pass")
+    )
+    without = measure(BenchConfig("tiny", runs=1, second_pass=False))
+    assert (without.second_pass, without.decoder_share.max) == (False, 0.0)
+    assert [setting[-1] for setting in settings] == [True, False]
 
 
 def test_jiwer_is_asked_for_before_the_work(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
-from edge_asr.backends import Encoder, EncoderStep, FloatArray, State
-from edge_asr.bench_play import BLOCK_MS, Clip, Tally, TimedEncoder, play, read_clip
+from edge_asr.backends import DecoderScores, Encoder, EncoderStep, FloatArray, State
+from edge_asr.bench_play import BLOCK_MS, Clip, Tally, TimedDecoder, TimedEncoder, play, read_clip
+from edge_asr.events import Event, Final, Partial, Word
 from edge_asr.package import Package
 from edge_asr.recognizer import Recognizer, load
+from edge_asr.search.decoding import Decoding
 from edge_asr.session import Stream
-from tests.tiny import RATE, tones
+from tests.tiny import DECODER, RATE, FakeDecoder, tones
 
 CHUNK_MS = 640
 STEP_READS_MS = 640 + 45  # the chunk and what the encoder reads behind it
@@ -98,6 +103,58 @@ def test_a_tally_adds_up_over_clips(tiny_package: Package) -> None:
     assert tally.encoder_s == pytest.approx(0.5 * timed.steps)
     assert tally.audio_s == pytest.approx(3 * len(SPEECH) / RATE)
     assert len(tally.final_after_flush_ms) == 3
+
+
+class Scripted:
+    """A stream that says what a test wants: events for each push, then for the flush."""
+
+    def __init__(self, *events: list[Event]) -> None:
+        self._events = list(events)
+
+    def push(self, samples: object, rate: int) -> list[Event]:
+        return self._events.pop(0) if len(self._events) > 1 else []
+
+    def flush(self) -> list[Event]:
+        return self._events.pop()
+
+
+def test_partials_of_the_next_segment_may_come_first_and_finals_be_empty() -> None:
+    def said(segment: int, text: str, end_ms: int) -> Final:
+        return Final(segment, text, (Word(text, 0, end_ms, 1.0),), 0, end_ms)
+
+    stream = Scripted(
+        [Partial(0, "", "a", 50)],
+        [Partial(1, "", "b", 100)],
+        [Partial(1, "", "", 150), said(0, "a", 20)],
+        [Final(1, "", (), 200, 200), Partial(2, "", "c", 200)],
+        [said(2, "c", 170)],
+    )
+    tally, encoder = Tally(), TimedEncoder(SlowEncoder(None, 0.0), lambda: 0.0)  # type: ignore[arg-type]
+    clip = Clip(np.zeros((4 * BLOCK_MS * RATE // 1000, 1), np.float32), RATE)
+    play(stream, encoder, clip, tally, lambda: 0.0)  # type: ignore[arg-type]
+    # "a" ends at 20 ms and is in the first block; "c" at 170, in the fourth.
+    assert tally.first_partial_ms == [50 - 20, 200 - 170]
+    assert tally.endpoint_ms == [150 - 20]
+    assert tally.final_after_flush_ms == [0]
+
+
+def test_the_time_of_a_decoder_is_kept(recognizer: Recognizer) -> None:
+    now_s = [0.0]
+
+    class Slow(FakeDecoder):
+        def score(self, *arguments: Any) -> DecoderScores:
+            now_s[0] += 0.25
+            return super().score(*arguments)
+
+    slow = Slow()
+    decoder = TimedDecoder(slow, lambda: now_s[0])
+    manifest = msgspec.structs.replace(recognizer.package.manifest, decoder=DECODER)
+    package = dataclasses.replace(recognizer.package, manifest=manifest)
+    able = dataclasses.replace(recognizer, package=package, decoder=decoder)
+    with able.stream(decoding=Decoding(second_pass="inline")) as stream:
+        stream.push(SPEECH, RATE)
+        stream.flush()
+    assert decoder.spent_s == 0.25 * len(slow.read) > 0
 
 
 def test_quiet_is_quiet_and_not_nothing() -> None:

@@ -30,7 +30,7 @@ from edge_asr.recognizer import Recognizer
 from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.endpoint import EndpointRule
-from tests.tiny import DECODER, MANIFEST, RATE, FakeDecoder, tones
+from tests.tiny import DECODER, RATE, FakeDecoder, tones
 
 ARPA = """\\data\\
 ngram 1=5
@@ -55,7 +55,7 @@ def options(recognizer: Recognizer, *words: str) -> StreamOptions:
 
 
 def with_decoder(recognizer: Recognizer) -> Recognizer:
-    manifest = msgspec.structs.replace(MANIFEST, decoder=DECODER)
+    manifest = msgspec.structs.replace(recognizer.package.manifest, decoder=DECODER)
     package = dataclasses.replace(recognizer.package, manifest=manifest)
     return dataclasses.replace(recognizer, package=package, decoder=FakeDecoder())
 
