@@ -48,6 +48,7 @@ class PrefixSearch:
     blank_skip: float = BLANK_SKIP
     fusion: Fusion = field(default_factory=Fusion)
     frames: int = 0
+    kept: int = 0  # tokens that all hypotheses begin with for good
     hypotheses: Beam = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,10 +101,12 @@ class PrefixSearch:
         same = (ids == ids[beam.best()]).all(axis=1) & (beam.lengths >= count)
         if not same.all():
             self.hypotheses = beam.rows(np.flatnonzero(same))
+        self.kept = max(self.kept, count)
 
     def cut(self, frame: int) -> list[Hypothesis]:
         """See ``Search``. Scores count from the last cut."""
-        heads, self.hypotheses = self.hypotheses.split(frame, self.fusion)
+        heads, self.hypotheses = self.hypotheses.split(frame, self.kept, self.fusion)
+        self.kept = 0
         return heads
 
     def set_fusion(self, fusion: Fusion) -> None:

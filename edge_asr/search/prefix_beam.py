@@ -6,6 +6,7 @@ finds in one comparison which text grows into which.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,8 +106,9 @@ class Beam:
         self.scores[IN_BLANK] = np.logaddexp(self.scores[0], self.scores[1]) + log_prob
         self.viterbi[IN_UNIT] = self.scores[IN_UNIT] = -np.inf
 
-    def split(self, frame: int, fusion: Fusion) -> tuple[list[Hypothesis], Beam]:
-        """Cut each hypothesis where ``frame`` is.
+    def split(self, frame: int, kept: int, fusion: Fusion) -> tuple[list[Hypothesis], Beam]:
+        """Cut each hypothesis where ``frame`` is, but not before its first ``kept`` tokens are
+        over: what some align before the cut, others may align behind it.
 
         Returns:
             The texts before it, best first, without those that may not end there, and a beam of
@@ -118,10 +120,10 @@ class Beam:
         scores = np.logaddexp(self.scores[0], self.scores[1])
         for row in np.argsort(-self.totals(), kind="stable").tolist():
             tokens = self.tokens(row)
-            count = sum(token.start < frame for token in tokens)
+            count = max(kept, sum(token.start < frame for token in tokens))
             counts.append((row, count))
             ids = tuple(token.id for token in tokens)
-            known, score = heads.get(ids[:count], (tokens[:count], -np.inf))
+            known, score = heads.get(ids[:count], (_before(frame, tokens[:count]), -np.inf))
             heads[ids[:count]] = known, float(np.logaddexp(score, scores[row]))
             tails.setdefault(ids[count:], []).append(row)
         ranked = [
@@ -166,6 +168,14 @@ class Beam:
             ids = self.ids[rows, index].astype(np.int64)
             added, self.states[:, rows] = fusion.advance(self.states[:, rows], ids)
             self.fusion[rows] += added
+
+
+def _before(frame: int, tokens: Sequence[Token]) -> list[Token]:
+    """``tokens`` as they are in a segment that ends at ``frame``."""
+    return [
+        token if token.start < frame else token._replace(start=frame - 1, end=frame)
+        for token in tokens
+    ]
 
 
 def extended_keys(keys: Keys, ids: npt.NDArray[np.integer[Any]]) -> Keys:
