@@ -206,10 +206,17 @@ class Segments:
 
     def _cut(self, state: SegmentState, frame: int, clock: FrameClock, end_ms: int | None) -> None:
         """Take what began before ``frame`` out of the search, to wait for its Final."""
-        hypotheses = tuple(state.search.cut(frame)) or (Hypothesis((), 0.0),)
+        heard = [token.id for token in state.search.tokens() if token.start < frame]
+        hypotheses = tuple(state.search.cut(frame))
+        # A grammar may forbid that nothing is said. That alone makes silence no phrase.
+        if not hypotheses or not self._units.text(heard):
+            hypotheses = (Hypothesis((), 0.0),)
         encoder_out = self._take_encoder_out(state, hypotheses, frame)
-        said = self._units.text(token.id for token in hypotheses[0].tokens)
-        if said or state.shown is not None:
+        if state.shown is None:
+            # What nobody has seen cannot turn out to be nothing.
+            said = bool(self._text(hypotheses[0]))
+            hypotheses = tuple(one for one in hypotheses if said and self._text(one))
+        if hypotheses:
             limit_ms = _ms(clock, frame, end_ms)
             state.waiting.append(Cut(state.segment, hypotheses, encoder_out, clock, limit_ms))
             state.segment += 1
