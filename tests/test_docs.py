@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 import edge_asr
+from edge_asr.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -139,6 +140,57 @@ def test_python_of_the_readme_runs(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "Final(" in result.stdout
+
+
+DECODING = ROOT / "docs/decoding.md"
+
+
+@pytest.fixture
+def decoding_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files that docs/decoding.md speaks of, in the working directory."""
+    for language, name in {
+        "hotwords": "names.txt", "sentences": "sentences.txt", "jsgf": "lamp.jsgf"
+    }.items():  # fmt: skip
+        (text,) = [block.text for block in blocks(language) if block.document == DECODING]
+        (tmp_path / name).write_text(text)
+    (tmp_path / "phrases.txt").write_text("enter eight nine seven\nerase\n")
+    samples, rate = soundfile.read(ROOT / "tests/data/an4/an418-fjlp-b.flac")
+    soundfile.write(tmp_path / "speech.wav", samples, rate)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("decoding_folder")
+def test_commands_of_the_decoding_page_run(capsys: pytest.CaptureFixture[str]) -> None:
+    ran = []
+    for block in blocks("bash"):
+        for line in block.text.splitlines() if block.document == DECODING else ():
+            _, command, *arguments = shlex.split(line)
+            if command == "mic":
+                arguments += ["--input", "speech.wav"]
+            assert main([command, *arguments]) == 0, capsys.readouterr().err
+            out, err = capsys.readouterr()
+            assert out != ""
+            assert "left out" not in err
+            ran.append(command)
+    assert set(ran) == {"mic", "transcribe", "lm"}
+
+
+@pytest.mark.slow
+def test_python_of_the_decoding_page_runs(
+    decoding_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lm", "sentences.txt", "-o", "my.arpa"]) == 0
+    capsys.readouterr()
+    programs = [block.text for block in blocks("python") if block.document == DECODING]
+    assert len(programs) == 2
+    for program in programs:
+        exec(compile(program, "decoding.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert out.count("ENTER EIGHT NINE SEVEN") >= 2
+    assert "'señor' is left out" in out
+    assert "Final(" in out.splitlines()[-1]
 
 
 def tree_paths() -> list[str]:
