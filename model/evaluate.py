@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from model.data import Example, batches
+from model.masks import length_mask
 from model.network import Network
 from model.tokenizer import Tokenizer
 
@@ -48,3 +49,32 @@ def word_error_rate(
             units = greedy_units(best[row, : frames[row]].tolist(), network.conf.blank)
             hypotheses[index] = tokenizer.decode(units)
     return 100 * float(jiwer.wer(list(texts), hypotheses))
+
+
+@torch.inference_mode()
+def unit_accuracy(
+    network: Network,
+    examples: Sequence[Example],
+    labels: Sequence[list[int]],
+    chunk: int,
+    left_context: int,
+) -> list[float]:
+    """Percent of units, the end included, that each direction of the decoder finds most likely
+    after the right units before them; over all examples (their first speed)."""
+    network.eval()
+    lengths = [len(example.frames[0]) for example in examples]
+    right = np.zeros(2 if network.conf.bidirectional else 1)
+    total = sum(len(label) + 1 for label in labels)
+    for batch in batches(lengths, 20000, np.random.default_rng(0)):
+        feats = [torch.from_numpy(examples[i].frames[0].astype(np.float32)) for i in batch]
+        sizes = torch.tensor([len(feat) for feat in feats])
+        encoder_out, frames = network.whole(
+            pad_sequence(feats, batch_first=True), sizes, chunk, left_context
+        )
+        memory_mask = length_mask(frames, encoder_out.size(1))
+        for way in range(len(right)):
+            logits, target = network.predict(
+                [labels[i] for i in batch], encoder_out, memory_mask, bool(way)
+            )
+            right[way] += int((logits.argmax(dim=-1) == target).sum())
+    return (100 * right / total).tolist()

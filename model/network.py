@@ -87,17 +87,32 @@ class Network(nn.Module):
         ) / len(labels)  # fmt: skip
         if conf.ctc_weight == 1.0:
             return ctc
-        memory_mask = length_mask(lengths, encoder_out.size(1))
-        left = self._attention_loss(labels, encoder_out, memory_mask, reverse=False)
-        if not conf.bidirectional or conf.reverse_weight == 0.0:
-            return conf.ctc_weight * ctc + (1 - conf.ctc_weight) * left
-        right = self._attention_loss(labels, encoder_out, memory_mask, reverse=True)
-        attention = (1 - conf.reverse_weight) * left + conf.reverse_weight * right
-        return conf.ctc_weight * ctc + (1 - conf.ctc_weight) * attention
+        return conf.ctc_weight * ctc + (1 - conf.ctc_weight) * self.attention_loss(
+            encoder_out, lengths, labels
+        )
 
-    def _attention_loss(
-        self, labels: list[list[int]], memory: Tensor, memory_mask: Tensor, reverse: bool
+    def attention_loss(
+        self, encoder_out: Tensor, lengths: Tensor, labels: list[list[int]], noise: float = 0.0
     ) -> Tensor:
+        """Attention loss per utterance, of both directions; the part ``noise`` of the units that
+        the decoders read, not of those they are to say, is replaced by random ones."""
+        conf = self.conf
+        memory_mask = length_mask(lengths, encoder_out.size(1))
+        left = self._one_way_loss(labels, encoder_out, memory_mask, False, noise)
+        if not conf.bidirectional or conf.reverse_weight == 0.0:
+            return left
+        right = self._one_way_loss(labels, encoder_out, memory_mask, True, noise)
+        return (1 - conf.reverse_weight) * left + conf.reverse_weight * right
+
+    def predict(
+        self, labels: list[list[int]], memory: Tensor, memory_mask: Tensor, reverse: bool,
+        noise: float = 0.0,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """What a direction says of each unit, knowing those before it.
+
+        Returns:
+            logits (B, U + 1, V) and targets (B, U + 1), which end in eos, then ``IGNORED``.
+        """
         conf = self.conf
         longest = max(len(label) for label in labels) + 1
         tokens = torch.full((len(labels), longest), conf.eos)
@@ -108,16 +123,26 @@ class Network(nn.Module):
             tokens[row, 1 : len(label) + 1] = ordered
             target[row, : len(label)] = ordered
             target[row, len(label)] = conf.eos
+        if noise:
+            replaced = torch.rand(tokens.shape) < noise
+            replaced[:, 0] = False
+            tokens = torch.where(replaced, torch.randint(conf.vocab_size, tokens.shape), tokens)
         decoder = self.decoder
         if isinstance(decoder, BiDecoder):
             decoder = decoder.right_decoder if reverse else decoder.left_decoder
-        logits = decoder(tokens, target != IGNORED, memory, memory_mask)
+        return decoder(tokens, target != IGNORED, memory, memory_mask), target
+
+    def _one_way_loss(
+        self, labels: list[list[int]], memory: Tensor, memory_mask: Tensor, reverse: bool,
+        noise: float,
+    ) -> Tensor:  # fmt: skip
+        logits, target = self.predict(labels, memory, memory_mask, reverse, noise)
         # WeNet measures the divergence from 1 - s on the target and s / (V - 1) on each other
         # unit; torch gives s / V to every unit, and leaves out the target's own entropy.
-        smoothing, others = conf.label_smoothing, conf.vocab_size - 1
+        smoothing, others = self.conf.label_smoothing, self.conf.vocab_size - 1
         loss = F.cross_entropy(
             logits.float().flatten(0, 1), target.flatten(), ignore_index=IGNORED,
-            label_smoothing=smoothing * conf.vocab_size / others, reduction="sum",
+            label_smoothing=smoothing * self.conf.vocab_size / others, reduction="sum",
         )  # fmt: skip
         entropy = -_x_log_x(1 - smoothing) - others * _x_log_x(smoothing / others)
         return (loss - entropy * int((target != IGNORED).sum())) / len(labels)

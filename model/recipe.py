@@ -39,6 +39,9 @@ class TrainConfig:
     weight_decay: float = 0.01
     grad_clip: float = 5.0
     bf16: bool = True
+    # Of model.train_decoder alone:
+    passes: Annotated[int, msgspec.Meta(ge=0)] = 0  # of the encoder through the training data
+    unit_noise: Share = 0.0  # of the units that decoders read: replaced by random ones
 
 
 def train_config(tree: dict[str, Any], where: str) -> TrainConfig:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.data import Example
-from model.evaluate import greedy_units, word_error_rate
+from model.evaluate import greedy_units, unit_accuracy, word_error_rate
 from model.tokenizer import Tokenizer
 from tests.model.networks import network, speech
 
@@ -45,3 +45,29 @@ def test_word_error_rate_is_that_of_each_utterance_alone(chunk: int, left: int) 
     found = word_error_rate(net, examples, texts, tokenizer, chunk, left)
     assert found == pytest.approx(expected)
     assert not net.training and np.isfinite(found)
+
+
+@pytest.mark.parametrize("decoder", ["bitransformer", "transformer"])
+def test_unit_accuracy_is_that_of_each_utterance_alone(decoder: str) -> None:
+    net = network(decoder=decoder)
+    examples, labels = [], []
+    right = np.zeros(2 if decoder == "bitransformer" else 1)
+    for index, frames in enumerate((90, 40, 300, 7, 131)):
+        feats = speech(frames, seed=index).half()
+        examples.append(Example((feats[0].numpy(),), []))
+        out, sizes = net.whole(feats.float(), torch.tensor([frames]), 4, 8)
+        memory_mask = torch.ones(1, int(sizes[0]), dtype=torch.bool)
+        # Every second unit is what the decoder says itself, reading left to right.
+        label: list[int] = []
+        for position in range(index):
+            logits, _ = net.predict([[*label, 3]], out, memory_mask, False)
+            best = int(logits[0, position].argmax())
+            label.append(best if position % 2 == 0 else 4)
+        labels.append(label)
+        for way in range(len(right)):
+            logits, target = net.predict([label], out, memory_mask, bool(way))
+            right[way] += int((logits.argmax(-1) == target).sum())
+    total = sum(len(label) + 1 for label in labels)
+    assert 0 < right[0] < total
+    found = unit_accuracy(net, examples, labels, 4, 8)
+    assert found == pytest.approx((100 * right / total).tolist())

@@ -114,6 +114,21 @@ def test_loss_is_wenets_formula(smoothing: float) -> None:
     assert float(net.loss(memory, lengths, LABELS)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_noise_replaces_what_is_read_and_not_what_is_to_be_said() -> None:
+    net = network()
+    memory, lengths = encoded(net)
+    memory_mask = length_mask(lengths, memory.size(1))
+    for reverse in (False, True):
+        logits, target = net.predict(LABELS, memory, memory_mask, reverse)
+        noisy, same = net.predict(LABELS, memory, memory_mask, reverse, noise=1.0)
+        assert torch.equal(target, same)
+        torch.testing.assert_close(noisy[:, 0], logits[:, 0], atol=1e-6, rtol=0)  # behind sos
+        assert (noisy[:, 1:] - logits[:, 1:]).abs().max() > 1e-2
+    exact = net.attention_loss(memory, lengths, LABELS)
+    assert float(net.attention_loss(memory, lengths, LABELS, noise=0.9)) != float(exact)
+    assert float(net.attention_loss(memory, lengths, LABELS)) == float(exact)
+
+
 def test_loss_without_decoders_and_with_one() -> None:
     only_ctc = network(model_conf={"ctc_weight": 1.0})
     memory, lengths = encoded(only_ctc)
