@@ -52,8 +52,9 @@ def _stamp(path: Path) -> _Stamp | None:
 def _read(path: Path) -> list[Phrase]:
     where = repr(str(path))
     try:
-        if not path.is_file():
-            raise InputMissingError(f"{where}: no such file; give one with a hotword per line")
+        if not path.is_file():  # a pipe could not be read again, and might keep us waiting
+            problem = "is no regular file" if path.exists() else "no such file"
+            raise InputMissingError(f"{where}: {problem}; give a file with a hotword per line")
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:

@@ -187,6 +187,7 @@ def open_captions(style: str | None) -> Captions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr mic``."""
+    parser.usage = "%(prog)s [OPTION ...]"  # all of them would be a page before the page
     parser.add_argument("--device", help="number, name or part of a name (default: the system's)")
     parser.add_argument("--list-devices", action="store_true", help="show the microphones and end")
     parser.add_argument("--no-wait", action="store_true", help="end if there is no microphone now")

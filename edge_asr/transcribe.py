@@ -32,6 +32,7 @@ Advance = Callable[[float], None]  # told the seconds of audio that are done
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr transcribe``."""
+    parser.usage = "%(prog)s [OPTION ...] FILE ..."  # all of them would be a page before the page
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="audio (- is standard input, if it is a file)"
     )

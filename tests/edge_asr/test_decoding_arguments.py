@@ -151,6 +151,7 @@ def test_the_help_tells_the_real_defaults(
         wanted = f"{value:g}" if isinstance(value, int | float) else value
         assert shown[option] == wanted, option
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert len(text.partition("\n\n")[0].splitlines()) == 1, "the usage is a line"
     assert ("read again" in " ".join(text.split())) == (command == "mic")
 
 
@@ -177,7 +178,7 @@ WRONG = [
     ("--hotword one --hotword-bonus 0", 64, "bonus"),
     ("--hotword one --hotword-bonus nan", 64, "bonus"),
     ("--hotwords none.txt", 66, "none.txt"),
-    ("--hotwords {folder}", 66, "no such file"),
+    ("--hotwords {folder}", 66, "is no regular file"),
     ("--hotwords {binary}", 64, "binary"),
     ("--lm none.arpa", 66, "none.arpa"),
     ("--lm {binary}", 64, "binary"),
