@@ -1,0 +1,102 @@
+"""``python -m apps.decoding_tune PACKAGE MANIFEST...``: weights for ``apps.decoding``.
+
+Of the second pass and the language model, one after the other, those with the fewest word errors
+over all utterances together. Give it dev sets, never those that are measured later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import edge_asr
+from apps.decoding import Weights, ways
+from apps.replay import Recording, read_clips, record_all, texts
+from apps.word_errors import count_errors
+from edge_asr.recognizer import Recognizer
+from edge_asr.search.decoding import Decoding
+from edge_asr.speech_manifest import read_manifest
+
+CTC_WEIGHTS = (0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
+LM_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
+WORD_BONUSES = (0.0, 0.5, 1.0, 2.0)
+
+
+def tune(
+    recognizer: Recognizer, recordings: Sequence[Recording], language_model: Path | None
+) -> Iterator[tuple[str, Weights, int]]:
+    """What was tried, its weights and the word errors; the best of each kind once more, as
+    "chosen".
+
+    Raises:
+        InputMissingError, UsageError: the language model cannot be used.
+    """
+    truth = [one.text for one in recordings]
+
+    def errors(name: str, weights: Weights) -> int:
+        decoding = _way(ways(recognizer, language_model, weights), name)
+        return int(count_errors(truth, texts(recognizer, recordings, decoding)).edits.sum())
+
+    def best(name: str, tried: Sequence[Weights]) -> Iterator[tuple[str, Weights, int]]:
+        found = []
+        for weights in tried:
+            found.append((name, weights, errors(name, weights)))
+            yield found[-1]
+        _, chosen, count = min(found, key=lambda one: one[2])
+        yield f"chosen for {name}", chosen, count
+
+    chosen = Weights()
+    if recognizer.decoder is not None:
+        name = "prefix + second pass, CTC weight"
+        for what, chosen, count in best(name, [Weights(one) for one in CTC_WEIGHTS]):
+            yield what, chosen, count
+    if language_model is None:
+        return
+    start = chosen
+    for name in ("prefix + LM", "prefix + LM + second pass"):
+        if name.endswith("second pass") and recognizer.decoder is None:
+            continue
+        lm_weights = [replace(start, language_model=one) for one in LM_WEIGHTS]
+        for what, chosen, count in best(name, lm_weights):
+            yield what, chosen, count
+        bonuses = [replace(chosen, word_bonus=one) for one in WORD_BONUSES]
+        yield from best(name, bonuses)
+
+
+def _way(found: dict[str, Decoding], name: str) -> Decoding:
+    return next(decoding for full, decoding in found.items() if full.startswith(name))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m apps.decoding_tune", description=__doc__)
+    add = parser.add_argument
+    add("package", help="package: name or directory")
+    add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of dev sets")
+    add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
+    options = parser.parse_args(argv)
+    put: Callable[[str], None] = print
+    try:
+        recognizer = edge_asr.load(options.package)
+        recordings: list[Recording] = []
+        for path in options.manifests:
+            utterances = read_manifest(path)
+            clips = read_clips(utterances)
+            recordings += record_all(recognizer, utterances, clips, None, str(path.parent.name))
+        words = sum(len(one.text.split()) for one in recordings)
+        for name, weights, errors in tune(recognizer, recordings, options.lm):
+            put(
+                f"{100 * errors / max(1, words):6.2f} %  {name}: CTC {weights.ctc or 'default'}, "
+                f"LM {weights.language_model:g}, word bonus {weights.word_bonus:g}"
+            )
+    except edge_asr.EdgeAsrError as error:
+        print(f"apps.decoding_tune: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
