@@ -53,6 +53,7 @@ def recognise(
         backend=program.backend,
         precision=program.precision,
         dispatch=program.dispatch,
+        second_pass=False,  # which not every backend of a package may have
     )
     label = f"{program.backend} {program.precision} {program.dispatch}"
     return [

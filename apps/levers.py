@@ -81,7 +81,9 @@ def settings(packages: Sequence[Path], backend: str) -> Iterator[Setting]:
     first = packages[0]
 
     def program(package: Path, precision: str, dispatch: str) -> Recognizer:
-        return edge_asr.load(package, backend=backend, precision=precision, dispatch=dispatch)
+        return edge_asr.load(
+            package, backend=backend, precision=precision, dispatch=dispatch, second_pass=False
+        )
 
     native = program(first, "int8", "native")
     yield Setting("int8 native", native)

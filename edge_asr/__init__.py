@@ -28,22 +28,33 @@ from edge_asr.errors import (
     RunawayError,
     UsageError,
 )
-from edge_asr.events import Event, Final, Gap, Partial, Status, Word
+from edge_asr.events import Alternative, Event, Final, Gap, Partial, Status, Word, WordUnit
 
 if TYPE_CHECKING:
+    from edge_asr.fusion.grammar import Grammar
+    from edge_asr.fusion.language_model import LanguageModel
     from edge_asr.recognizer import Recognizer, Transcript, load
+    from edge_asr.search.commit import CommitRule
+    from edge_asr.search.decoding import Decoding
+    from edge_asr.search.endpoint import EndpointRule
     from edge_asr.session import Stream
 
 __all__ = [
+    "Alternative",
     "AudioError",
     "BackendError",
+    "CommitRule",
     "ConfigError",
+    "Decoding",
     "DeviceError",
     "EdgeAsrError",
+    "EndpointRule",
     "Event",
     "Final",
     "Gap",
+    "Grammar",
     "InputMissingError",
+    "LanguageModel",
     "OutputError",
     "PackageError",
     "Partial",
@@ -54,10 +65,16 @@ __all__ = [
     "Transcript",
     "UsageError",
     "Word",
+    "WordUnit",
     "load",
 ]
 
 _LATER = {
+    "CommitRule": "edge_asr.search.commit",
+    "Decoding": "edge_asr.search.decoding",
+    "EndpointRule": "edge_asr.search.endpoint",
+    "Grammar": "edge_asr.fusion.grammar",
+    "LanguageModel": "edge_asr.fusion.language_model",
     "Recognizer": "edge_asr.recognizer",
     "Stream": "edge_asr.session",
     "Transcript": "edge_asr.recognizer",

@@ -121,7 +121,7 @@ def left_context_frames(manifest: Manifest, left_context_ms: int) -> int:
     """
     spec, frame_ms = manifest.encoder, _frame_ms(manifest)
     frames = round(left_context_ms / frame_ms) if 0 <= left_context_ms < 1 << 31 else -1
-    if frames * frame_ms != left_context_ms or frames > spec.left_context:
+    if frames * frame_ms != left_context_ms or not 0 <= frames <= spec.left_context:
         raise UsageError(
             f"left_context_ms is {left_context_ms}; allowed are multiples of {frame_ms:g} from 0 "
             f"to {spec.left_context * frame_ms:g}"

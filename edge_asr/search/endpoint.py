@@ -25,6 +25,8 @@ from edge_asr.errors import UsageError
 from edge_asr.search import Token
 from edge_asr.units import Units
 
+_MIN_SILENCE_MS = 80  # units of one word are often a frame apart
+_SILENCES = ("nothing_said_ms", "silence_ms", "min_silence_ms")
 _MAX_MS = 30_000  # of anything: decoders read no longer segments
 
 
@@ -33,8 +35,8 @@ class EndpointRule:
     """Durations in ms; see the module.
 
     Raises:
-        UsageError: a duration that is not 0 to 30000, one out of order, or a threshold that is no
-            probability.
+        UsageError: a duration that is not 0 to 30000, silence below 80, one out of order, or a
+            threshold that is no probability.
     """
 
     nothing_said_ms: int = 5000
@@ -48,9 +50,10 @@ class EndpointRule:
 
     def __post_init__(self) -> None:
         for field in fields(self)[:-1]:
-            value = getattr(self, field.name)
-            if not 0 <= value <= _MAX_MS:
-                raise UsageError(f"{field.name} is {value}; allowed are 0 to {_MAX_MS} ms")
+            value, is_silence = getattr(self, field.name), field.name in _SILENCES
+            lowest = _MIN_SILENCE_MS if is_silence else 0
+            if not lowest <= value <= _MAX_MS:
+                raise UsageError(f"{field.name} is {value}; allowed are {lowest} to {_MAX_MS} ms")
         if not self.relax_from_ms < self.max_segment_ms <= self.cut_words_from_ms:
             raise UsageError(
                 f"relax_from_ms {self.relax_from_ms}, max_segment_ms {self.max_segment_ms} and "

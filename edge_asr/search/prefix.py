@@ -22,6 +22,7 @@ from edge_asr.search import Hypothesis, LogProbs, Token
 from edge_asr.search.prefix_beam import (
     IN_BLANK,
     IN_UNIT,
+    TOKEN,
     Beam,
     Doubles,
     Integers,
@@ -128,13 +129,16 @@ class PrefixSearch:
         score, alignment = np.logaddexp(scores[0], scores[1]), viterbi.max(axis=0)
         blank = log_probs[self.blank] if column[self.blank] >= 0 else -np.inf
         repeated = np.where(own >= 0, heard[own], -np.inf)
-        stay = np.stack([score + blank, scores[IN_UNIT] + repeated])
-        stay_viterbi = np.stack([alignment + blank, viterbi[IN_UNIT] + repeated])
+        stay, stay_viterbi = np.empty((2, count)), np.empty((2, count))
+        stay[IN_BLANK], stay[IN_UNIT] = score + blank, scores[IN_UNIT] + repeated
+        stay_viterbi[IN_BLANK] = alignment + blank
+        stay_viterbi[IN_UNIT] = viterbi[IN_UNIT] + repeated
 
         # Every text with every unit behind it, (B, K); its last unit again needs blank between.
         grown, grown_viterbi = score[:, None] + heard, alignment[:, None] + heard
-        grown_path = np.repeat(best[:, None], width, axis=1)
-        again = np.flatnonzero(own >= 0)
+        grown_path = np.empty((count, width), np.int64)
+        grown_path[:] = best[:, None]
+        again = (own >= 0).nonzero()[0]
         at = own[again]
         grown[again, at] = scores[IN_BLANK, again] + heard[at]
         grown_viterbi[again, at] = viterbi[IN_BLANK, again] + heard[at]
@@ -178,19 +182,23 @@ class PrefixSearch:
         ids = np.where(new, units[unit], beam.last[row])
         taken = np.where(new, row, source[row])  # whose path goes on, and which of the two
         taken_path = np.where(new, grown_path[row, unit], source_path[row])
-        paths = beam.paths[np.stack([row, taken], 1), np.stack([best[row], taken_path], 1)]
+        paths = np.empty((len(order), *beam.paths.shape[1:]), TOKEN)
+        paths[:, IN_BLANK] = beam.paths[row, best[row]]
+        paths[:, IN_UNIT] = beam.paths[taken, taken_path]
         lengths, longer = beam.lengths[row] + new, new | appended[row]
         paths = write_tokens(
-            paths, np.flatnonzero(longer), lengths, ids, heard[column[ids]], self.frames
+            paths, longer.nonzero()[0], lengths, ids, heard[column[ids]], self.frames
         )
-        again = np.flatnonzero(~longer & (own[row] >= 0))
+        again = (~longer & (own[row] >= 0)).nonzero()[0]
         extend_tokens(paths, again, lengths, repeated[row], self.frames)
-        keys, nothing = beam.keys[row], np.full(len(order), -np.inf)
-        ends = np.stack([nothing, grown[row, unit]])
-        ends_viterbi = np.stack([nothing, grown_viterbi[row, unit]])
+        keys, grew = beam.keys[row], new.nonzero()[0]
+        stay, stay_viterbi = stay[:, row], stay_viterbi[:, row]
+        stay[IN_BLANK, grew] = stay_viterbi[IN_BLANK, grew] = -np.inf
+        stay[IN_UNIT, grew] = grown[row[grew], unit[grew]]
+        stay_viterbi[IN_UNIT, grew] = grown_viterbi[row[grew], unit[grew]]
         self.hypotheses = Beam(
-            scores=np.where(new, ends, stay[:, row]),
-            viterbi=np.where(new, ends_viterbi, stay_viterbi[:, row]),
+            scores=stay,
+            viterbi=stay_viterbi,
             paths=paths,
             lengths=lengths,
             last=ids,

@@ -192,7 +192,7 @@ WRONG = [
     ("--search greedy --hotword one", 64, "leave --search out"),
     ("--search greedy --lm none.arpa", 64, "leave --search out"),
     ("--search greedy --grammar {grammar}", 64, "leave --search out"),
-    ("--silence-ms -1", 64, "--silence-ms is -1; allowed are 0 to 30000 ms"),
+    ("--silence-ms -1", 64, "--silence-ms is -1; allowed are 80 to 30000 ms"),
     ("--silence-ms 0.5", 64, "--silence-ms"),
     ("--max-segment-ms 999", 64, "--max-segment-ms is 999; allowed are 1000 to 30000"),
     ("--max-segment-ms 30001", 64, "--max-segment-ms"),

@@ -7,12 +7,14 @@ import itertools
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_asr.errors import UsageError
 from edge_asr.manifest import EncoderSpec
-from edge_asr.windows import Step, Windows, tail_padding
-from tests.tiny import ENCODER
+from edge_asr.windows import Step, Windows, left_context_frames, tail_padding
+from tests.tiny import ENCODER, MANIFEST
 
 
 @st.composite
@@ -88,3 +90,11 @@ def test_a_copy_is_a_snapshot_that_shares_nothing() -> None:
     assert min(step.feats.min() for step in first) > 0
     second = cut(snapshot, frames[25:], [])
     assert all(np.array_equal(a.feats, b.feats) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("wrong", [-40, 30, 41, 80, 1 << 40])
+def test_a_left_context_is_some_frames_that_there_are(wrong: int) -> None:
+    assert left_context_frames(MANIFEST, 40) == 1 == MANIFEST.encoder.left_context
+    assert left_context_frames(MANIFEST, 0) == 0
+    with pytest.raises(UsageError, match="multiples of 40 from 0 to 40"):
+        left_context_frames(MANIFEST, wrong)

@@ -116,7 +116,8 @@ def test_a_cut_divides_at_a_token_or_behind_all(
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"silence_ms": -1},
+        {"silence_ms": 79},
+        {"hold_ms": -1},
         {"max_segment_ms": 40_000},
         {"relax_from_ms": 20_000},
         {"cut_words_from_ms": 19_000},
