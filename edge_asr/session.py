@@ -188,7 +188,7 @@ class Stream:
         missing = (state.windows.missing_frames - 1) * self._features.shift_samples
         missing += self._features.window_samples - len(state.fbank.pending)
         if state.waiting_samples < missing:
-            return self._segments.collect(state.text, wait=False)
+            return self._segments.collect(state.text, None, wait=False)
         return self._decode(state.windows.push(self._take_features()))
 
     def flush(self) -> list[Event]:
@@ -206,7 +206,7 @@ class Stream:
         steps = [*state.windows.push(frames), *state.windows.flush()]
         events = self._decode(steps, self.position_ms)
         self._segments.flush(state.text, self._clock(), self.position_ms)
-        events += self._segments.collect(state.text, wait=True)
+        events += self._segments.collect(state.text, self.position_ms, wait=True)
         self._begin_run(state.position_samples)
         return events
 
@@ -312,7 +312,7 @@ class Stream:
                 self._segments.push(state.text, log_probs, encoder_out, clock, end_ms)
             else:
                 events.append(self._restart_encoder(step.keep))
-            events += self._segments.collect(state.text, wait=False)
+            events += self._segments.collect(state.text, end_ms, wait=False)
             events += self._segments.partials(state.text, clock, end_ms)
         return events
 

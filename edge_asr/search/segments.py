@@ -143,10 +143,10 @@ class Segments:
         words = assemble_words(tokens, self._units, clock, at_ms)
         return [Partial(state.segment, *shown, at_ms, words)]
 
-    def collect(self, state: SegmentState, *, wait: bool) -> list[Event]:
+    def collect(self, state: SegmentState, end_ms: int | None, *, wait: bool) -> list[Event]:
         """Finals of the segments that have been read; of all that have ended if ``wait``.
 
-        Where a backend fails, the first pass has the last word and a Status says so.
+        Where a backend fails, the first pass has the last word and a Status of now says so.
         """
         events: list[Event] = []
         if self._in_background:
@@ -161,7 +161,8 @@ class Segments:
                 ranked = self._rank(cut) if future is None else future.result()
             except EdgeAsrError as error:
                 ranked = first_pass(cut.hypotheses)
-                events.append(Status("recovered", f"no second pass: {error}", cut.limit_ms))
+                at_ms = _ms(cut.clock, state.search.frames, end_ms)
+                events.append(Status("recovered", f"no second pass: {error}", at_ms))
             self._running.pop(cut.segment, None)
             events.append(self._final(cut, ranked))
             del state.waiting[0]
