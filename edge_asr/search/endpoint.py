@@ -100,12 +100,15 @@ def endpoint(
         return frames
     if age_ms < rule.max_segment_ms:
         return None
-    places = range(max(1, committed), len(tokens))
+    places = list(range(max(1, committed), len(tokens)))
     words = [place for place in places if units.starts_word[tokens[place].id]]
     if not words and age_ms >= rule.cut_words_from_ms:
-        words = list(places)
+        words = places
     if not words:
         return None
+    # Early places may be free too, where nothing was agreed upon; they would leave most of it.
+    held = held_tokens(tokens, frame_ms, rule)
+    words = [place for place in words if place >= held] or words[-1:]
     return tokens[max(words, key=lambda place: _pause(tokens, place))].start
 
 

@@ -83,7 +83,7 @@ def test_rule_3_cuts_at_the_longest_pause_that_is_not_committed() -> None:
 def test_rule_3_cuts_no_word_before_25_s() -> None:
     assert cut(2400, (WORD, 0), *steady(PART, 2400)[1:], quiet=0) is None
     assert cut(2420, (WORD, 0), *steady(PART, 2400)[1:], (WORD, 2410), quiet=0) == 2410
-    assert cut(2600, (WORD, 0), *steady(PART, 2501)[1:], quiet=0) == 10
+    assert cut(2600, (WORD, 0), *steady(PART, 2501)[1:], quiet=0) == 1800
     assert cut(2600, (WORD, 0), *steady(PART, 2501)[1:], quiet=0, committed=250) == 2500
     # All is committed: it must wait for what comes next.
     assert cut(2600, *steady(WORD, 2501), quiet=0, committed=251) is None
