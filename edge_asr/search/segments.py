@@ -28,6 +28,7 @@ from edge_asr.search.words import FrameClock, assemble_words
 from edge_asr.units import Units
 
 CONTEXT_FRAMES = 25  # of silence that the decoders see before the first word of a segment
+_LOOK_FRAMES = 8  # between two looks for an end in speech
 _NOTHING = ("", "")
 
 
@@ -89,34 +90,32 @@ class Segments:
         Args:
             end_ms: the end of the audio, where frames may reach behind it.
         """
-        if self._second_pass is not None:
-            state.encoder_out.append(encoder_out)
         quiet = log_probs[:, self._blank] > math.log(self._rule.blank_threshold)
         runs = _runs(quiet, state.quiet_frames)
+        silent = runs * self._frame_ms >= self._rule.shortest_silence_ms
+        # In speech too: at frames that do not depend on the size of steps.
+        places = state.search.frames + 1 + np.arange(len(quiet))
         nothing_said = math.ceil(self._rule.nothing_said_ms / self._frame_ms)
         done, speaking = 0, bool(state.search.tokens())
-        for frame in np.flatnonzero(
-            runs * self._frame_ms >= self._rule.shortest_silence_ms
-        ).tolist():
+        for frame in np.flatnonzero(silent | (places % _LOOK_FRAMES == 0)).tolist():
             # Where nothing was said and nothing sounds there is nothing to end, but by rule 1.
             idle = not speaking and runs[frame] > frame - done
             if idle and runs[frame] % max(1, nothing_said):
                 continue
-            state.search.push(log_probs[done : frame + 1])
+            self._search(state, log_probs[done : frame + 1], encoder_out[done : frame + 1])
             done, state.quiet_frames = frame + 1, int(runs[frame])
             self._end_segment(state, clock, end_ms)
             speaking = bool(state.search.tokens())
-        state.search.push(log_probs[done:])
+        self._search(state, log_probs[done:], encoder_out[done:])
         state.quiet_frames = int(runs[-1]) if len(runs) else state.quiet_frames
-        self._end_segment(state, clock, end_ms)
-        if not state.search.tokens():
-            self._forget_encoder_out(state)
+        self._forget_encoder_out(state)
 
     def skip(self, state: SegmentState, frames: int) -> None:
         """Pass over frames for which the encoder gave no numbers."""
         state.search.skip(frames)
         if state.encoder_out:
             state.encoder_out.append(np.zeros((frames, state.encoder_out[0].shape[1]), np.float32))
+            self._forget_encoder_out(state)
 
     def flush(self, state: SegmentState, clock: FrameClock, end_ms: int) -> None:
         """Cut the open segment where it is."""
@@ -181,6 +180,12 @@ class Segments:
             self._pool.shutdown(wait=False)
             self._pool = None
 
+    def _search(self, state: SegmentState, log_probs: LogProbs, encoder_out: FloatArray) -> None:
+        """Search on, and keep for the second pass just what has been searched."""
+        state.search.push(log_probs)
+        if self._second_pass is not None:
+            state.encoder_out.append(encoder_out)
+
     def _submit(self, cut: Cut) -> None:
         if cut.segment not in self._running:
             if self._pool is None:
@@ -233,14 +238,20 @@ class Segments:
         begin = state.search.frames - len(frames)
         starts = [hypothesis.tokens[0].start for hypothesis in hypotheses if hypothesis.tokens]
         first = max(begin, min(starts, default=begin) - CONTEXT_FRAMES)
-        state.encoder_out = [frames[frame - begin :].copy()]
-        return frames[None, first - begin : frame - begin]
+        state.encoder_out = [frames[max(0, frame - begin) :].copy()]
+        if starts and hypotheses[0].tokens and hypotheses[0].tokens[0].start < begin:
+            return frames[None, :0]  # its beginning is forgotten
+        return frames[None, first - begin : max(0, frame - begin)]
 
     def _forget_encoder_out(self, state: SegmentState) -> None:
-        """Before a segment only its context is kept, however long the silence."""
-        if sum(len(part) for part in state.encoder_out) > 2 * CONTEXT_FRAMES:
+        """Before a segment only its context is kept, however long the silence, and of a segment
+        no more than decoders read, however long it goes on."""
+        kept = CONTEXT_FRAMES
+        if self._second_pass is not None and state.search.tokens():
+            kept = max(kept, self._second_pass.spec.max_frames)
+        if sum(len(part) for part in state.encoder_out) > kept + CONTEXT_FRAMES:
             frames = np.concatenate(state.encoder_out)
-            state.encoder_out = [frames[-CONTEXT_FRAMES:].copy()]
+            state.encoder_out = [frames[-kept:].copy()]
 
     def _final(self, cut: Cut, ranked: Sequence[Ranked]) -> Final:
         best = ranked[0].hypothesis
