@@ -297,20 +297,17 @@ def lattice(
 
 
 class Reciting:
-    """An encoder that gives ``log_probs`` (T', V) frame by frame, and behind them sure blank.
-
-    encoder_out (1, T', 1) is the number of the frame, counted from 1 since the encoder was made.
-    """
+    """An encoder that gives ``log_probs`` (T', V) from the beginning of each run on, and behind
+    them sure blank. encoder_out (1, T', 1) is the number of the frame, from 1 on."""
 
     def __init__(self, spec: EncoderSpec, log_probs: Samples) -> None:
-        self.spec, self.log_probs, self.frame = spec, log_probs, 0
+        self.spec, self.log_probs = spec, log_probs
 
     def step(self, feats: Samples, offset: int, state: State) -> EncoderStep:
         """See ``edge_asr.backends.Encoder``."""
         count = 1 + (feats.shape[1] - self.spec.right_context - 1) // self.spec.subsampling_rate
-        given = self.log_probs[self.frame : self.frame + count]
+        given = self.log_probs[offset : offset + count]
         blank = np.full((count - len(given), self.spec.vocab_size), -20.0, np.float32)
         blank[:, 0] = 0.0
-        numbers = np.arange(self.frame + 1, self.frame + 1 + count, dtype=np.float32)
-        self.frame += count
+        numbers = np.arange(offset + 1, offset + 1 + count, dtype=np.float32)
         return EncoderStep(numbers[None, :, None], np.concatenate([given, blank])[None], state)
