@@ -49,7 +49,7 @@ def committed_tokens(
     rule: CommitRule,
 ) -> int:
     """How many of ``tokens``, the best hypothesis, are to be committed now; at most ``limit``."""
-    if rule is NEVER:
+    if rule == NEVER:
         return 0
     silence_ms = (search.frames - tokens[-1].end) * frame_ms
     complete = len(tokens) if silence_ms >= rule.silence_ms else last_word_start(tokens, units)
