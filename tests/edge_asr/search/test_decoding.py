@@ -1,0 +1,222 @@
+"""Whole recordings through search, endpoints and second pass: no word is lost, none is doubled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_asr.errors import UsageError
+from edge_asr.events import Event, Final
+from edge_asr.fusion.grammar import Grammar
+from edge_asr.fusion.hotwords import Hotwords
+from edge_asr.search.commit import NEVER
+from edge_asr.search.decoding import Decoding, SearchName
+from edge_asr.search.endpoint import EndpointRule
+from edge_asr.search.greedy import greedy
+from edge_asr.search.prefix import PrefixSearch
+from edge_asr.search.second_pass import SecondPass
+from edge_asr.session import Stream
+from edge_asr.units import Units
+from tests.edge_asr.guarantees import check_guarantees
+from tests.tiny import DECODER, ENCODER, MANIFEST, FakeDecoder, Reciting, Samples
+
+SYMBOLS = ("<blank>", "▁a", "▁b", "c", "▁", "你")
+UNITS = Units(SYMBOLS)
+SPEC = msgspec.structs.replace(ENCODER, vocab_size=len(SYMBOLS), encoder_dim=1)
+SPOKEN = msgspec.structs.replace(MANIFEST, encoder=SPEC)
+ROOMY = msgspec.structs.replace(DECODER, max_hyps=64, max_units=256, max_frames=1024)
+FRAME_SAMPLES = 640
+HASTY = EndpointRule(
+    silence_ms=480,
+    relax_from_ms=400,
+    max_segment_ms=1200,
+    min_silence_ms=120,
+    hold_ms=400,
+    cut_words_from_ms=1600,
+)
+# Durations down to the shortest that are allowed.
+rules = st.builds(
+    lambda silence, least, relax, more, hold, words: EndpointRule(
+        nothing_said_ms=400,
+        silence_ms=silence,
+        min_silence_ms=least,
+        relax_from_ms=relax,
+        max_segment_ms=relax + more,
+        hold_ms=hold,
+        cut_words_from_ms=relax + more + words,
+    ),
+    st.integers(80, 600),
+    st.integers(80, 300),
+    st.integers(0, 1000),
+    st.integers(1, 1000),
+    st.integers(0, 600),
+    st.integers(0, 800),
+)
+
+
+def sure(script: Sequence[int]) -> Samples:
+    """Log-probabilities (T', V) of one unit for each frame."""
+    log_probs = np.full((len(script), len(SYMBOLS)), -12.0, np.float32)
+    log_probs[range(len(script)), list(script)] = -0.01
+    return log_probs
+
+
+def decoded(
+    log_probs: Samples, chunk: int, decoding: Decoding, decoder: FakeDecoder | None = None
+) -> list[Event]:
+    second_pass = None if decoder is None else SecondPass(decoder, ROOMY, 1.0, 0.5)
+    encoder = Reciting(SPEC, log_probs)
+    with Stream(encoder, SPOKEN, UNITS, chunk, decoding, second_pass) as stream:
+        samples = np.zeros(len(log_probs) * FRAME_SAMPLES, np.float32)
+        return stream.push(samples) + stream.flush()
+
+
+def letters(events: Sequence[Event]) -> str:
+    """All Finals without spaces: a cut may divide a word."""
+    return "".join(event.text for event in events if isinstance(event, Final)).replace(" ", "")
+
+
+runs = st.tuples(st.sampled_from([0, 0, 0, *range(1, len(SYMBOLS))]), st.integers(1, 14))
+scripts = st.lists(runs, min_size=1, max_size=40).map(
+    lambda found: [unit for unit, length in found for _ in range(length)]
+)
+
+
+@pytest.mark.parametrize("search", ["greedy", "prefix"])
+@settings(max_examples=40, deadline=None)
+@given(
+    script=scripts,
+    chunk=st.integers(1, 20),
+    rule=st.one_of(st.just(HASTY), rules),
+    second_pass=st.sampled_from(["off", "inline", "background"]),
+)
+def test_no_word_is_lost_or_doubled(
+    search: SearchName, script: list[int], chunk: int, rule: EndpointRule, second_pass: str
+) -> None:
+    # The decoders find all texts equally good, so that CTC decides, which is sure.
+    decoder = None if second_pass == "off" else FakeDecoder(spread=0.0)
+    decoding = Decoding(
+        search=search,
+        endpoint=rule,
+        second_pass=second_pass,  # type: ignore[arg-type]
+    )
+    events = decoded(sure(script), chunk, decoding, decoder)
+    check_guarantees(events, in_background=second_pass == "background")
+    heard = UNITS.text(token.id for token in greedy(sure(script), 0))
+    assert letters(events) == heard.replace(" ", "")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    script=scripts,
+    chunks=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    rule=st.sampled_from([HASTY, EndpointRule(silence_ms=480)]),
+)
+def test_no_final_depends_on_the_step(
+    script: list[int], chunks: tuple[int, int], rule: EndpointRule
+) -> None:
+    # What is committed does: it is looked at behind each step, and no cut is inside of it.
+    decoding = Decoding(endpoint=rule, commit=NEVER)
+    first, second = (
+        [event for event in decoded(sure(script), chunk, decoding) if isinstance(event, Final)]
+        for chunk in chunks
+    )
+    assert first == second
+
+
+def spikes(seed: int, frames: int) -> Samples:
+    """Log-probabilities (T', V) as of a model that is fairly sure: spikes of 0.8 to 1 in a
+    quarter of the frames, but for pauses, and blanks of 0.9 to 1 between them."""
+    generator = np.random.default_rng(seed)
+    vocab_size = len(SYMBOLS)
+    others = generator.dirichlet(np.full(vocab_size, 0.3), frames)
+    sureness = generator.uniform(0.9, 1.0, (frames, 1))
+    units = np.zeros(frames, np.int64)
+    spoken = (generator.random(frames) < 0.25) & (np.arange(frames) // 20 % 4 != 3)
+    units[spoken] = generator.integers(1, vocab_size, int(spoken.sum()))
+    sureness[spoken] = generator.uniform(0.8, 1.0, (int(spoken.sum()), 1))
+    probs = others * (1 - sureness)
+    probs[range(frames), units] += sureness[:, 0]
+    log_probs: Samples = np.log(np.maximum(probs, 1e-6)).astype(np.float32)
+    return log_probs
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    chunk=st.sampled_from([3, 16, 64]),
+    rule=st.sampled_from([HASTY, EndpointRule(silence_ms=480)]),
+)
+def test_a_long_recording_cut_by_endpoints_is_the_text_decoded_whole(
+    seed: int, chunk: int, rule: EndpointRule
+) -> None:
+    log_probs = spikes(seed, 240)
+    whole = PrefixSearch(0)
+    whole.push(log_probs)
+    text = UNITS.text(token.id for token in whole.tokens())
+    events = decoded(log_probs, chunk, Decoding(endpoint=rule))
+    assert sum(isinstance(event, Final) for event in events) > 1
+    assert letters(events) == text.replace(" ", "")
+
+
+@pytest.mark.parametrize("sureness", [0.97, 0.99, 0.998])
+@pytest.mark.parametrize("chunk", [1, 16])
+def test_silence_is_no_phrase_of_a_grammar(sureness: float, chunk: int) -> None:
+    # The grammar forbids to say nothing, and every phrase has a little probability.
+    grammar = Grammar.phrases(["a", "b ac"], UNITS)
+    rest = math.log((1 - sureness) / (len(SYMBOLS) - 1))
+    log_probs = np.full((400, len(SYMBOLS)), rest, np.float32)
+    log_probs[:, 0] = math.log(sureness)
+    decoding = Decoding(grammar=grammar)
+    assert decoded(log_probs, chunk, decoding) == []
+    log_probs[200] = sure([1])[0]
+    assert letters(decoded(log_probs, chunk, decoding)) == "a"
+
+
+def test_what_a_grammar_cannot_end_is_no_text() -> None:
+    grammar = Grammar.phrases(["b ac"], UNITS)
+    exact = Decoding(grammar=grammar, beam=1)
+    events = decoded(sure([0, 2, 0, 0, 1, *[0] * 40]), 1, exact)
+    check_guarantees(events)
+    assert letters(events) == ""
+    assert [event.segment for event in events if isinstance(event, Final)] == [0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"search": "best"},
+        {"second_pass": "on"},
+        {"beam": 0},
+        {"beam": 65},
+        {"beam": math.nan},
+        {"nbest": 0},
+        {"score_beam": -1.0},
+        {"blank_skip": 0.4},
+        {"blank_skip": 1.1},
+        {"ctc_weight": -0.1},
+        {"reverse_weight": 1.1},
+        {"reverse_weight": math.nan},
+    ],
+)
+def test_a_choice_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=f"{name}.*allowed are"):
+        Decoding(**wrong)  # type: ignore[arg-type]
+
+
+def test_greedy_search_takes_no_automata() -> None:
+    grammar = Grammar.phrases(["a"], UNITS)
+    for name in ("grammar", "language_model"):
+        with pytest.raises(UsageError, match="choose prefix search"):
+            Decoding(search="greedy", **{name: grammar})  # type: ignore[arg-type]
+    hotwords, _ = Hotwords.build(["a"], UNITS)
+    with pytest.raises(UsageError, match="choose prefix search"):
+        Decoding(search="greedy").fusion(hotwords)
+    assert len(Decoding(grammar=grammar, language_model=grammar).fusion(hotwords).automata) == 3
