@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from edge_asr.errors import OutputError
 from edge_asr.machine import Machine, describe_machine
 from edge_asr.recognizer import Recognizer
 
+_LONG = 50  # numbers in a list
+_PERCENTILES = (0, 5, 10, 25, 50, 75, 90, 95, 100)
 _LIBRARIES = ("numpy", "onnxruntime", "executorch", "torch")
 
 
@@ -98,9 +102,16 @@ def write(lines: Iterable[str], figures: object, out: Path | None) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers with six digits, which is more than any of them is worth."""
+    """What JSON can hold: numbers with six digits, which is more than any of them is worth, no
+    infinity, and of a long list of numbers its percentiles."""
     if isinstance(value, float):
-        return float(f"{value:.6g}")
+        return float(f"{value:.6g}") if math.isfinite(value) else str(value)
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+    if not isinstance(value, list | tuple):
+        return value
+    if len(value) > _LONG and all(isinstance(one, int | float) for one in value):
+        found = np.percentile(value, _PERCENTILES).tolist()
+        named = {f"p{percent}": one for percent, one in zip(_PERCENTILES, found, strict=True)}
+        return _plain({"count": len(value), **named})
+    return [_plain(one) for one in value]
