@@ -42,6 +42,8 @@ class TrainConfig:
     # Of model.train_decoder alone:
     passes: Annotated[int, msgspec.Meta(ge=0)] = 0  # of the encoder through the training data
     unit_noise: Share = 0.0  # of the units that decoders read: replaced by random ones
+    choice_steps: Annotated[int, msgspec.Meta(ge=0)] = 0  # at the end: model.choice is learned too
+    choice_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # of its loss, beside the attention's
 
 
 def train_config(tree: dict[str, Any], where: str) -> TrainConfig:

@@ -3,7 +3,8 @@
 
 Encoder and CTC stay as they are, bit for bit, and so do programs made of them. The encoder reads
 the training data a few times, augmented, joined and under chunk masks as in ``model.train``; its
-outputs are kept, and the decoders, which cost little beside it, train on them many times.
+outputs are kept, and the decoders, which cost little beside it, train on them many times. At last
+they also learn to choose among the texts of the first pass (``model.choice``).
 
 Resumes from the passes and the state that it saved.
 """
@@ -30,9 +31,11 @@ from torch.nn.utils.rnn import pad_sequence
 from edge_asr.errors import ConfigError, EdgeAsrError
 from model.batches import endless, prefetch
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.choice import Choice, choice_loss, choices
 from model.config import POSITION_PERIOD, read_yaml
 from model.data import Data, Example, load_data
 from model.evaluate import unit_accuracy
+from model.masks import length_mask
 from model.network import Network
 from model.recipe import TrainConfig, train_config
 from model.train import learning_rate
@@ -115,6 +118,7 @@ class DecoderTrainer:
             fused=True,
         )
         self.step = 0
+        self._known_choices: dict[int, list[Choice]] = {}  # by batch
 
     def save(self) -> None:
         """Write the state to resume from, and the checkpoint with the averaged decoders."""
@@ -148,7 +152,7 @@ class DecoderTrainer:
             raise _damaged(path, error) from error
 
     def train_step(self) -> float:
-        """One update; returns the attention loss per utterance."""
+        """One update; returns the loss per utterance."""
         conf, count = self.conf, len(self.batches)
         torch.manual_seed((conf.seed << 40) + self.step)
         order = np.random.default_rng([conf.seed, self.step // count]).permutation(count)
@@ -157,6 +161,11 @@ class DecoderTrainer:
         lengths = torch.tensor([len(row) for row in batch.encoder_out])
         memory = pad_sequence([row.float() for row in batch.encoder_out], batch_first=True)
         loss = self.network.attention_loss(memory, lengths, batch.labels, conf.unit_noise)
+        if self.step >= conf.steps - conf.choice_steps:
+            memory_mask = length_mask(lengths, memory.size(1))
+            given = self._choices(int(order[self.step % count]))
+            chosen = choice_loss(self.network, memory, memory_mask, given, conf.unit_noise)
+            loss = loss + conf.choice_weight * chosen
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), conf.grad_clip)
@@ -167,6 +176,12 @@ class DecoderTrainer:
         self._update_average()
         self.step += 1
         return float(loss.detach())
+
+    def _choices(self, index: int) -> list[Choice]:
+        if index not in self._known_choices:
+            batch = self.batches[index]
+            self._known_choices[index] = choices(self.network, batch.encoder_out, batch.labels)
+        return self._known_choices[index]
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -25,6 +25,7 @@ from tests.model.recipes import TRAIN, recipe, recipe_tree
 DATA = Path(__file__).parent.parent / "data"
 RECIPES = Path(__file__).parents[2] / "model" / "recipes" / "decoders"
 CHANGES: dict[str, Any] = {"passes": 2, "steps": 6, "unit_noise": 0.2, "eval_every": 3}
+CHOICE: dict[str, Any] = {"choice_steps": 4, "choice_weight": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_only_decoders_move(
     checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "recipe.yaml", tmp_path / "out"
-    changes = {"steps": 60, "eval_every": 20, "dropout": 0.0, "unit_noise": 0.0, "passes": 1}
+    changes = {"steps": 30, "eval_every": 10, "dropout": 0.0, "unit_noise": 0.0, "passes": 1}
     path.write_text(yaml.safe_dump({"train": TRAIN | changes}))
     arguments = [str(checkpoint.path), str(path), "--data", str(DATA), "-o", str(out)]
     assert main(arguments) == 0
@@ -67,7 +68,7 @@ def test_only_decoders_move(
     for name in ("train.yaml", "units.txt"):
         assert (out / name).read_bytes() == (checkpoint.path / name).read_bytes()
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [20, 40, 60]
+    assert [row["step"] for row in rows] == [10, 20, 30]
     assert rows[2]["loss"] < rows[1]["loss"] < rows[0]["loss"]
     both = rows[2]["units"]["clips.tsv"]
     assert len(both) == 2 and all(0 < part <= 100 for part in both)
@@ -79,22 +80,32 @@ def test_only_decoders_move(
 
 
 def test_resuming_is_the_same_as_not_stopping(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    straight = trainer(checkpoint, tmp_path / "straight")
+    straight = trainer(checkpoint, tmp_path / "straight", **CHOICE)
     run(straight, quiet=True)
-    stopped = trainer(checkpoint, tmp_path / "stopped")
+    stopped = trainer(checkpoint, tmp_path / "stopped", **CHOICE)
     for _ in range(4):
         stopped.train_step()
     stopped.save()
     passes = {path: path.stat().st_mtime_ns for path in stopped.folder.glob("pass-*.pt")}
     assert len(passes) == 2
     torch.manual_seed(99)  # another process would draw otherwise
-    resumed = trainer(checkpoint, tmp_path / "stopped")
+    resumed = trainer(checkpoint, tmp_path / "stopped", **CHOICE)
     resumed.resume()
     assert resumed.step == 4
     assert passes == {path: path.stat().st_mtime_ns for path in passes}  # read, not made again
     run(resumed, quiet=True)
     ours, theirs = final(tmp_path / "straight"), final(tmp_path / "stopped")
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_choosing_is_learned_in_the_last_steps(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    # 3 of 6 steps, each with the same dropout as without choosing.
+    changes = {"passes": 1, "unit_noise": 0.0, "choice_steps": 3}
+    plain = trainer(checkpoint, tmp_path, **changes, choice_weight=0.0)
+    choosing = trainer(checkpoint, tmp_path, **changes, choice_weight=5.0)
+    losses = [[ours.train_step() for _ in range(6)] for ours in (plain, choosing)]
+    assert losses[0][:3] == losses[1][:3]
+    assert losses[1][3] > losses[0][3] + 0.1
 
 
 def test_passes_hold_all_data_and_differ(checkpoint: Checkpoint, tmp_path: Path) -> None:
