@@ -43,7 +43,7 @@ class SecondPass:
 
     def rank(self, hypotheses: Sequence[Hypothesis], encoder_out: FloatArray) -> list[Ranked]:
         """The texts over encoder_out (1, T', D), best first. Those that are more or longer than
-        the decoders read are left out; where all are, and where decoders give no numbers, the
+        the decoders read are left out; where the best is, and where decoders give no numbers, the
         order of the first pass stays.
 
         Raises:
@@ -51,7 +51,9 @@ class SecondPass:
         """
         fitting = [h for h in hypotheses if len(h.tokens) <= self.spec.max_units]
         fitting = fitting[: self.spec.max_hyps]
-        if not fitting or not 1 <= encoder_out.shape[1] <= self.spec.max_frames:
+        # Without the best, shorter texts would win for being short.
+        is_best_read = fitting[:1] == list(hypotheses[:1])
+        if not is_best_read or not 1 <= encoder_out.shape[1] <= self.spec.max_frames:
             return first_pass(hypotheses)
         lengths = np.array([len(h.tokens) for h in fitting], np.int64)
         hyps = np.zeros((len(fitting), max(1, int(lengths.max()))), np.int64)
