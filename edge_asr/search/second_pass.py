@@ -52,7 +52,7 @@ class SecondPass:
         fitting = [h for h in hypotheses if len(h.tokens) <= self.spec.max_units]
         fitting = fitting[: self.spec.max_hyps]
         # Without the best, shorter texts would win for being short.
-        is_best_read = fitting[:1] == list(hypotheses[:1])
+        is_best_read = bool(fitting) and fitting[0] is hypotheses[0]
         if not is_best_read or not 1 <= encoder_out.shape[1] <= self.spec.max_frames:
             return first_pass(hypotheses)
         lengths = np.array([len(h.tokens) for h in fitting], np.int64)
