@@ -252,11 +252,7 @@ def finals(events: list[Event]) -> list[Final]:
     return [event for event in events if isinstance(event, Final)]
 
 
-@pytest.mark.parametrize("with_grammar", [False, True])
-@pytest.mark.parametrize("second_pass", ["off", "inline", "background"])
-@settings(max_examples=20, deadline=None)
-@given(wanted=operations, chunk=st.integers(1, 20), cuts=st.integers(0, 99))
-def test_whatever_changes_the_guarantees_hold(
+def check_run(
     second_pass: SecondPassMode,
     with_grammar: bool,
     wanted: list[Operation],
@@ -282,6 +278,40 @@ def test_whatever_changes_the_guarantees_hold(
         assert all(not f.text or GRAMMAR.allows(f.text) for f in finals(events))
         assert not any(event.committed for event in events if isinstance(event, Partial))
     assert whole.stream.position_ms == parts.stream.position_ms
+
+
+modes = pytest.mark.parametrize("second_pass", ["off", "inline", "background"])
+with_or_without = pytest.mark.parametrize("with_grammar", [False, True])
+anything = given(wanted=operations, chunk=st.integers(1, 20), cuts=st.integers(0, 99))
+
+
+@with_or_without
+@modes
+@settings(max_examples=10, deadline=None)
+@anything
+def test_whatever_changes_the_guarantees_hold(
+    second_pass: SecondPassMode,
+    with_grammar: bool,
+    wanted: list[Operation],
+    chunk: int,
+    cuts: int,
+) -> None:
+    check_run(second_pass, with_grammar, wanted, chunk, cuts)
+
+
+@pytest.mark.slow
+@with_or_without
+@modes
+@settings(max_examples=100, deadline=None)
+@anything
+def test_whatever_changes_the_guarantees_hold_many_times(
+    second_pass: SecondPassMode,
+    with_grammar: bool,
+    wanted: list[Operation],
+    chunk: int,
+    cuts: int,
+) -> None:
+    check_run(second_pass, with_grammar, wanted, chunk, cuts)
 
 
 AUDIO = [Push(7, 60_000), Push(0, 30_000), Push(8, 30_000)]

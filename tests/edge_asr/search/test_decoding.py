@@ -89,7 +89,7 @@ scripts = st.lists(runs, min_size=1, max_size=40).map(
 
 
 @pytest.mark.parametrize("search", ["greedy", "prefix"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     script=scripts,
     chunk=st.integers(1, 20),
@@ -112,7 +112,7 @@ def test_no_word_is_lost_or_doubled(
     assert letters(events) == heard.replace(" ", "")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     script=scripts,
     chunks=st.tuples(st.integers(1, 20), st.integers(1, 20)),
@@ -147,7 +147,7 @@ def spikes(seed: int, frames: int) -> Samples:
     return log_probs
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     chunk=st.sampled_from([3, 16, 64]),

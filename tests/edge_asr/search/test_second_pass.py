@@ -108,6 +108,8 @@ def test_no_more_is_read_than_the_decoders_take() -> None:
 @pytest.mark.parametrize(
     ("hypotheses", "frames"),
     [
+        # Without the best, those that say less would always win.
+        ([hypothesis_of((3,) * (MAX_UNITS + 1), -1.0), hypothesis_of((3,), -9.0)], 5),
         ([hypothesis_of((3,) * (MAX_UNITS + 1), -1.0, 0.5)], 5),
         ([hypothesis_of((3,), -1.0), hypothesis_of((4,), -2.0)], 0),
         ([hypothesis_of((3,), -1.0), hypothesis_of((4,), -2.0)], MAX_FRAMES + 1),
@@ -159,6 +161,10 @@ def test_a_backend_that_fails_says_so() -> None:
     with pytest.raises(BackendError, match="asleep"):
         second_pass.rank([hypothesis_of((3,))], FRAMES)
     assert len(second_pass.rank([hypothesis_of((3,))], FRAMES)) == 1
+
+
+def test_no_texts_are_ranked_too() -> None:
+    assert SecondPass(FakeDecoder(), DECODER, 0.5, 0.3).rank([], FRAMES) == []
 
 
 def test_texts_stay_as_they_were() -> None:
