@@ -2,10 +2,12 @@
 
 For each text, as WeNet's ``attention_rescoring`` does (Wu et al., "U2++", 2106.05642, 3.3):
 
-    (1 - reverse_weight) * left + reverse_weight * right + ctc_weight * ctc + fusion
+    (1 - reverse_weight) * left + reverse_weight * right + ctc_weight * ctc
 
-``left`` and ``right`` are sums of log-probabilities with that of eos. What hotwords, a language
-model or a grammar added to a text in the first pass counts in full, so that it survives.
+``left`` and ``right`` are sums of log-probabilities with that of eos. To it comes what hotwords, a
+language model or a grammar added to a text in the first pass, times ``1 + ctc_weight``: there it
+stood beside one log-probability of the audio, here beside ``1 + ctc_weight`` of them, so that it
+weighs as much as it did.
 
 Times and confidence of tokens stay those of the first pass. WeNet takes the decoders' for the
 latter, but what CTC says of its peaks tells right words from wrong ones better
@@ -65,8 +67,9 @@ class SecondPass:
             return first_pass(hypotheses)
         reverse = self.reverse_weight
         attention = (1 - reverse) * left.sum(axis=1) + reverse * right.sum(axis=1)
+        weight = self.ctc_weight
         ranked = [
-            Ranked(h, float(score) + self.ctc_weight * h.ctc_score + h.fusion_score)
+            Ranked(h, float(score) + weight * h.ctc_score + (1 + weight) * h.fusion_score)
             for h, score in zip(fitting, attention, strict=True)
         ]
         return sorted(ranked, key=lambda one: -one.score)

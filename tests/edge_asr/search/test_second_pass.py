@@ -74,7 +74,8 @@ def test_it_is_the_sum_of_all_that_read_the_text(
         right = [float(value) for value in alone.right[0]][: len(text) + 1]
         attention = (1 - reverse) * math.fsum(left) + reverse * math.fsum(right)
         ctc, fusion = by_text[text]
-        assert one.score == pytest.approx(attention + ctc_weight * ctc + fusion, abs=1e-9)
+        expected = attention + ctc_weight * ctc + (1 + ctc_weight) * fusion
+        assert one.score == pytest.approx(expected, abs=1e-9)
         assert (one.hypothesis.ctc_score, one.hypothesis.fusion_score) == (ctc, fusion)
         assert one.hypothesis in hypotheses, "tokens are those of the first pass"
 
@@ -86,14 +87,15 @@ def test_the_order_of_the_first_pass_breaks_a_tie() -> None:
     assert [one.hypothesis.tokens[0].id for one in ranked] == [5, 3, 6, 4]
 
 
-def test_what_fusion_gave_is_worth_as_much_as_the_decoders_say() -> None:
-    # A quarter of a nat decides, whatever weight CTC has.
+def test_what_fusion_gave_weighs_as_much_as_in_the_first_pass() -> None:
+    # The decoders find one text a nat better, and so does CTC: the bonus must outweigh both.
     for ctc_weight in (0.0, 0.5, 3.0):
         for bonus, winner in ((0.75, (3,)), (1.25, (4,))):
-            hypotheses = [hypothesis_of((3,), -4.0), hypothesis_of((4,), -4.0, bonus)]
+            hypotheses = [hypothesis_of((3,), -4.0), hypothesis_of((4,), -5.0, bonus)]
             decoder = Table([[0, 0], [-1, 0]], [[0, 0], [-1, 0]])
+            first = max(hypotheses, key=lambda one: one.score)
             ranked = SecondPass(decoder, DECODER, ctc_weight, 0.5).rank(hypotheses, FRAMES)
-            assert ids(ranked[0].hypothesis) == winner
+            assert ids(ranked[0].hypothesis) == ids(first) == winner
 
 
 def test_no_more_is_read_than_the_decoders_take() -> None:
