@@ -77,7 +77,7 @@ class Listening:
         log_probs = self.rows[(marks + looked_back) % len(self.rows)].copy()
         log_probs[[np.ptp(frames) == 0 for frames in own]] = [0.0, *[-20.0] * (len(SYMBOLS) - 1)]
         seen = np.concatenate([state[0], marks[None].astype(np.float32)], axis=1)[:, -LEFT:]
-        encoder_out = (offset + 1.0 + np.arange(count, dtype=np.float32))[None, :, None]
+        encoder_out = np.arange(offset, offset + count, dtype=np.float32)[None, :, None]
         return EncoderStep(encoder_out, log_probs[None], (seen,))
 
 
