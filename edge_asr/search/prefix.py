@@ -33,7 +33,7 @@ from edge_asr.search.prefix_beam import (
 
 BEAM = 10
 SCORE_BEAM = 20.0  # nats below the best text, where a hypothesis is given up
-BLANK_SKIP = 0.999  # frames with more blank than this hold no unit
+BLANK_SKIP = 0.99  # frames with more blank than this hold no unit
 
 
 @dataclass
@@ -57,10 +57,11 @@ class PrefixSearch:
 
     def push(self, log_probs: LogProbs) -> None:
         """See ``Search``."""
-        if len(log_probs) == 0:
-            return
         blank = log_probs[:, self.blank]
-        active = np.flatnonzero(blank <= math.log(self.blank_skip))
+        active = (blank <= math.log(self.blank_skip)).nonzero()[0]
+        if len(active) == 0:
+            self._pass_blank(blank)
+            return
         vocab_size = log_probs.shape[1]
         width = min(self.beam, vocab_size)
         # (frames, K) the best units of each frame that may hold one

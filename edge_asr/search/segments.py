@@ -96,16 +96,18 @@ class Segments:
         # In speech too: at frames that do not depend on the size of steps.
         places = state.search.frames + 1 + np.arange(len(quiet))
         nothing_said = math.ceil(self._rule.nothing_said_ms / self._frame_ms)
-        done, speaking = 0, bool(state.search.tokens())
+        done, needed = 0, self._needed_silence(state)
         for frame in np.flatnonzero(silent | (places % _LOOK_FRAMES == 0)).tolist():
-            # Where nothing was said and nothing sounds there is nothing to end, but by rule 1.
-            idle = not speaking and runs[frame] > frame - done
-            if idle and runs[frame] % max(1, nothing_said):
+            # In the silence that was looked at last, nothing ends before it is as long as needed;
+            # where nothing was said, nothing but by rule 1.
+            if runs[frame] > frame - done and (
+                runs[frame] < needed if needed else runs[frame] % max(1, nothing_said)
+            ):
                 continue
             self._search(state, log_probs[done : frame + 1], encoder_out[done : frame + 1])
             done, state.quiet_frames = frame + 1, int(runs[frame])
             self._end_segment(state, clock, end_ms)
-            speaking = bool(state.search.tokens())
+            needed = self._needed_silence(state)
         self._search(state, log_probs[done:], encoder_out[done:])
         state.quiet_frames = int(runs[-1]) if len(runs) else state.quiet_frames
         self._forget_encoder_out(state)
@@ -198,6 +200,7 @@ class Segments:
         return self._second_pass.rank(cut.hypotheses, cut.encoder_out)
 
     def _end_segment(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> None:
+        """Cut the open segment if it ends here."""
         frame = endpoint(
             state.search.tokens(),
             state.search.frames,
@@ -209,6 +212,14 @@ class Segments:
         )
         if frame is not None:
             self._cut(state, frame, clock, end_ms)
+
+    def _needed_silence(self, state: SegmentState) -> int:
+        """Frames of silence that will end the open segment as it is; 0 if nothing was said."""
+        tokens = state.search.tokens()
+        if not tokens:
+            return 0
+        age_ms = (tokens[-1].end - tokens[0].start) * self._frame_ms
+        return math.ceil(self._rule.needed_silence_ms(age_ms) / self._frame_ms)
 
     def _cut(self, state: SegmentState, frame: int, clock: FrameClock, end_ms: int | None) -> None:
         """Take what began before ``frame`` out of the search, to wait for its Final."""
