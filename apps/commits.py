@@ -31,7 +31,7 @@ from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding
 from edge_asr.speech_manifest import read_manifest
 
-MARGINS = (0.0, 3.0, 6.0, 10.0, 20.0, math.inf)
+MARGINS = (0.0, 1.0, 2.0, 3.0, 6.0, 10.0, 20.0, math.inf)
 LATEST_MS = (500.0, 1000.0, 2000.0, 5000.0, math.inf)
 
 
@@ -40,7 +40,8 @@ class Steadiness:
     """What a listener saw of one stream, or of several."""
 
     changed_chars: int = 0  # of text shown before, taken back
-    tail_changes: int = 0  # events that took back any
+    tail_changes: int = 0  # Partials that took back any
+    final_changes: int = 0  # Finals that did
     words: int = 0  # in Finals
     late_ms: list[int] = field(default_factory=list)  # from a word's end to its commit
     partials: int = 0
@@ -53,12 +54,12 @@ class Steadiness:
         for pushed_ms, event in events:
             if isinstance(event, Partial):
                 self.partials += 1
-                self._replace(shown, event.segment, event.text)
+                self.tail_changes += self._replace(shown, event.segment, event.text)
                 times = committed.setdefault(event.segment, [])
                 times += [pushed_ms] * (len(event.committed.split()) - len(times))
             elif isinstance(event, Final):
                 finals.append(event)
-                self._replace(shown, event.segment, event.text)
+                self.final_changes += self._replace(shown, event.segment, event.text)
                 times = committed.pop(event.segment, [])
                 times += [pushed_ms] * (len(event.words) - len(times))
                 self.words += len(event.words)
@@ -67,13 +68,14 @@ class Steadiness:
                 ]
         return finals
 
-    def _replace(self, shown: dict[int, str], segment: int, text: str) -> None:
+    def _replace(self, shown: dict[int, str], segment: int, text: str) -> bool:
+        """Show another text of a segment; whether any of the last one is taken back."""
         before = shown.get(segment, "")
-        kept = next((i for i, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), None)
-        kept = min(len(before), len(text)) if kept is None else kept
-        self.changed_chars += len(before) - kept
-        self.tail_changes += kept < len(before)
+        pairs = zip(before, text, strict=False)
+        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(before), len(text)))
+        self.changed_chars += len(before) - same
         shown[segment] = text
+        return same < len(before)
 
 
 @dataclass
@@ -159,11 +161,11 @@ def page(report: Report) -> Iterator[str]:
         "",
         f"Streams of {UTTERANCES} utterances with pauses of {PAUSES_S[0]:g} to {PAUSES_S[1]:g} s, "
         f"in blocks of 50 ms, chunks of {report.chunk_ms} ms. Text that was shown and taken back "
-        "is counted in characters per word of the Finals, Finals included; `changes` are the "
-        "events that took back any, per 100 words. `late` is the audio from the end of a word to "
-        "the event that has it committed, or final: median and 90 %. Word errors are those of "
-        f"the Finals; CTC weight of the second pass: {weight}. Times are of audio: work is not "
-        "counted.",
+        "is counted in characters per word of the Finals; `changes` are the events that took back "
+        "any, per 100 words: Partials, and Finals, which the second pass writes. `late` is the "
+        "audio from the end of a word to the event that has it committed, or final: median and "
+        "90 %. Word errors are those of the Finals; CTC weight of the second pass: "
+        f"{weight}. Times are of audio: work is not counted.",
         "",
         *report.origin.lines(),
         "",
@@ -171,11 +173,25 @@ def page(report: Report) -> Iterator[str]:
         "",
     )
     titles = ["way", "margin", "latest, ms", "taken back, characters per word"]
-    titles += ["changes per 100 words", "late, median ms", "90 % ms", "WER %"]
+    titles += ["changes by Partials", "by Finals", "late, median ms", "90 % ms", "WER %"]
     for name, words in report.words.items():
         yield f"## {name}, {words} words"
         yield ""
-        yield from table(titles, (_cells(row) for row in report.rows if row.set_name == name))
+        rows = [row for row in report.rows if row.set_name == name]
+        yield from table(titles, map(_cells, rows))
+        yield _finding(rows)
+        yield ""
+
+
+def _finding(rows: Sequence[Row]) -> str:
+    """Which rule is the earliest of those that cost no word."""
+    fewest = min(row.wer for row in rows if row.margin is not None)
+    best = [row for row in rows if row.margin is not None and row.wer == fewest]
+    early = min(best, key=lambda row: sum(row.steady.late_ms))
+    return (
+        f"Of the {len(best)} rules with the fewest word errors, {fewest:.2f} %, the earliest in the "
+        f"mean is margin {early.margin:g}, latest {early.latest_ms:g} ms."
+    )
 
 
 def _is_default(row: Row) -> bool:
@@ -192,6 +208,7 @@ def _cells(row: Row) -> list[str]:
         "" if row.latest_ms is None else f"{row.latest_ms:g}",
         f"{steady.changed_chars / words:.3f}",
         f"{100 * steady.tail_changes / words:.1f}",
+        f"{100 * steady.final_changes / words:.1f}",
         f"{late[0]:.0f}",
         f"{late[1]:.0f}",
         f"{row.wer:.2f}",
@@ -207,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files")
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
     add("--ctc-weight", type=float, help="of the second pass (default: the package's)")
-    add("--margins", type=_margins, default=MARGINS, help="nats (default: 0,3,6,10,20,inf)")
+    add("--margins", type=_margins, default=MARGINS, help="nats (default: 0,1,2,3,6,10,20,inf)")
     add("--utterances", type=int, default=300, help="of each set (default: 300)")
     add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
