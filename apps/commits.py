@@ -189,8 +189,8 @@ def _finding(rows: Sequence[Row]) -> str:
     best = [row for row in rows if row.margin is not None and row.wer == fewest]
     early = min(best, key=lambda row: sum(row.steady.late_ms))
     return (
-        f"Of the {len(best)} rules with the fewest word errors, {fewest:.2f} %, the earliest in the "
-        f"mean is margin {early.margin:g}, latest {early.latest_ms:g} ms."
+        f"Of the {len(best)} rules with the fewest word errors, {fewest:.2f} %, the earliest in "
+        f"the mean is margin {early.margin:g}, latest {early.latest_ms:g} ms."
     )
 
 
