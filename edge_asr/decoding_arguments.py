@@ -90,7 +90,7 @@ def add_decoding_arguments(
         "--hotword-bonus",
         type=float,
         metavar="X",
-        help="of those without their own: nats per unit (default: 2)",
+        help="of those without their own: nats per unit (default: 1.5)",
     )
     expect.add_argument(
         "--lm", metavar="FILE", help="an n-gram model in ARPA format, as edge-asr lm makes it"
@@ -118,11 +118,17 @@ def add_decoding_arguments(
         help="a segment ends at a pause before, 1000 to 30000 (default: 20000)",
     )
     segments.add_argument(
+        "--keep-context",
+        action="store_true",
+        help="let the encoder look back over the silence that ended a segment (default: it starts "
+        "afresh, as the utterances of its training do)",
+    )
+    segments.add_argument(
         "--commit-margin",
         type=float,
         metavar="X",
         help="commit a word when all texts that are at most X nats worse than the best agree on "
-        "it (default: 10)",
+        "it (default: 1)",
     )
     segments.add_argument(
         "--commit-latest-ms",
@@ -218,6 +224,7 @@ def _decoding(
         search=arguments.search,
         second_pass=arguments.second_pass or (second_pass if recognizer.decoder else "off"),
         endpoint=_endpoint_rule(arguments),
+        fresh_context=not arguments.keep_context,
         commit=CommitRule(
             **_given(arguments, margin="commit_margin", latest_ms="commit_latest_ms")
         ),

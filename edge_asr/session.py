@@ -309,7 +309,9 @@ class Stream:
                 state.encoder = result.state
                 state.encoder_frames += step.keep
                 encoder_out = result.encoder_out[0, : step.keep]
-                self._segments.push(state.text, log_probs, encoder_out, clock, end_ms)
+                rested = self._segments.push(state.text, log_probs, encoder_out, clock, end_ms)
+                if rested and self._decoding.fresh_context:
+                    state.encoder, state.encoder_frames = zero_state(self._spec), 0
             else:
                 events.append(self._restart_encoder(step.keep))
             events += self._segments.collect(state.text, end_ms, wait=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from edge_asr.errors import UsageError
 from edge_asr.units import SPACE, Units, is_unspaced
 
-DEFAULT_BONUS = 2.0  # per unit, in nats: what the log-probability of a unit gains
+DEFAULT_BONUS = 1.5  # per unit, in nats: what the log-probability of a unit gains
 MAX_BONUS = 20.0
 MAX_PHRASES = 10_000
 MAX_PHRASE_CHARS = 100

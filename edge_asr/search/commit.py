@@ -28,7 +28,7 @@ class CommitRule:
     """
 
     silence_ms: float = 300
-    margin: float = 10.0
+    margin: float = 1.0
     latest_ms: float = 5000
 
     def __post_init__(self) -> None:

@@ -39,6 +39,8 @@ class Decoding:
         grammar: an automaton that forbids; see ``edge_asr.fusion.grammar``. Nothing is committed
             before the end of a segment then, since any text may turn out not to be allowed.
         endpoint, commit: where segments end, and what is promised not to change.
+        fresh_context: after silence has ended a segment the encoder starts from zeros, as at the
+            beginning of the utterances that it was trained on; else its context goes on.
 
     Raises:
         UsageError: a value outside what is allowed, or automata for greedy search.
@@ -57,6 +59,7 @@ class Decoding:
     grammar: Automaton | None = None
     endpoint: EndpointRule = field(default_factory=EndpointRule)
     commit: CommitRule = field(default_factory=CommitRule)
+    fresh_context: bool = True
 
     def __post_init__(self) -> None:
         modes = (None, *get_args(SecondPassMode))

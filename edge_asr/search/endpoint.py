@@ -11,8 +11,7 @@ hypothesis has no token.
    committed, so that the cut can be at the longest pause between words in them. Where there is no
    word to begin with, any unit is cut before after ``cut_words_from_ms``.
 
-A segment begins with its first token. The state of the encoder lives on at an endpoint: a cut
-groups text, it loses none.
+A segment begins with its first token. A cut groups text, it loses none.
 """
 
 from __future__ import annotations

@@ -84,11 +84,14 @@ class Segments:
         encoder_out: FloatArray,
         clock: FrameClock,
         end_ms: int | None,
-    ) -> None:
+    ) -> bool:
         """Search on through log_probs (T', V) with encoder_out (T', D) and cut what ends there.
 
         Args:
             end_ms: the end of the audio, where frames may reach behind it.
+
+        Returns:
+            Whether silence ended a segment, or went on for long, and nothing was said since.
         """
         quiet = log_probs[:, self._blank] > math.log(self._rule.blank_threshold)
         runs = _runs(quiet, state.quiet_frames)
@@ -96,7 +99,7 @@ class Segments:
         # In speech too: at frames that do not depend on the size of steps.
         places = state.search.frames + 1 + np.arange(len(quiet))
         nothing_said = math.ceil(self._rule.nothing_said_ms / self._frame_ms)
-        done, needed = 0, self._needed_silence(state)
+        done, needed, rested = 0, self._needed_silence(state), False
         for frame in np.flatnonzero(silent | (places % _LOOK_FRAMES == 0)).tolist():
             # In the silence that was looked at last, nothing ends before it is as long as needed;
             # where nothing was said, nothing but by rule 1.
@@ -106,11 +109,12 @@ class Segments:
                 continue
             self._search(state, log_probs[done : frame + 1], encoder_out[done : frame + 1])
             done, state.quiet_frames = frame + 1, int(runs[frame])
-            self._end_segment(state, clock, end_ms)
+            rested |= self._end_segment(state, clock, end_ms)
             needed = self._needed_silence(state)
         self._search(state, log_probs[done:], encoder_out[done:])
         state.quiet_frames = int(runs[-1]) if len(runs) else state.quiet_frames
         self._forget_encoder_out(state)
+        return rested and not state.search.tokens()
 
     def skip(self, state: SegmentState, frames: int) -> None:
         """Pass over frames for which the encoder gave no numbers."""
@@ -199,8 +203,8 @@ class Segments:
             return first_pass(cut.hypotheses)
         return self._second_pass.rank(cut.hypotheses, cut.encoder_out)
 
-    def _end_segment(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> None:
-        """Cut the open segment if it ends here."""
+    def _end_segment(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> bool:
+        """Cut the open segment if it ends here; whether it did so in silence."""
         frame = endpoint(
             state.search.tokens(),
             state.search.frames,
@@ -210,8 +214,10 @@ class Segments:
             self._frame_ms,
             self._rule,
         )
-        if frame is not None:
-            self._cut(state, frame, clock, end_ms)
+        if frame is None:
+            return False
+        self._cut(state, frame, clock, end_ms)
+        return frame == state.search.frames
 
     def _needed_silence(self, state: SegmentState) -> int:
         """Frames of silence that will end the open segment as it is; 0 if nothing was said."""

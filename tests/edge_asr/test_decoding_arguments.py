@@ -131,7 +131,7 @@ def test_the_help_tells_the_real_defaults(
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
     shown = dict(
-        re.findall(r"  --([a-z-]+) [^\n]*?(?:(?!\n  -).)*?\(default: ([^);]+)", text, re.S)
+        re.findall(r"  --([a-z-]+) [^\n]*?(?:(?!\n  -).)*?\(default:\s+([^);]+)", text, re.S)
     )
     usual = Decoding()
     expected: dict[str, object] = {

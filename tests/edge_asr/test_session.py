@@ -16,6 +16,7 @@ from edge_asr.events import Event, Final, Gap, Partial, Status
 from edge_asr.features import FbankState, fbank, flush_samples
 from edge_asr.package import Package
 from edge_asr.recognizer import Recognizer, load
+from edge_asr.search.decoding import Decoding
 from edge_asr.session import Stream
 from tests.edge_asr.guarantees import check_guarantees
 from tests.tiny import ENCODER, FEATURES, MANIFEST, RATE, UNITS, FakeEncoder, Samples, play, tones
@@ -335,3 +336,26 @@ def test_long_runs_shift_times_and_nothing_else(recognizer: Recognizer, frames: 
 
 def test_a_package_opens_streams_of_its_own(tiny_package: Package) -> None:
     assert texts(play(load(tiny_package.root).stream(), SPEECH, RATE)) == SPOKEN
+
+
+@pytest.mark.parametrize("chunk", [1, 16])
+def test_after_silence_the_encoder_starts_afresh(recognizer: Recognizer, chunk: int) -> None:
+    # Two segments; the pauses inside them are too short to end one.
+    for fresh, runs in ((True, 2), (False, 1)):
+        encoder = BrokenNow(recognizer.encoder, set(), one_nan)
+        decoding = Decoding(fresh_context=fresh)
+        events = play(Stream(encoder, MANIFEST, UNITS, chunk, decoding), SPEECH, RATE)
+        assert texts(events) == SPOKEN
+        begins = [index for index, offset in enumerate(encoder.offsets) if offset == 0]
+        assert len(begins) == runs
+        for begin in begins:
+            assert not any(array.any() for array in encoder.states[begin])
+    assert encoder.offsets == [chunk * index for index in range(len(encoder.offsets))]
+
+
+def test_a_segment_begun_in_the_same_step_keeps_its_context(recognizer: Recognizer) -> None:
+    encoder = BrokenNow(recognizer.encoder, set(), one_nan)
+    stream = Stream(encoder, MANIFEST, UNITS, 45)  # a second segment begins in the first step
+    events = play(stream, tones("▁one 1100 ▁two 200 ▁one"), RATE)
+    assert texts(events) == ["one", "two one"]
+    assert encoder.offsets == [0, 45]

@@ -28,7 +28,7 @@ def test_a_phrase_earns_its_total_and_lends_on_the_way() -> None:
     assert all(score > 0 for score in scores[1:])
     assert sum(scores) == pytest.approx(4 * 2.0)
     assert last == 0
-    assert total(["TEN"], LETTERS, "▁ T E N ▁ A") == pytest.approx(8.0)
+    assert total(["TEN"], LETTERS, "▁ T E N ▁ A", bonus=2.0) == pytest.approx(8.0)
 
 
 @pytest.mark.parametrize("spoken", ["▁ T E N T H", "▁ T E", "T E N S", "▁ T ▁ E N"])

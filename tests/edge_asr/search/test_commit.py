@@ -56,7 +56,9 @@ def decoded(
     sharpness: float = 3.0,
 ) -> list[Event]:
     """All events of a random lattice, with a second pass that ranks as it likes."""
-    decoding = Decoding(endpoint=endpoint, commit=commit, second_pass="inline", nbest=64)
+    decoding = Decoding(
+        fresh_context=False, endpoint=endpoint, commit=commit, second_pass="inline", nbest=64
+    )
     log_probs = lattice(seed, frames, len(SYMBOLS), spiky=spiky, sharpness=sharpness)
     second_pass = SecondPass(FakeDecoder(seed, spread=9.0), ROOMY, 0.1, 0.5)
     encoder = Reciting(SPEC, log_probs)
@@ -180,7 +182,7 @@ def said(script: list[int], commit: CommitRule, endpoint: EndpointRule) -> list[
     """The Partials of sure units, one each frame."""
     log_probs = np.full((len(script), len(SYMBOLS)), -12.0, np.float32)
     log_probs[range(len(script)), script] = -0.001
-    decoding = Decoding(endpoint=endpoint, commit=commit)
+    decoding = Decoding(fresh_context=False, endpoint=endpoint, commit=commit)
     stream = Stream(Reciting(SPEC, log_probs), SPOKEN, UNITS, 1, decoding)
     events = stream.push(np.zeros(len(script) * FRAME_SAMPLES, np.float32)) + stream.flush()
     return [event for event in events if isinstance(event, Partial)]

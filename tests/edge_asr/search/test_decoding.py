@@ -102,6 +102,7 @@ def test_no_word_is_lost_or_doubled(
     # The decoders find all texts equally good, so that CTC decides, which is sure.
     decoder = None if second_pass == "off" else FakeDecoder(spread=0.0)
     decoding = Decoding(
+        fresh_context=False,
         search=search,
         endpoint=rule,
         second_pass=second_pass,  # type: ignore[arg-type]
@@ -122,7 +123,7 @@ def test_no_final_depends_on_the_step(
     script: list[int], chunks: tuple[int, int], rule: EndpointRule
 ) -> None:
     # What is committed does: it is looked at behind each step, and no cut is inside of it.
-    decoding = Decoding(endpoint=rule, commit=NEVER)
+    decoding = Decoding(fresh_context=False, endpoint=rule, commit=NEVER)
     first, second = (
         [event for event in decoded(sure(script), chunk, decoding) if isinstance(event, Final)]
         for chunk in chunks
@@ -160,7 +161,7 @@ def test_a_long_recording_cut_by_endpoints_is_the_text_decoded_whole(
     whole = PrefixSearch(0)
     whole.push(log_probs)
     text = UNITS.text(token.id for token in whole.tokens())
-    events = decoded(log_probs, chunk, Decoding(endpoint=rule))
+    events = decoded(log_probs, chunk, Decoding(fresh_context=False, endpoint=rule))
     assert sum(isinstance(event, Final) for event in events) > 1
     assert letters(events) == text.replace(" ", "")
 
@@ -173,7 +174,7 @@ def test_silence_is_no_phrase_of_a_grammar(sureness: float, chunk: int) -> None:
     rest = math.log((1 - sureness) / (len(SYMBOLS) - 1))
     log_probs = np.full((400, len(SYMBOLS)), rest, np.float32)
     log_probs[:, 0] = math.log(sureness)
-    decoding = Decoding(grammar=grammar)
+    decoding = Decoding(fresh_context=False, grammar=grammar)
     assert decoded(log_probs, chunk, decoding) == []
     log_probs[200] = sure([1])[0]
     assert letters(decoded(log_probs, chunk, decoding)) == "a"
@@ -181,7 +182,7 @@ def test_silence_is_no_phrase_of_a_grammar(sureness: float, chunk: int) -> None:
 
 def test_what_a_grammar_cannot_end_is_no_text() -> None:
     grammar = Grammar.phrases(["b ac"], UNITS)
-    exact = Decoding(grammar=grammar, beam=1)
+    exact = Decoding(fresh_context=False, grammar=grammar, beam=1)
     events = decoded(sure([0, 2, 0, 0, 1, *[0] * 40]), 1, exact)
     check_guarantees(events)
     assert letters(events) == ""

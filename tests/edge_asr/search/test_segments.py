@@ -57,7 +57,7 @@ def stream_of(
     search: SearchName = "prefix",
     endpoint: EndpointRule = HASTY,
 ) -> Stream:
-    decoding = Decoding(search=search, endpoint=endpoint, second_pass=mode)  # type: ignore[arg-type]
+    decoding = Decoding(fresh_context=False, search=search, endpoint=endpoint, second_pass=mode)  # type: ignore[arg-type]
     second_pass = SecondPass(decoder, ROOMY, 1.0, 0.5)
     return Stream(Reciting(SPEC, sure(script)), SPOKEN, UNITS, chunk, decoding, second_pass)
 
@@ -304,7 +304,7 @@ class Dead:
 
 
 def test_an_encoder_that_gives_no_numbers_any_more_fills_no_memory() -> None:
-    decoding = Decoding(endpoint=HASTY, second_pass="inline")
+    decoding = Decoding(fresh_context=False, endpoint=HASTY, second_pass="inline")
     second_pass = SecondPass(FakeDecoder(), ROOMY, 1.0, 0.5)
     stream = Stream(Dead(), SPOKEN, UNITS, 4, decoding, second_pass)
     events: list[Event] = []
@@ -322,7 +322,7 @@ def test_segments_are_as_long_whatever_the_step() -> None:
     rule, commit = EndpointRule(), CommitRule()
     lengths = []
     for chunk in (16, 512):
-        decoding = Decoding(endpoint=rule, commit=commit)
+        decoding = Decoding(fresh_context=False, endpoint=rule, commit=commit)
         stream = Stream(Reciting(SPEC, sure(script)), SPOKEN, UNITS, chunk, decoding)
         spoken = finals(stream.push(audio(len(script))) + stream.flush())
         lengths.append([final.end_ms - final.start_ms for final in spoken])
