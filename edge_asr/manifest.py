@@ -229,10 +229,11 @@ class FileEntry(Strict, frozen=True, kw_only=True):
 class Provenance(Strict, frozen=True, kw_only=True):
     """Where the package came from."""
 
-    checkpoint_sha256: str
+    checkpoint_sha256: str  # of final.pt
     created: str
     quantization: str
     versions: dict[str, str]
+    decoder_sha256: str = ""  # of decoder.pt, where decoders were trained further
 
 
 class Manifest(Strict, frozen=True, kw_only=True):

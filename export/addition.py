@@ -68,6 +68,11 @@ def join_manifests(base: Package, made: Manifest, units: bytes) -> Manifest:
             f"{base.root}: was made from a final.pt of sha256 {found[:12]}…, the checkpoint's is "
             f"{digest[:12]}…; add to a package of this checkpoint, or --replace this one"
         )
+    digests = ours.provenance.decoder_sha256, made.provenance.decoder_sha256
+    if ours.decoder is not None and digests[0] != digests[1]:
+        raise PackageError(
+            f"{base.root}: its decoders are others than the checkpoint's; --replace the package"
+        )
     if base.read(ours.units.file) != units:
         raise PackageError(
             f"{base.root}: its units are not the checkpoint's; --replace the package"
@@ -88,6 +93,7 @@ def join_manifests(base: Package, made: Manifest, units: bytes) -> Manifest:
             ours.provenance,
             quantization="; ".join(dict.fromkeys(part for parts in quantization for part in parts)),
             versions=made.provenance.versions | ours.provenance.versions,
+            decoder_sha256=made.provenance.decoder_sha256,
         ),
     )
 

@@ -338,6 +338,7 @@ def _manifest(
             created=datetime.now(UTC).strftime("%Y-%m-%d"),
             quantization="; ".join(rounding),
             versions=_versions(conf.backends),
+            decoder_sha256=source.decoder_sha256,
         ),
         metrics=conf.metrics,
         decoder=second_pass,

@@ -1,4 +1,8 @@
-"""Checkpoint directories in WeNet's layout: train.yaml, final.pt, units.txt, global_cmvn."""
+"""Checkpoint directories in WeNet's layout: train.yaml, final.pt, units.txt, global_cmvn.
+
+One file more than WeNet's may be there: decoder.pt, with decoders that were trained further. They
+take the place of those in final.pt, which stays as it is, as do programs that were made of it.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ from model.config import NetworkConfig, feature_spec, network_config, read_yaml
 from model.network import Network
 from model.tokenizer import read_units, write_units
 
+DECODER_WEIGHTS = "decoder.pt"
+_DECODER = "decoder."  # what the keys of decoders begin with
 # Keys of WeNet state_dicts that carry no weight of the function: regenerated position tables,
 # layers that old versions saved without using, and the noise of a training-only router.
 _IGNORED = (".pos_enc.pe", ".embed.1.pe", ".concat_linear", ".num_batches_tracked", "noisy_gate")
@@ -83,6 +89,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     described = read_description(path, "final.pt")
     weights = _read_weights(path / "final.pt")
+    if (path / DECODER_WEIGHTS).is_file():
+        later = _read_weights(path / DECODER_WEIGHTS)
+        if strange := sorted(name for name in later if not name.startswith(_DECODER)):
+            raise ConfigError(
+                f"{path / DECODER_WEIGHTS}: {strange[0]} is no tensor of a decoder; only those "
+                "may stand beside final.pt"
+            )
+        weights.update(later)
     network = Network(described.conf)
     if "encoder.global_cmvn.mean" not in weights:
         weights.update(_cmvn_weights(described.tree, path, described.conf))
@@ -95,17 +109,34 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint directory; weights in ``dtype``, statistics in float32."""
     path.mkdir(parents=True, exist_ok=True)
-    weights = {
+    _save_weights(_weights(network, dtype), path / "final.pt")
+    write_units(symbols, path / "units.txt")
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    (path / "train.yaml").write_text(text, encoding="utf-8")
+
+
+def save_decoder(network: Network, path: Path, dtype: torch.dtype) -> None:
+    """Write the decoders alone, for a directory whose final.pt has the rest."""
+    path.mkdir(parents=True, exist_ok=True)
+    weights = _weights(network, dtype)
+    kept = {name: tensor for name, tensor in weights.items() if name.startswith(_DECODER)}
+    _save_weights(kept, path / DECODER_WEIGHTS)
+
+
+def _weights(network: Network, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights in ``dtype``, statistics in float32."""
+    return {
         name: tensor.detach().to(
             dtype if tensor.is_floating_point() and "cmvn" not in name else tensor.dtype
         )
         for name, tensor in network.state_dict().items()
     }
-    torch.save(weights, path / "final.pt.part")
-    (path / "final.pt.part").rename(path / "final.pt")
-    write_units(symbols, path / "units.txt")
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-    (path / "train.yaml").write_text(text, encoding="utf-8")
+
+
+def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    unfinished = path.with_name(path.name + ".part")
+    torch.save(weights, unfinished)
+    unfinished.rename(path)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from edge_asr.errors import ConfigError, EdgeAsrError
 from model.batches import endless, prefetch
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_decoder
 from model.choice import Choice, choice_loss, choices
 from model.config import POSITION_PERIOD, read_yaml
 from model.data import Data, Example, load_data
@@ -132,6 +132,7 @@ class DecoderTrainer:
         _write(state, self.folder / "state.pt")
         described = self.checkpoint.described
         save_checkpoint(self.average, described.symbols, described.tree, self.folder, torch.float16)
+        save_decoder(self.average, self.folder, torch.float16)
 
     def resume(self) -> None:
         """Go on from the last saved state, if there is one.

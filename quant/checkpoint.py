@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from edge_asr.errors import ConfigError
-from model.checkpoint import Checkpoint, Description, load_checkpoint, read_description
+from model.checkpoint import (
+    DECODER_WEIGHTS,
+    Checkpoint,
+    Description,
+    load_checkpoint,
+    read_description,
+)
 from model.network import Network
 from quant.convolution import conv2d_rows, quantize_conv2d
 from quant.linear import QuantLinear, quantize_linear
@@ -55,6 +61,7 @@ class QuantizedCheckpoint:
     source_sha256: str  # of final.pt
     report: tuple[LayerReport, ...]
     group: int = 0  # of int4 weights; 0 where there are none
+    decoder_sha256: str = ""  # of decoder.pt, if there is one
 
 
 def quantize(
@@ -75,8 +82,16 @@ def quantize(
     if precision != "fp32":
         network = copy.deepcopy(network)
         report = tuple(_round_layers(network, group))
+    later = checkpoint.path / DECODER_WEIGHTS
     return QuantizedCheckpoint(
-        network, checkpoint.network, checkpoint.described, precision, digest, report, group
+        network,
+        checkpoint.network,
+        checkpoint.described,
+        precision,
+        digest,
+        report,
+        group,
+        hashlib.sha256(later.read_bytes()).hexdigest() if later.is_file() else "",
     )
 
 
@@ -114,6 +129,7 @@ def save_integers(quantized: QuantizedCheckpoint, path: Path) -> None:
     are, and the hash of the checkpoint."""
     content = {
         "source_sha256": quantized.source_sha256,
+        "decoder_sha256": quantized.decoder_sha256,
         "precision": quantized.precision,
         "group": quantized.group,
         "weights": quantized.network.state_dict(),
@@ -148,7 +164,10 @@ def load_integers(path: Path) -> QuantizedCheckpoint:
             f"{where}: not the integers of the network in train.yaml ({reason}); run python -m "
             "quant again"
         ) from error
-    return QuantizedCheckpoint(network, None, described, precision, digest, (), group)
+    decoder_digest = str(content.get("decoder_sha256", ""))
+    return QuantizedCheckpoint(
+        network, None, described, precision, digest, (), group, decoder_digest
+    )
 
 
 def quantized_layers(network: nn.Module) -> list[tuple[str, QuantLinear | QuantLinear4]]:

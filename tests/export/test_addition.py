@@ -189,6 +189,18 @@ def test_a_package_of_something_else_stays_as_it_is(
     assert {path.name: path.read_bytes() for path in encoder_alone.iterdir()} == before
 
 
+def test_other_decoders_do_not_go_beside_those_that_are_there(tiny_package: Package) -> None:
+    ours = changed(tiny_package.manifest, decoder=DECODER)
+    base = Package(tiny_package.root, ours, tiny_package.units)
+    units = base.read(ours.units.file)
+    provenance = msgspec.structs.replace(ours.provenance, decoder_sha256="0" * 64)
+    made = changed(ours, provenance=provenance)
+    with pytest.raises(PackageError, match="decoders are others"):
+        join_manifests(base, made, units)
+    joined = join_manifests(tiny_package, made, units)  # which has none yet
+    assert joined.provenance.decoder_sha256 == "0" * 64
+
+
 @pytest.mark.slow
 def test_what_is_there_is_not_made_again(
     encoder_alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

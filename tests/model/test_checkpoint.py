@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor
 
 from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.checkpoint import DECODER_WEIGHTS, load_checkpoint, save_checkpoint, save_decoder
 from tests.model.networks import network, speech, tree
 
 MOE = Path(__file__).parent.parent / "data" / "wenet-moe"
@@ -233,3 +233,23 @@ def test_every_kind_of_network_can_be_saved_and_loaded(
     loaded = load_checkpoint(tmp_path).network.state_dict()
     for name, tensor in made.state_dict().items():
         torch.testing.assert_close(loaded[name], tensor, atol=0, rtol=0)
+
+
+def test_decoders_that_were_trained_further_take_the_place_of_the_others(wenet: Path) -> None:
+    before = load_checkpoint(wenet).network.state_dict()
+    later = load_checkpoint(wenet).network
+    for tensor in later.state_dict().values():
+        tensor += 1
+    save_decoder(later, wenet, torch.float32)
+    for name, tensor in load_checkpoint(wenet).network.state_dict().items():
+        wanted = before[name] + (1 if name.startswith("decoder.") else 0)
+        torch.testing.assert_close(tensor, wanted, rtol=0, atol=0)
+    assert any(name.startswith("decoder.") for name in before)
+
+    weights = torch.load(wenet / DECODER_WEIGHTS, weights_only=True)
+    torch.save(weights | {"ctc.ctc_lo.bias": torch.zeros(2)}, wenet / DECODER_WEIGHTS)
+    assert "ctc.ctc_lo.bias is no tensor of a decoder" in refusal(wenet)
+    torch.save({"decoder.more": torch.zeros(2)}, wenet / DECODER_WEIGHTS)
+    assert "decoder.more" in refusal(wenet)
+    (wenet / DECODER_WEIGHTS).write_bytes(b"nothing")
+    assert DECODER_WEIGHTS in refusal(wenet)
