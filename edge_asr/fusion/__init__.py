@@ -70,10 +70,13 @@ class Fusion:
             scores += automaton.finish(states[row])
         return scores
 
-    def score(self, ids: Sequence[int]) -> float:
-        """What a whole segment of these units gets."""
-        states, total = self.start(1), 0.0
-        for unit in ids if self.automata else ():
-            added, states = self.advance(states, np.array([unit], np.int64))
-            total += float(added[0])
-        return total + float(self.finish(states)[0])
+    def scores(self, texts: Sequence[Sequence[int]]) -> Scores:
+        """(N,) what whole segments of these units get."""
+        count = len(texts)
+        total, states = np.zeros(count), self.start(count)
+        for place in range(max(map(len, texts), default=0) if self.automata else 0):
+            rows = np.array([row for row, text in enumerate(texts) if len(text) > place])
+            units = np.array([texts[row][place] for row in rows.tolist()], np.int64)
+            added, states[:, rows] = self.advance(states[:, rows], units)
+            total[rows] += added
+        return total + self.finish(states)

@@ -126,9 +126,10 @@ class Beam:
             known, score = heads.get(ids[:count], (_before(frame, tokens[:count]), -np.inf))
             heads[ids[:count]] = known, float(np.logaddexp(score, scores[row]))
             tails.setdefault(ids[count:], []).append(row)
+        added = fusion.scores(list(heads)).tolist()
         ranked = [
-            Hypothesis(tuple(tokens), score, fusion.score(ids))
-            for ids, (tokens, score) in heads.items()
+            Hypothesis(tuple(tokens), score, bonus)
+            for (tokens, score), bonus in zip(heads.values(), added, strict=True)
         ]
         ranked = [hypothesis for hypothesis in ranked if hypothesis.score > -np.inf]
         ranked.sort(key=lambda hypothesis: -hypothesis.score)
