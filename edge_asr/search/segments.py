@@ -27,6 +27,7 @@ from edge_asr.search.second_pass import Ranked, SecondPass, first_pass
 from edge_asr.search.words import FrameClock, assemble_words
 from edge_asr.units import Units
 
+MAX_WAITING = 8  # segments; behind as many, the second pass is too slow to be waited for
 CONTEXT_FRAMES = 25  # of silence that the decoders see before the first word of a segment
 _LOOK_FRAMES = 8  # between two looks for an end in speech
 _NOTHING = ("", "")
@@ -162,13 +163,13 @@ class Segments:
             future = self._running.get(cut.segment)
             if future is not None and not wait and not future.done():
                 break
+            self._running.pop(cut.segment, None)
             try:
                 ranked = self._rank(cut) if future is None else future.result()
             except EdgeAsrError as error:
                 ranked = first_pass(cut.hypotheses)
                 at_ms = _ms(cut.clock, state.search.frames, end_ms)
                 events.append(Status("recovered", f"no second pass: {error}", at_ms))
-            self._running.pop(cut.segment, None)
             events.append(self._final(cut, ranked))
             del state.waiting[0]
         return events
@@ -235,6 +236,8 @@ class Segments:
         if not hypotheses or not self._units.text(heard):
             hypotheses = (Hypothesis((), 0.0),)
         encoder_out = self._take_encoder_out(state, hypotheses, frame)
+        if len(state.waiting) >= MAX_WAITING:
+            encoder_out = encoder_out[:, :0]  # nothing to read: the first pass decides
         if state.shown is None:
             # What nobody has seen cannot turn out to be nothing.
             said = bool(self._text(hypotheses[0]))

@@ -18,7 +18,7 @@ from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.second_pass import SecondPass
-from edge_asr.search.segments import CONTEXT_FRAMES
+from edge_asr.search.segments import CONTEXT_FRAMES, MAX_WAITING
 from edge_asr.session import Stream
 from edge_asr.units import Units
 from tests.edge_asr.guarantees import check_guarantees
@@ -173,6 +173,21 @@ def test_a_flush_waits_for_every_segment() -> None:
         events += stream.flush()
         assert [final.segment for final in finals(events)] == [0, 1]
         assert stream.flush() == []
+
+
+def test_a_second_pass_that_cannot_keep_up_is_not_waited_for() -> None:
+    count, gate = MAX_WAITING + 3, threading.Event()
+    decoder = FakeDecoder(gate=gate)
+    script = [A, 0, *SILENCE] * count
+    with stream_of(script, decoder) as stream:
+        events = stream.push(audio(len(script)))
+        kept = sum(cut.encoder_out.size for cut in stream.state.text.waiting[MAX_WAITING:])
+        assert (len(stream.state.text.waiting), kept) == (count, 0)
+        gate.set()
+        events += stream.flush()
+    assert [final.text for final in finals(events)] == ["a"] * count
+    assert len(decoder.read) == MAX_WAITING
+    check_guarantees(events, in_background=True)
 
 
 def test_a_stream_is_closed_while_a_decoder_works() -> None:
