@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,17 +32,6 @@ class Choice:
     best: list[bool]
 
 
-def unit_errors(label: Sequence[int], text: Sequence[int]) -> int:
-    """Fewest insertions, deletions and substitutions from ``label`` to ``text``."""
-    row = list(range(len(text) + 1))
-    for count, unit in enumerate(label, 1):
-        above, row[0] = row[0], count
-        for place, other in enumerate(text, 1):
-            errors = min(row[place] + 1, row[place - 1] + 1, above + (unit != other))
-            above, row[place] = row[place], errors
-    return row[-1]
-
-
 @torch.no_grad()
 def choices(
     network: Network, encoder_out: Sequence[Tensor], labels: Sequence[list[int]]
@@ -54,7 +44,7 @@ def choices(
         search.push(network.ctc(rows.float().unsqueeze(0))[0].numpy())
         hypotheses = search.cut(search.frames)[:TEXTS]
         texts = [[token.id for token in hypothesis.tokens] for hypothesis in hypotheses]
-        errors = [unit_errors(label, text) for text in texts]
+        errors = [Levenshtein.distance(label, text) for text in texts]
         if len(set(errors)) > 1:
             scores = [hypothesis.ctc_score for hypothesis in hypotheses]
             found.append(Choice(item, texts, scores, [e == min(errors) for e in errors]))

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import jiwer
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edge_asr.search.prefix import PrefixSearch
-from model.choice import TEXTS, Choice, choice_loss, choices, unit_errors
+from model.choice import TEXTS, Choice, choice_loss, choices
 from model.masks import length_mask
 from model.network import Network
 from tests.model.networks import network
-
-UNITS = st.lists(st.integers(1, 4), max_size=8)
-
-
-@settings(deadline=None)
-@given(label=UNITS.filter(bool), text=UNITS)
-def test_unit_errors_are_word_errors_of_units_as_words(label: list[int], text: list[int]) -> None:
-    words = [" ".join(map(str, units)) for units in (label, text)]
-    found = jiwer.process_words(*words)
-    expected = found.substitutions + found.deletions + found.insertions
-    assert unit_errors(label, text) == expected == unit_errors(text, label)
-    assert unit_errors([], text) == len(text)
 
 
 def batch(net: Network) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
