@@ -14,6 +14,7 @@ from apps.streams import record_streams
 from edge_asr.bench_play import Clip
 from edge_asr.events import Event, Final, Partial, Word
 from edge_asr.recognizer import Recognizer
+from edge_asr.search.commit import CommitRule
 from edge_asr.speech_manifest import Utterance
 from tests.apps.speech import CLIPS, write_set
 from tests.tiny import RATE, tones
@@ -71,11 +72,13 @@ def test_the_whole_command(recognizer: Recognizer, tmp_path: Path) -> None:
     spoken = [("▁one ▁two", "one two", "a"), ("▁two ty", "twoty", "b"), ("▁one s", "ones", "c")]
     manifest, out = write_set(tmp_path / "set", spoken, "dev"), tmp_path / "page.md"
     arguments = [str(recognizer.package.root), str(manifest), "-o", str(out)]
-    assert commits.main([*arguments, "--margins", "10,inf"]) == 0
+    usual = CommitRule()
+    assert commits.main([*arguments, "--margins", f"{usual.margin:g},inf"]) == 0
     text = out.read_text()
     rows = [line for line in text.splitlines() if line.startswith(("| greedy", "| pre", "| **"))]
     assert len(rows) == 1 + 2 * len(LATEST_MS)
-    assert sum("**10**" in row and "**5000**" in row for row in rows) == 1
+    default = f"| **{usual.margin:g}** | **{usual.latest_ms:g}** |"
+    assert sum(default in row for row in rows) == 1
     assert "with the fewest word errors, 0.00 %" in text
     figures = json.loads(out.with_suffix(".json").read_text())["rows"]
     assert all(row["wer"] == 0 and row["steady"]["words"] == 4 for row in figures)
