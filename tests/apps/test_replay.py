@@ -19,6 +19,7 @@ from tests.tiny import RATE, tones
 TEXT = "▁one ▁two s 1500 ▁two ty 400 ▁one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_ms", [40, 160, 640, None, "whole"])
 @pytest.mark.parametrize("search", ["greedy", "prefix"])
 def test_replay_is_the_stream(recognizer: Recognizer, chunk_ms: ChunkMs, search: str) -> None:

@@ -27,6 +27,7 @@ def test_a_chain_computes_what_torch_does() -> None:
     assert np.abs(found - expected).max() < 1e-5 < np.abs(expected).max()
 
 
+@pytest.mark.slow
 @needs_native
 def test_a_case_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer, "COLD_BYTES", 1)

@@ -68,6 +68,7 @@ def test_seeds_make_the_weights() -> None:
     assert not torch.equal(first[matrix], first[matrix.replace("w_1", "w_2")].t())
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_the_paper() -> None:
     counts = []
     for size in SCALES["paper"]:

@@ -57,6 +57,7 @@ def test_word_errors_of_a_manifest(tiny_package: Package, manifest: Path) -> Non
     assert dict.fromkeys(said) == dict.fromkeys(["loading", "speed", "endpoints", "word errors"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("briefly")
 def test_a_report_as_json_and_as_a_table(
     tiny_package: Package, capsys: pytest.CaptureFixture[str]

@@ -95,6 +95,7 @@ def test_what_the_capture_process_dropped_is_declared() -> None:
         assert said.message == "2000 ms of audio lost to a slow computer"
 
 
+@pytest.mark.slow
 def test_a_stall_restarts_and_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "STALL_LIMIT_S", 0.2)
     monkeypatch.setattr(capture, "FIRST_BLOCK_LIMIT_S", 0.2)
@@ -115,6 +116,7 @@ def test_a_capture_process_that_fails_is_tried_again(script: str) -> None:
         assert "the capture process" in [e for e in events if isinstance(e, Notice)][1].message
 
 
+@pytest.mark.slow
 def test_a_dead_capture_process_is_told_once() -> None:
     with microphone("sys.exit(1)") as mic:
         events = []
@@ -123,6 +125,7 @@ def test_a_dead_capture_process_is_told_once() -> None:
         assert notices(events) == ["lost"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["sys.exit(1)", "time.sleep(9)", "opened()\ntime.sleep(9)"])
 def test_who_does_not_wait_does_not_wait(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "OPEN_LIMIT_S", 0.3)

@@ -71,6 +71,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Block], list[tuple[int, float]], fl
     return blocks, losses, true_ms, most_late_ms
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(histories())
 def test_wall_time_is_heard_plus_lost(
@@ -90,6 +91,7 @@ def test_wall_time_is_heard_plus_lost(
         assert gap_ms == pytest.approx(missing_ms, abs=max(10.0, most_late_ms) + 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(histories())
 def test_a_loss_is_declared_where_it_was(
@@ -107,6 +109,7 @@ def test_a_loss_is_declared_where_it_was(
     assert after == [place for place, _ in losses]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ppm", [-1000, 1000])
 def test_a_day_on_another_crystal_has_no_gap(ppm: int) -> None:
     account = TimeAccount()

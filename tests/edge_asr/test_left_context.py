@@ -73,6 +73,7 @@ def test_a_package_that_does_not_say_how() -> None:
         limit_left_context(state, ENCODER, ENCODER.left_context - 1)
 
 
+@pytest.mark.slow
 def test_the_bundled_program_does_not_see_what_is_hidden() -> None:
     """Its left context is 64 frames; what stands in the oldest 48 does not matter to a bit."""
     package = open_package()

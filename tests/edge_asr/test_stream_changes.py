@@ -285,6 +285,7 @@ with_or_without = pytest.mark.parametrize("with_grammar", [False, True])
 anything = given(wanted=operations, chunk=st.integers(1, 20), cuts=st.integers(0, 99))
 
 
+@pytest.mark.slow
 @with_or_without
 @modes
 @settings(max_examples=10, deadline=None)

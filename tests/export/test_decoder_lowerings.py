@@ -77,6 +77,7 @@ def lowered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Lowered(decoder, eager, spec, conf.vocab_size, conf.dim, precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lengths", "frames"),
     [
@@ -103,6 +104,7 @@ def test_hypotheses_of_every_length(lowered: Lowered, lengths: list[int], frames
     assert found.right.any() == lowered.spec.bidirectional
 
 
+@pytest.mark.slow
 def test_padding_and_neighbours_do_not_matter(lowered: Lowered) -> None:
     hyps, lengths, memory = lowered.example([4, 0, 6, 2], 20)
     together = lowered.decoder.score(hyps, lengths, memory)
@@ -118,6 +120,7 @@ def test_padding_and_neighbours_do_not_matter(lowered: Lowered) -> None:
         np.testing.assert_allclose(alone.right[0], together.right[row, :size], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_all_inputs_matter(lowered: Lowered) -> None:
     """The comparisons above would not pass for a program that ignores one."""
     hyps, lengths, memory = lowered.example([4, 5], 20)

@@ -131,6 +131,7 @@ def assert_close(ours: list[FloatArray], theirs: list[FloatArray], precision: Pr
     assert errors.max() <= BOUNDS[precision].max_abs and errors.mean() <= MEAN[precision]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [0, 1, 5, LEFT])
 def test_it_equals_the_network_with_less_room(made: Made, frames: int) -> None:
     ours = stream(made.encoder, made.spec, [frames] * len(CHUNKS))
@@ -143,6 +144,7 @@ def test_it_equals_the_network_with_less_room(made: Made, frames: int) -> None:
             assert_close(whole, eager, made.precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_may_change_while_a_stream_runs(made: Made, seed: int) -> None:
     limits = np.random.default_rng(seed).integers(0, LEFT, len(CHUNKS), endpoint=True).tolist()
@@ -160,6 +162,7 @@ def with_noise(state: State, slots: slice, seed: int) -> State:
     return tuple(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4, 17])
 def test_what_is_hidden_does_not_matter_at_all(made: Made, chunk: int) -> None:
     spec, encoder = made.spec, made.encoder

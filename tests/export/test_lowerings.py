@@ -103,6 +103,7 @@ def stream(encoder: Encoder, spec: EncoderSpec, chunks: list[int], seed: int) ->
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1000])
 def test_chunks_of_every_size(lowered: Lowered, seed: int) -> None:
     assert len(CHUNKS) >= 20 and min(CHUNKS) == 1 and max(CHUNKS) == MAX_CHUNK
@@ -120,6 +121,7 @@ def test_chunks_of_every_size(lowered: Lowered, seed: int) -> None:
         )
 
 
+@pytest.mark.slow
 def test_interleaved_streams_do_not_disturb_each_other(lowered: Lowered) -> None:
     spec, encoder = lowered.spec, lowered.encoder
     chunks = [4, 16, 1, 4, 7, 4]
@@ -137,6 +139,7 @@ def test_interleaved_streams_do_not_disturb_each_other(lowered: Lowered) -> None
         offset += chunk
 
 
+@pytest.mark.slow
 def test_state_matters(lowered: Lowered) -> None:
     """The comparison above would not pass for a program that forgets."""
     spec = lowered.spec

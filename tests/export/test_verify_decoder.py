@@ -97,6 +97,7 @@ def padding_scored(
     return np.where(left == 0, np.float32(-1), left), right
 
 
+@pytest.mark.slow
 def test_a_right_program_passes(
     expected: tuple[Network, DecoderReference, DecoderSpec, Precision],
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_right_program_passes(
     assert rounded == 0 if precision == "fp32" else 0 < rounded < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [scaled, swapped, one_way, backwards, no_numbers, without_eos, padding_scored]
 )

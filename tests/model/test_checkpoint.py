@@ -215,6 +215,7 @@ def test_round_trip_in_half_precision(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

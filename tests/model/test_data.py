@@ -110,6 +110,7 @@ def test_batches_hold_each_index_once_within_the_bound(
     assert found == batches(lengths, bound, np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 def test_cmvn_is_mean_and_deviation() -> None:
     data = load_data(recipe(), DATA, SPEC, quiet=True)
     mean, istd = cmvn(data.train)

@@ -41,6 +41,7 @@ def whole(net: Network, feats: torch.Tensor, chunk: int, left: int) -> torch.Ten
         return net.ctc(out)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     input_layer=st.sampled_from(["conv2d", "conv2d6", "conv2d8"]),

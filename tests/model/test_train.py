@@ -97,6 +97,7 @@ def test_resuming_is_the_same_as_not_stopping(norm: str, tmp_path: Path) -> None
         assert mean.running_mean.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_state_of_another_network_is_refused(tmp_path: Path) -> None:
     first = trainer(tmp_path)
     first.save()

@@ -52,6 +52,7 @@ def final(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
+@pytest.mark.slow
 def test_only_decoders_move(
     checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +80,7 @@ def test_only_decoders_move(
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_resuming_is_the_same_as_not_stopping(checkpoint: Checkpoint, tmp_path: Path) -> None:
     straight = trainer(checkpoint, tmp_path / "straight", **CHOICE)
     run(straight, quiet=True)
@@ -98,6 +100,7 @@ def test_resuming_is_the_same_as_not_stopping(checkpoint: Checkpoint, tmp_path: 
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
+@pytest.mark.slow
 def test_choosing_is_learned_in_the_last_steps(checkpoint: Checkpoint, tmp_path: Path) -> None:
     # 3 of 6 steps, each with the same dropout as without choosing.
     changes = {"passes": 1, "unit_noise": 0.0, "choice_steps": 3}
@@ -154,6 +157,7 @@ def test_recipes_that_do_not_fit(
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pass-0.pt", "state.pt"])
 def test_damaged_files_are_one_line(
     checkpoint: Checkpoint, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]

@@ -80,6 +80,7 @@ def source_weight(checkpoint: Checkpoint, name: str) -> torch.Tensor:
     return weight.reshape(weight.size(0), -1)
 
 
+@pytest.mark.slow
 def test_int4_is_for_experts() -> None:
     """Their matrices have four bits, all other integers are those of int8."""
     checkpoint = load_checkpoint(DATA / "wenet-moe")
@@ -158,6 +159,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert f"{len(rows)} layers" in out and rows[0]["name"] in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fixture", "precision", "group"), [("integers", "int8", 0), ("integers4", "int4", 64)]
 )
@@ -186,6 +188,7 @@ def test_integers_there_and_back(
     torch.testing.assert_close(said[0], said[1], atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_int4_integers_are_asked_for_as_what_they_are(integers4: Path) -> None:
     for precisions, group in ((["int8"], None), (["int8", "int4"], None), (["int4"], 32)):
         with pytest.raises(ConfigError, match="int4"):
@@ -195,6 +198,7 @@ def test_int4_integers_are_asked_for_as_what_they_are(integers4: Path) -> None:
     assert rows[0]["bits"] == 4, "the largest error is that of an expert"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precisions", [["fp32"], ["int8", "fp32"]])
 def test_integers_alone_are_not_fp32(integers: Path, precisions: list[Any]) -> None:
     with pytest.raises(ConfigError, match="int8"):
@@ -238,6 +242,7 @@ def damage(folder: Path, how: str) -> None:
     torch.save(content, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["an unknown precision", "an unknown group", "five bits"])
 def test_damaged_int4_integers(integers4: Path, how: str) -> None:
     damage(integers4, how)
@@ -245,6 +250,7 @@ def test_damaged_int4_integers(integers4: Path, how: str) -> None:
         load_integers(integers4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr.errors import ConfigError
-from quant.linear import quantize_rows
+from quant.linear import SMALLEST_SCALE, quantize_rows
 from quant.linear4 import GROUPS, QuantLinear4, quantize_linear4, quantize_weight4
 
 F32 = np.float32
@@ -104,8 +104,10 @@ def test_four_bits_and_better_than_the_plain_scale(
         step = scale[:, number : number + 1].float()
         # Each weight is as near as its group's scale lets it be ...
         torch.testing.assert_close(ours, torch.round(part / step).clamp(-8, 7), atol=0, rtol=0)
-        # ... and the scale is at least as good as the one that maps the largest to 7.
-        plain = (part.abs().amax(dim=1, keepdim=True) / 7).to(torch.bfloat16).float()
+        # ... and the scale is at least as good as the one that maps the largest to 7, where that
+        # is no smaller than scales may be.
+        largest = part.abs().amax(dim=1, keepdim=True)
+        plain = (largest / 7).clamp(min=SMALLEST_SCALE).to(torch.bfloat16).float()
         there = torch.round(part / plain).clamp(-8, 7) * plain
         error, reference = ((one - part).square().sum(1) for one in (ours * step, there))
         assert (error <= reference * (1 + 1e-5)).all()

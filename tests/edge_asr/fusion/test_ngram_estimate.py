@@ -131,6 +131,7 @@ def test_small_texts_are_as_in_the_book(
     check(sentences, order, min_counts[:order])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("min_counts", [(), (1, 1, 2)])
 def test_a_text_that_tells_its_discounts_is_as_in_the_book(min_counts: tuple[int, ...]) -> None:
     text = long_text()

@@ -66,6 +66,7 @@ def test_threads_change_nothing(kernels: list[str], case: Case) -> None:
         assert same(found, expected), threads
 
 
+@pytest.mark.slow
 @EXAMPLES
 @given(ROWS, st.data())
 def test_a_row_depends_on_itself_alone(kernels: list[str], case: Case, data: st.DataObject) -> None:

@@ -70,6 +70,7 @@ def expected(
     return y, Counters(1, len(x), sum(map(len, chosen)), len(touched))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(makers(), st.integers(1, 8), st.integers(1, 3), st.integers(1, 20), levers())
 def test_experts_are_chosen_weighed_and_counted_as_told(

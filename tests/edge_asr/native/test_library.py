@@ -40,6 +40,7 @@ class Reader:
         memory[:] = self.data
 
 
+@pytest.mark.slow
 def test_weights_are_read_once_and_unloaded_after_their_last_user(kernels: list[str]) -> None:
     reader = Reader(linear_file())
     first = share_weights(77, len(reader.data), reader)

@@ -148,6 +148,7 @@ def spikes(seed: int, frames: int) -> Samples:
     return log_probs
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -166,6 +167,7 @@ def test_a_long_recording_cut_by_endpoints_is_the_text_decoded_whole(
     assert letters(events) == text.replace(" ", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sureness", [0.97, 0.99, 0.998])
 @pytest.mark.parametrize("chunk", [1, 16])
 def test_silence_is_no_phrase_of_a_grammar(sureness: float, chunk: int) -> None:

@@ -285,6 +285,7 @@ def kept_frames(stream: Stream) -> int:
     return sum(len(part) for part in parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", ["greedy", "prefix"])
 @pytest.mark.parametrize(
     ("script", "most_frames"),
