@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from edge_asr.fusion.arpa import ngram_lines
     from edge_asr.fusion.ngram_estimate import estimate
-    from edge_asr.transcribe import open_output
+    from edge_asr.output_file import open_output
 
     words = str.split if unit else word_splitter(arguments.case, arguments.punctuation)
     sentences = (words(line) for text in arguments.texts for line in _lines(text))
@@ -121,12 +121,12 @@ class _Characters(dict[int, str]):
         self.strip = strip
 
     def __missing__(self, code: int) -> str:
-        from edge_asr.units import SPACE, Units
+        from edge_asr.units import SPACE, is_unspaced
 
         char = chr(code)
         if char == SPACE:
             becomes = " "
-        elif Units((char,)).starts_word[0]:
+        elif is_unspaced(char):
             becomes = f" {char} "
         elif not self.strip or unicodedata.category(char)[0] in "LMN":
             becomes = char

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edge_asr.commandline import add_model_arguments, complain
 from edge_asr.decoding_arguments import add_decoding_arguments, stream_options, warn_of_hotwords
 from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageError
+from edge_asr.output_file import Put, open_output
 
 if TYPE_CHECKING:
     from edge_asr.search.decoding import SecondPassMode
@@ -25,7 +26,6 @@ STDIN = "-"
 SECOND_PASS: SecondPassMode = "inline"  # nobody waits for what comes next
 _LONG_S = 20.0  # from here on a progress bar is worth its line
 
-Put = Callable[[str], None]
 OpenStream = Callable[[], "Stream"]
 Advance = Callable[[float], None]  # told the seconds of audio that are done
 
@@ -155,36 +155,6 @@ def plan_outputs(files: Sequence[str], style: str, output: str | None) -> list[P
             if target.exists() and os.path.exists(_path(file)) and target.samefile(_path(file)):
                 raise UsageError(f"{str(target)!r} is an input; choose another output")
     return list(targets)
-
-
-@contextlib.contextmanager
-def open_output(target: Path) -> Iterator[Put]:
-    """Write lines to ``target``: whole or not at all, if it is a file.
-
-    Raises:
-        OutputError: it cannot be created or written.
-    """
-    real = Path(os.path.realpath(target))  # a link stays, what it points to is replaced
-    special = real.exists() and not real.is_file()  # as /dev/null, which must not be replaced
-    unfinished = real if special else real.with_name(f".{real.name[:200]}.{os.getpid()}.part")
-    try:
-        with open(unfinished, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            yield lambda line: print(line, file=file)
-            if not special:
-                file.flush()
-                os.fsync(file.fileno())
-        if not special:
-            os.replace(unfinished, real)
-    except BrokenPipeError:  # a pipe in the place of a file, and its reader has gone
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"{str(target)!r} cannot be written: {error.strerror}; choose another place"
-        ) from error
-    finally:
-        if not special:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
 
 
 def _stdout() -> Put:

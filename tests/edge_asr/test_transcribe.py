@@ -16,9 +16,10 @@ import soundfile
 from edge_asr import transcribe
 from edge_asr.__main__ import main
 from edge_asr.errors import OutputError, UsageError
+from edge_asr.output_file import open_output
 from edge_asr.package import Package
 from edge_asr.recognizer import load
-from edge_asr.transcribe import open_output, plan_outputs, transcribe_file
+from edge_asr.transcribe import plan_outputs, transcribe_file
 from tests.tiny import RATE, tones
 
 SAID = ["one twos", "one"]
