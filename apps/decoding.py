@@ -74,17 +74,12 @@ def chunks_ms(recognizer: Recognizer, chunks: Sequence[str]) -> dict[str, ChunkM
     Raises:
         UsageError: not a number.
     """
-    manifest = recognizer.package.manifest
-    frame_samples = manifest.features.shift_samples * manifest.encoder.subsampling_rate
+    frame_ms = recognizer.package.manifest.frame_ms
     found: dict[str, ChunkMs] = {}
     for chunk in chunks:
         if chunk != "whole" and not chunk.isdecimal():
             raise UsageError(f"chunk {chunk!r}; allowed are numbers of encoder frames, and whole")
-        found[chunk] = (
-            "whole"
-            if chunk == "whole"
-            else int(chunk) * frame_samples * 1000 // manifest.features.sample_rate
-        )
+        found[chunk] = "whole" if chunk == "whole" else round(int(chunk) * frame_ms)
     return found
 
 

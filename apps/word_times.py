@@ -61,9 +61,7 @@ def aligned_words(recognizer: Recognizer, whole: Recording) -> tuple[Word, ...]:
     """The words of the true text; none where no path writes it."""
     manifest, units = recognizer.package.manifest, recognizer.package.units
     tokens = align(whole.log_probs, whole.text, units, manifest.units.blank)
-    features = manifest.features
-    frame_samples = features.shift_samples * manifest.encoder.subsampling_rate
-    clock = FrameClock(0, frame_samples, features.sample_rate)
+    clock = FrameClock(0, manifest.frame_samples, manifest.features.sample_rate)
     return assemble_words(tokens or [], units, clock, round(whole.clip.duration_s * 1000))
 
 

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_asr.manifest import EncoderSpec, FeatureSpec, Manifest
+    from edge_asr.manifest import EncoderSpec, Manifest
     from edge_asr.package import Package
 
 _CHUNKS_SHOWN_MS = (160, 320, 640, 1280)
@@ -90,7 +90,7 @@ def latency(manifest: Manifest, chunk_frames: int) -> dict[str, float]:
     the rest of its chunk: for all of it at worst, for half of it on average.
     """
     spec, features = manifest.encoder, manifest.features
-    chunk_ms = chunk_frames * _frame_ms(spec, features)
+    chunk_ms = chunk_frames * manifest.frame_ms
     read_samples = (spec.input_frames(chunk_frames) - 1) * features.shift_samples
     read_ms = (read_samples + features.window_samples) * 1000 / features.sample_rate
     lookahead_ms = read_ms - chunk_ms
@@ -102,14 +102,10 @@ def latency(manifest: Manifest, chunk_frames: int) -> dict[str, float]:
     }
 
 
-def _frame_ms(spec: EncoderSpec, features: FeatureSpec) -> float:
-    return spec.subsampling_rate * features.shift_samples * 1000 / features.sample_rate
-
-
 def _chunks(manifest: Manifest) -> list[int]:
     """The usual chunks that the programs take, and the default, smallest and largest one."""
     spec = manifest.encoder
-    frame_ms = _frame_ms(spec, manifest.features)
+    frame_ms = manifest.frame_ms
     usual = {round(ms / frame_ms) for ms in _CHUNKS_SHOWN_MS if ms % frame_ms == 0}
     chosen = {count for count in usual if spec.min_chunk <= count <= spec.max_chunk}
     return sorted(chosen | {spec.default_chunk, spec.min_chunk, spec.max_chunk})

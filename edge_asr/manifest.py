@@ -252,6 +252,16 @@ class Manifest(Strict, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     decoder: DecoderSpec | None = None
 
+    @property
+    def frame_samples(self) -> int:
+        """Audio of one encoder frame."""
+        return self.features.shift_samples * self.encoder.subsampling_rate
+
+    @property
+    def frame_ms(self) -> float:
+        """The same in ms."""
+        return self.frame_samples * 1000 / self.features.sample_rate
+
     def __post_init__(self) -> None:
         names = ["manifest.json", *(p.file for p in self.programs), *(f.file for f in self.files)]
         # Names that differ only in case would be one file on another file system.

@@ -34,7 +34,6 @@ from edge_asr.fusion.hotwords import Hotwords, LeftOut
 from edge_asr.left_context import limit_left_context
 from edge_asr.manifest import Manifest
 from edge_asr.search.decoding import Decoding
-from edge_asr.search.prefix import PrefixSearch
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import Segments, SegmentState
 from edge_asr.search.words import FrameClock
@@ -85,10 +84,8 @@ class Stream:
         self._spec = manifest.encoder
         self._units = units
         self._decoding = decoding or Decoding()
-        self._frame_samples = self._features.shift_samples * self._spec.subsampling_rate
-        self._frame_ms = self._frame_samples * 1000 / self._features.sample_rate
         self._segments = Segments(
-            units, manifest.units.blank, self._frame_ms, self._decoding, second_pass
+            units, manifest.units.blank, manifest.frame_ms, self._decoding, second_pass
         )
         self._closed = False
         self._state = self._new_state(chunk_frames, Fusion(), self._spec.left_context, 0, 0)
@@ -107,7 +104,7 @@ class Stream:
     @property
     def chunk_ms(self) -> int:
         """Audio that one encoder step reads."""
-        return round(self._state.windows.chunk_frames * self._frame_ms)
+        return round(self._state.windows.chunk_frames * self._manifest.frame_ms)
 
     @property
     def position_ms(self) -> int:
@@ -155,9 +152,7 @@ class Stream:
             found, left_out = Hotwords.build(hotwords, self._units, self._decoding.hotword_bonus)
         fusion = self._decoding.fusion(found)
         self._state.fusion = fusion
-        search = self._state.text.search
-        if isinstance(search, PrefixSearch):
-            search.set_fusion(fusion)
+        self._state.text.search.set_fusion(fusion)
         return tuple(f"hotword {phrase!r} is left out: {reason}" for phrase, reason in left_out)
 
     def push(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> list[Event]:
@@ -328,7 +323,7 @@ class Stream:
 
     def _clock(self) -> FrameClock:
         return FrameClock(
-            self._state.origin_samples, self._frame_samples, self._features.sample_rate
+            self._state.origin_samples, self._manifest.frame_samples, self._features.sample_rate
         )
 
 

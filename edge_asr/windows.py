@@ -97,7 +97,7 @@ def chunk_frames(manifest: Manifest, chunk_ms: ChunkMs) -> int:
     Raises:
         UsageError: not a multiple of the encoder frame, or outside the program's bounds.
     """
-    spec, frame_ms = manifest.encoder, _frame_ms(manifest)
+    spec, frame_ms = manifest.encoder, manifest.frame_ms
     if chunk_ms is None:
         return spec.default_chunk
     if chunk_ms == "whole":
@@ -119,7 +119,7 @@ def left_context_frames(manifest: Manifest, left_context_ms: int) -> int:
     Raises:
         UsageError: not a multiple of the encoder frame, below 0, or more than the program has.
     """
-    spec, frame_ms = manifest.encoder, _frame_ms(manifest)
+    spec, frame_ms = manifest.encoder, manifest.frame_ms
     frames = round(left_context_ms / frame_ms) if 0 <= left_context_ms < 1 << 31 else -1
     if frames * frame_ms != left_context_ms or not 0 <= frames <= spec.left_context:
         raise UsageError(
@@ -127,9 +127,3 @@ def left_context_frames(manifest: Manifest, left_context_ms: int) -> int:
             f"to {spec.left_context * frame_ms:g}"
         )
     return frames
-
-
-def _frame_ms(manifest: Manifest) -> float:
-    """Audio of one encoder frame."""
-    features, spec = manifest.features, manifest.encoder
-    return features.shift_samples * spec.subsampling_rate * 1000 / features.sample_rate

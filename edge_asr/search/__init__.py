@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edge_asr.fusion import Fusion
+
 LogProbs = npt.NDArray[np.float32]
 
 
@@ -46,6 +48,9 @@ class Search(Protocol):
 
     def push(self, log_probs: LogProbs) -> None:
         """Search on through ``log_probs`` (T', V)."""
+
+    def set_fusion(self, fusion: Fusion) -> None:
+        """Score the open text, and all that follows, by these automata."""
 
     def skip(self, frames: int) -> None:
         """Pass over frames that have no log-probabilities; no token goes on behind them."""

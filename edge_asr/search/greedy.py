@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_asr.fusion import Fusion
 from edge_asr.search import Hypothesis, LogProbs, Token
 
 
@@ -43,6 +44,9 @@ class GreedySearch:
                 )
         self.frames += len(ids)
         self.last_id = int(ids[-1])
+
+    def set_fusion(self, fusion: Fusion) -> None:
+        """Nothing to score: ``Decoding`` refuses automata for greedy search."""
 
     def skip(self, frames: int) -> None:
         """See ``Search``."""

@@ -112,7 +112,7 @@ class PrefixSearch:
         return heads
 
     def set_fusion(self, fusion: Fusion) -> None:
-        """Score the open text, and all that follows, by other automata."""
+        """See ``Search``."""
         self.fusion = fusion
         self.hypotheses.rescan(fusion)
 
