@@ -1,8 +1,10 @@
 """Encoder steps, recorded once and replayed through whole streams.
 
-What an encoder says does not depend on the search behind it. So an utterance is encoded once for
-each chunk, and each way of decoding reads the same steps: features, windows, search, second pass
-and events are those of every stream, only the encoder's numbers come out of memory.
+An utterance is encoded once for each chunk, and each way of decoding reads the same steps:
+features, windows, search, second pass and events are those of every stream, only the encoder's
+numbers come out of memory. They are those of a stream with greedy search. Of the search an encoder
+knows only when silence ended a segment, after which it starts afresh; another search may find that
+in another step, and what a replay says is then a little beside what its own stream would say.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ what ``advance`` gives to the score of CTC.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,13 +69,18 @@ class Fusion:
             scores += automaton.finish(states[row])
         return scores
 
-    def scores(self, texts: Sequence[Sequence[int]]) -> Scores:
-        """(N,) what whole segments of these units get."""
-        count = len(texts)
+    def read(self, ids: UnitIds, lengths: States) -> tuple[Scores, States]:
+        """Texts ids (N, L), of which ``lengths`` (N,) units count, from their beginning: scores
+        (N,) and the states (A, N) behind them."""
+        count = len(lengths)
         total, states = np.zeros(count), self.start(count)
-        for place in range(max(map(len, texts), default=0) if self.automata else 0):
-            rows = np.array([row for row, text in enumerate(texts) if len(text) > place])
-            units = np.array([texts[row][place] for row in rows.tolist()], np.int64)
-            added, states[:, rows] = self.advance(states[:, rows], units)
+        for place in range(int(lengths.max(initial=0)) if self.automata else 0):
+            rows = (lengths > place).nonzero()[0]
+            added, states[:, rows] = self.advance(states[:, rows], ids[rows, place])
             total[rows] += added
+        return total, states
+
+    def scores(self, ids: UnitIds, lengths: States) -> Scores:
+        """(N,) what texts get as whole segments; see ``read``."""
+        total, states = self.read(ids, lengths)
         return total + self.finish(states)

@@ -93,7 +93,7 @@ def endpoint(
     if not tokens:
         nothing_said_frames = max(1, math.ceil(rule.nothing_said_ms / frame_ms))
         return frames if quiet_frames and quiet_frames % nothing_said_frames == 0 else None
-    age_ms = (tokens[-1].end - tokens[0].start) * frame_ms
+    age_ms = segment_age_ms(tokens, frame_ms)
     silence_ms = min(quiet_frames, frames - tokens[-1].end) * frame_ms
     if silence_ms >= rule.needed_silence_ms(age_ms):
         return frames
@@ -109,6 +109,11 @@ def endpoint(
     held = held_tokens(tokens, frame_ms, rule)
     words = [place for place in words if place >= held] or words[-1:]
     return tokens[max(words, key=lambda place: _pause(tokens, place))].start
+
+
+def segment_age_ms(tokens: Sequence[Token], frame_ms: float) -> float:
+    """From the first token of a segment to the end of its last."""
+    return (tokens[-1].end - tokens[0].start) * frame_ms
 
 
 def held_tokens(tokens: Sequence[Token], frame_ms: float, rule: EndpointRule) -> int:

@@ -126,7 +126,11 @@ class Beam:
             known, score = heads.get(ids[:count], (_before(frame, tokens[:count]), -np.inf))
             heads[ids[:count]] = known, float(np.logaddexp(score, scores[row]))
             tails.setdefault(ids[count:], []).append(row)
-        added = fusion.scores(list(heads)).tolist()
+        lengths = np.array([len(ids) for ids in heads])
+        padded = np.zeros((len(heads), int(lengths.max())), np.int64)
+        for place, ids in enumerate(heads):
+            padded[place, : len(ids)] = ids
+        added = fusion.scores(padded, lengths).tolist()
         ranked = [
             Hypothesis(tuple(tokens), score, bonus)
             for (tokens, score), bonus in zip(heads.values(), added, strict=True)
@@ -160,15 +164,7 @@ class Beam:
 
     def rescan(self, fusion: Fusion) -> None:
         """Let automata read all texts from their beginning."""
-        count = len(self.lengths)
-        self.fusion, self.states = np.zeros(count), fusion.start(count)
-        if not fusion:
-            return
-        for index in range(int(self.lengths.max())):
-            rows = np.flatnonzero(self.lengths > index)
-            ids = self.ids[rows, index].astype(np.int64)
-            added, self.states[:, rows] = fusion.advance(self.states[:, rows], ids)
-            self.fusion[rows] += added
+        self.fusion, self.states = fusion.read(self.ids.astype(np.int64), self.lengths)
 
 
 def _before(frame: int, tokens: Sequence[Token]) -> list[Token]:

@@ -11,7 +11,7 @@ weighs as much as it did.
 
 Times and confidence of tokens stay those of the first pass. WeNet takes the decoders' for the
 latter, but what CTC says of its peaks tells right words from wrong ones better
-(docs/benchmarks/decoding.md).
+(docs/decisions.md).
 """
 
 from __future__ import annotations

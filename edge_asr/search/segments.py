@@ -22,7 +22,7 @@ from edge_asr.events import Alternative, Event, Final, Partial, Status
 from edge_asr.search import Hypothesis, LogProbs, Search
 from edge_asr.search.commit import committed_tokens
 from edge_asr.search.decoding import Decoding
-from edge_asr.search.endpoint import endpoint, held_tokens
+from edge_asr.search.endpoint import endpoint, held_tokens, segment_age_ms
 from edge_asr.search.second_pass import Ranked, SecondPass, first_pass
 from edge_asr.search.words import FrameClock, assemble_words
 from edge_asr.units import Units
@@ -225,7 +225,7 @@ class Segments:
         tokens = state.search.tokens()
         if not tokens:
             return 0
-        age_ms = (tokens[-1].end - tokens[0].start) * self._frame_ms
+        age_ms = segment_age_ms(tokens, self._frame_ms)
         return math.ceil(self._rule.needed_silence_ms(age_ms) / self._frame_ms)
 
     def _cut(self, state: SegmentState, frame: int, clock: FrameClock, end_ms: int | None) -> None:
