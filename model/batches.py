@@ -35,12 +35,14 @@ class Batch:
 def plan_epoch(data: Data, conf: TrainConfig, epoch: int) -> list[list[list[int]]]:
     """Batches of items; an item is a run of utterances said one after another, or none (noise).
 
-    Every utterance appears once.
+    Every recorded utterance appears once, and of the synthetic ones another share in each epoch.
     """
     rng = np.random.default_rng([conf.seed, epoch])
     items: list[list[int]] = []
     lengths: list[int] = []
-    order = rng.permutation(len(data.train)).tolist()
+    synthetic = np.arange(data.recorded, len(data.train))
+    said = rng.permutation(synthetic)[: round(conf.synthetic_share * len(synthetic))]
+    order = rng.permutation(np.concatenate([np.arange(data.recorded), said])).tolist()
     while order:
         item: list[int] = []
         length = 0

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import soundfile
-import soxr
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from edge_asr.errors import AudioError, ConfigError, InputMissingError
-from edge_asr.features import fbank
 from edge_asr.manifest import FeatureSpec
 from edge_asr.speech_manifest import Utterance, read_manifest
 from model.config import SUBSAMPLING
 from model.recipe import TrainConfig
-from model.tokenizer import Tokenizer, build_units
+from model.recordings import HalfFrames, Versions, cached
+from model.tokenizer import Tokenizer, build_pieces, build_units
 
-HalfFrames = npt.NDArray[np.float16]
+PLAIN = Versions()
 
 # Every subsampling makes at least one encoder frame of so many feature frames.
 MIN_FRAMES = 1 + max(right_context for _, right_context in SUBSAMPLING.values())
@@ -47,77 +41,64 @@ class Data:
     dev: dict[str, tuple[list[Example], list[str]]]
     noises: list[HalfFrames]
     tokenizer: Tokenizer
+    recorded: int  # examples of ``train`` that people said; those behind are synthetic
 
 
-def read_samples(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
-    """The whole file, mono (N,), at ``sample_rate``.
-
-    Raises:
-        InputMissingError: no such file. AudioError: not audio that can be read.
-    """
-    if not path.is_file():
-        raise InputMissingError(f"{path}: no such audio file; does the manifest belong here?")
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path}: cannot be read ({error})") from error
-    mono = samples.mean(axis=1)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate)
-    return np.asarray(mono, np.float32)
-
-
-def load_frames(path: Path, speeds: Sequence[float], spec: FeatureSpec) -> tuple[HalfFrames, ...]:
-    """Features of one file at several speeds (pitch moves along, as in Ko et al. 2015)."""
-    samples = read_samples(path, spec.sample_rate)
-    versions = []
-    for speed in speeds:
-        warped = samples
-        if speed != 1.0:
-            warped = soxr.resample(samples, spec.sample_rate * speed, spec.sample_rate)
-        versions.append(fbank(np.asarray(warped, np.float32), spec).astype(np.float16))
-    return tuple(versions)
-
-
-def load_all(
-    paths: Sequence[Path], speeds: Sequence[float], spec: FeatureSpec, workers: int = 2
-) -> Iterator[tuple[HalfFrames, ...]]:
-    """``load_frames`` of every path, in order."""
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda path: load_frames(path, speeds, spec), paths)
-
-
-def load_data(conf: TrainConfig, root: Path, spec: FeatureSpec, quiet: bool = False) -> Data:
+def load_data(
+    conf: TrainConfig,
+    roots: Path | Sequence[Path],
+    spec: FeatureSpec,
+    quiet: bool = False,
+    cache: Path | None = None,
+) -> Data:
     """Read manifests and compute features once.
+
+    Args:
+        roots: folders that hold the manifests; the first that has one counts.
+        cache: a folder to keep features in.
 
     Raises:
         InputMissingError, AudioError, ConfigError: a manifest, folder or recording that is not
             there, cannot be read, or holds nothing to train on.
     """
-    utterances = [u for name in conf.train for u in read_manifest(root / name)]
-    if not utterances:
-        raise ConfigError(f"{root}: {', '.join(conf.train)} list no utterance to train on")
-    dev_rows = {name: read_manifest(root / name) for name in conf.dev}
+    roots = [roots] if isinstance(roots, Path) else list(roots)
+    recorded = [u for name in conf.train for u in read_manifest(_find(name, roots))]
+    if not recorded:
+        raise ConfigError(
+            f"{', '.join(map(str, roots))}: {', '.join(conf.train)} list no utterance to train on"
+        )
+    synthetic = [u for name in conf.synthetic for u in read_manifest(_find(name, roots))]
+    known = {word for u in recorded + synthetic for word in u.text.split()}
+    for name in conf.closed:
+        rows = read_manifest(_find(name, roots))
+        recorded += [u for u in rows if u.text and known.issuperset(u.text.split())]
+    dev_rows = {name: read_manifest(_find(name, roots)) for name in conf.dev}
     for name, rows in dev_rows.items():
         if not rows:
-            raise ConfigError(f"{root / name}: lists no utterance to evaluate with")
-    noise_paths = _noise_paths(conf, root)
-    tokenizer = Tokenizer(build_units((u.text for u in utterances), conf.min_word_count))
-    train: list[Example] = []
-    console = Console(stderr=True)
-    with Progress(*Progress.get_default_columns(), console=console, disable=quiet) as progress:
-        frames = load_all([u.path for u in utterances], conf.speeds, spec)
-        for u, versions in zip(
-            utterances, progress.track(frames, len(utterances), description="features"), strict=True
-        ):
-            train.append(_example(u, versions, tokenizer.encode(u.text)))
-    dev = {}
-    for name, rows in dev_rows.items():
-        loaded = load_all([u.path for u in rows], [1.0], spec)
-        examples = [_example(u, v, []) for u, v in zip(rows, loaded, strict=True)]
-        dev[name] = (examples, [u.text for u in rows])
-    noises = [versions[0] for versions in load_all(noise_paths, [1.0], spec)]
-    return Data(train, dev, [noise for noise in noises if len(noise) >= MIN_FRAMES], tokenizer)
+            raise ConfigError(f"{_find(name, roots)}: lists no utterance to evaluate with")
+    noise_paths = _noise_paths(conf, roots)
+    texts = [u.text for u in recorded + synthetic]
+    units = build_pieces(texts, conf.pieces) if conf.pieces else None
+    tokenizer = Tokenizer(units or build_units(texts, conf.min_word_count), bool(conf.pieces))
+
+    def load(paths: list[Path], versions: Versions = PLAIN) -> list[tuple[HalfFrames, ...]]:
+        return cached(paths, versions, spec, cache, quiet)
+
+    made = Versions(tuple(conf.speeds), conf.room, conf.telephone)
+    once = Versions((1.0,), conf.room, conf.telephone, keep_plain=False)
+    train = [
+        _example(u, frames, tokenizer.encode(u.text))
+        for rows, versions in ((recorded, made), (synthetic, once))
+        for u, frames in zip(rows, load([u.path for u in rows], versions), strict=True)
+    ]
+    dev = {
+        name: ([_example(u, v, []) for u, v in zip(rows, load([u.path for u in rows]), strict=True)],
+               [u.text for u in rows])
+        for name, rows in dev_rows.items()
+    }  # fmt: skip
+    noises = [frames[0] for frames in load(noise_paths)]
+    noises = [noise for noise in noises if len(noise) >= MIN_FRAMES]
+    return Data(train, dev, noises, tokenizer, len(recorded))
 
 
 def cmvn(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
@@ -167,13 +148,19 @@ def _example(utterance: Utterance, versions: tuple[HalfFrames, ...], label: list
     return Example(versions, label)
 
 
-def _noise_paths(conf: TrainConfig, root: Path) -> list[Path]:
+def _noise_paths(conf: TrainConfig, roots: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for name in conf.noise:
+        found = _find(name, roots)
         if name.endswith(".tsv"):
-            paths += [utterance.path for utterance in read_manifest(root / name)]
+            paths += [utterance.path for utterance in read_manifest(found)]
             continue
-        if not (root / name).is_dir():
-            raise InputMissingError(f"{root / name}: no such folder of noises")
-        paths += sorted(p for p in (root / name).rglob("*") if p.suffix in AUDIO_ENDINGS)
+        if not found.is_dir():
+            raise InputMissingError(f"{found}: no such folder of noises")
+        paths += sorted(p for p in found.rglob("*") if p.suffix in AUDIO_ENDINGS)
     return paths
+
+
+def _find(name: str, roots: Sequence[Path]) -> Path:
+    """The path of ``name`` in the first folder that has it, or in the first of all."""
+    return next((root / name for root in roots if (root / name).exists()), roots[0] / name)

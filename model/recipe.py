@@ -39,6 +39,16 @@ class TrainConfig:
     weight_decay: float = 0.01
     grad_clip: float = 5.0
     bf16: bool = True
+    # Beginning from another model's encoder, of which a part may stay as it is:
+    init: str = ""  # a folder with a checkpoint, beside the one that is trained
+    frozen: tuple[str, ...] = ()  # what the names of parameters that are not trained begin with
+    # More to train on than ``train``:
+    synthetic: tuple[str, ...] = ()  # manifests of synthetic voices, read at one speed
+    synthetic_share: Share = 1.0  # of them in an epoch, another one in each
+    closed: tuple[str, ...] = ()  # manifests of which the utterances of known words alone count
+    pieces: Annotated[int, msgspec.Meta(ge=0)] = 0  # units: so many pieces of words (0: see above)
+    room: Share = 0.0  # of the versions of a recording: heard in a room that echoes
+    telephone: Share = 0.0  # of them: heard over a telephone
     # Of model.train_decoder alone:
     passes: Annotated[int, msgspec.Meta(ge=0)] = 0  # of the encoder through the training data
     unit_noise: Share = 0.0  # of the units that decoders read: replaced by random ones

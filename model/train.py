@@ -28,10 +28,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from edge_asr.errors import ConfigError, EdgeAsrError
 from model.batches import Batch, endless, prefetch
-from model.checkpoint import save_checkpoint
+from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import POSITION_PERIOD, feature_spec, network_config, read_yaml
 from model.data import Data, cmvn, load_data
 from model.evaluate import word_error_rate
+from model.initial import begin_from, freeze
 from model.network import Network
 from model.recipe import TrainConfig, train_config
 
@@ -70,9 +71,13 @@ class Trainer:
             )
         # Convolutions take two thirds of the time, and less of it in this layout.
         self.network.to(memory_format=torch.channels_last)
-        mean, istd = cmvn(data.train)
-        self.network.encoder.global_cmvn.mean.copy_(mean)
-        self.network.encoder.global_cmvn.istd.copy_(istd)
+        if conf.init:
+            begin_from(self.network, symbols, load_checkpoint(folder.parent / conf.init))
+        else:
+            mean, istd = cmvn(data.train)
+            self.network.encoder.global_cmvn.mean.copy_(mean)
+            self.network.encoder.global_cmvn.istd.copy_(istd)
+        freeze(self.network, conf.frozen)
         self.average = copy.deepcopy(self.network).eval()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
@@ -157,7 +162,9 @@ class Trainer:
             share.backward()
             total = float(share.detach())
         for parameter in self.network.parameters():
-            if parameter.grad is None:  # a process without a share has none at all
+            if (
+                parameter.requires_grad and parameter.grad is None
+            ):  # a process without a share has none at all
                 parameter.grad = torch.zeros_like(parameter)
         if self.world > 1:
             total = self._sum_over_processes(total)
@@ -173,11 +180,13 @@ class Trainer:
         return total
 
     def _sum_over_processes(self, loss: float) -> float:
-        for parameter in self.network.parameters():
-            dist.all_reduce(parameter.grad)
-        whole = torch.tensor(loss)
-        dist.all_reduce(whole)
-        return float(whole)
+        grads = [p.grad for p in self.network.parameters() if p.grad is not None]
+        # One long message instead of hundreds of short ones.
+        flat = torch.cat([*(grad.flatten() for grad in grads), torch.tensor([loss])])
+        dist.all_reduce(flat)
+        for grad, part in zip(grads, flat.split([*map(torch.numel, grads), 1])[:-1], strict=True):
+            grad.copy_(part.view_as(grad))
+        return float(flat[-1])
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -251,8 +260,10 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__)
     parser.add_argument("recipe", type=Path, help="recipe in yaml (see model/recipes)")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the manifests")
+    parser.add_argument("--data", type=Path, required=True, action="append",
+                        help="folder that holds the manifests; may be given again")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--features", type=Path, help="folder to keep computed features in")
     parser.add_argument("--threads", type=int, default=0, help="threads (default: all cores)")
     parser.add_argument("--hours", type=float, default=math.inf, help="be done after so many hours")
     options = parser.parse_args(arguments)
@@ -265,7 +276,11 @@ def main(arguments: list[str] | None = None) -> int:
         conf = train_config(tree, str(options.recipe))
         features = feature_spec(tree, str(options.recipe))
         quiet = dist.is_initialized() and dist.get_rank() > 0
-        data = load_data(conf, options.data, features, quiet)
+        if quiet:  # the first process computes what the others read
+            dist.barrier()
+        data = load_data(conf, options.data, features, quiet, options.features)
+        if dist.is_initialized() and not quiet:
+            dist.barrier()
         trainer = Trainer(tree, conf, data, options.out, options.hours)
         trainer.resume()
         run(trainer)

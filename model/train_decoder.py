@@ -17,6 +17,7 @@ import json
 import pickle
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,12 @@ def run(trainer: DecoderTrainer, quiet: bool = False) -> None:
 
 
 def prepare(
-    checkpoint: Checkpoint, conf: TrainConfig, root: Path, folder: Path, quiet: bool = False
+    checkpoint: Checkpoint,
+    conf: TrainConfig,
+    roots: Path | Sequence[Path],
+    folder: Path,
+    quiet: bool = False,
+    features: Path | None = None,
 ) -> DecoderTrainer:
     """Read the data and pass it through the encoder.
 
@@ -239,7 +245,7 @@ def prepare(
     """
     if conf.passes < 1:
         raise ConfigError("train.passes is 0; the encoder must read the data at least once")
-    data = load_data(conf, root, checkpoint.described.features, quiet)
+    data = load_data(conf, roots, checkpoint.described.features, quiet, features)
     if data.tokenizer.symbols != checkpoint.symbols:
         raise ConfigError(
             f"{checkpoint.path}: its {len(checkpoint.symbols)} units are not the "
@@ -290,15 +296,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model.train_decoder", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="directory of the checkpoint to begin from")
     parser.add_argument("recipe", type=Path, help="recipe in yaml (see model/recipes/decoders)")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the manifests")
+    parser.add_argument("--data", type=Path, required=True, action="append",
+                        help="folder that holds the manifests; may be given again")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--features", type=Path, help="folder to keep computed features in")
     parser.add_argument("--threads", type=int, default=0, help="threads (default: all cores)")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
         conf = train_config(read_yaml(options.recipe), str(options.recipe))
-        trainer = prepare(load_checkpoint(options.checkpoint), conf, options.data, options.out)
+        checkpoint = load_checkpoint(options.checkpoint)
+        trainer = prepare(checkpoint, conf, options.data, options.out, features=options.features)
         trainer.resume()
         run(trainer)
     except EdgeAsrError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -23,7 +24,7 @@ def data(lengths: list[int], noises: int = 2) -> Data:
         for index, length in enumerate(lengths)
     ]
     noise = [rng.normal(5, 2, (50, 4)).astype(np.float16) for _ in range(noises)]
-    return Data(examples, {}, noise, Tokenizer(build_units([], 1)))
+    return Data(examples, {}, noise, Tokenizer(build_units([], 1)), len(lengths))
 
 
 @settings(deadline=None, max_examples=40)
@@ -43,6 +44,19 @@ def test_plan_holds_each_utterance_once(lengths: list[int], joined: int, epoch: 
         if len(item) > 1:
             assert sum(lengths[index] for index in item) <= conf.max_joined_frames
     assert plan == plan_epoch(data(lengths), conf, epoch)
+
+
+def test_a_share_of_the_synthetic_ones_is_planned_another_in_each_epoch() -> None:
+    conf = recipe(synthetic_share=0.25)
+    given_data = dataclasses.replace(data([100] * 50), recorded=10)
+    said = []
+    for epoch in range(3):
+        plan = plan_epoch(given_data, conf, epoch)
+        indices = [index for batch in plan for item in batch for index in item]
+        assert len(indices) == len(set(indices)) == 10 + 10
+        assert set(range(10)) <= set(indices)
+        said.append(set(indices) - set(range(10)))
+    assert said[0] != said[1] != said[2]
 
 
 def test_epochs_differ_and_noise_is_planned_where_there_is_some() -> None:

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError
-from edge_asr.features import fbank
 from edge_asr.manifest import FeatureSpec
 from edge_asr.speech_manifest import read_manifest
-from model.data import batches, cmvn, load_all, load_data, read_samples
+from model.data import batches, cmvn, load_data
 from tests.model.recipes import recipe
 
 DATA = Path(__file__).parent.parent / "data"
@@ -60,37 +59,6 @@ def test_quotes_are_letters(tmp_path: Path) -> None:
     path = tmp_path / "list.tsv"
     path.write_text('path\tseconds\tspeaker\ttext\na.wav\t1\tme\t"SAID\n')
     assert read_manifest(path)[0].text == '"SAID'
-
-
-def test_samples_are_mono_and_resampled(tmp_path: Path) -> None:
-    time_s = np.arange(48000) / 48000
-    tone = 0.5 * np.sin(2 * np.pi * 440 * time_s)
-    path = write(tmp_path / "a.wav", np.stack([tone, 0 * tone], 1), 48000)
-    samples = read_samples(path, 16000)
-    assert samples.shape == (16000,) and samples.dtype == np.float32
-    expected = 0.25 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
-    np.testing.assert_allclose(samples[500:-500], expected[500:-500], atol=2e-3)
-
-
-def test_unreadable_recording(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(b"RIFF and nothing")
-    with pytest.raises(AudioError, match=r"a\.wav"):
-        read_samples(tmp_path / "a.wav", 16000)
-    with pytest.raises(InputMissingError, match=r"b\.wav"):
-        read_samples(tmp_path / "b.wav", 16000)
-
-
-def test_speeds_in_order_and_as_the_runtime_computes_them(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    paths = [write(tmp_path / f"{n}.wav", 0.1 * rng.normal(size=8000 + n)) for n in range(5)]
-    loaded = list(load_all(paths, [0.8, 1.0, 1.25], SPEC))
-    for path, versions in zip(paths, loaded, strict=True):
-        plain = fbank(read_samples(path, 16000), SPEC)
-        np.testing.assert_array_equal(versions[1], plain.astype(np.float16))
-        lengths = [len(version) for version in versions]
-        # 0.5 s, slower and faster, in frames of 10 ms that lack 1.5 windows at the end.
-        assert lengths[0] == pytest.approx(0.5 / 0.8 * 100 - 1.5, abs=1)
-        assert lengths[2] == pytest.approx(0.5 / 1.25 * 100 - 1.5, abs=1)
 
 
 @settings(deadline=None, max_examples=60)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_asr.errors import ConfigError
 from edge_asr.units import Units
-from model.tokenizer import SPECIAL, Tokenizer, build_units, read_units, write_units
+from model.tokenizer import SPECIAL, Tokenizer, build_pieces, build_units, read_units, write_units
 
 TEXTS = ["YES NO", "YES O'CLOCK", "K A U"]
 WORDS = st.lists(st.text("ABCXYZ'", min_size=1, max_size=5), max_size=6)
@@ -28,6 +28,30 @@ def test_unknown_letters() -> None:
     tokenizer = Tokenizer(build_units(TEXTS, 1))
     assert tokenizer.encode("É") == [tokenizer.ids["▁"], tokenizer.ids["<unk>"]]
     assert tokenizer.encode("") == []
+
+
+def test_pieces_are_the_longest_that_fit() -> None:
+    texts = ["THE THINKING THING IS THIS", "THE KING SINGS"] * 5
+    symbols = build_pieces(texts, 40)
+    assert tuple(symbols[:3]) == SPECIAL and len(symbols) == len(set(symbols)) >= 40
+    tokenizer = Tokenizer(symbols, pieces=True)
+    for text in (*texts, "A QUIZ", "DON'T", ""):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.ids["<unk>"] not in ids
+    assert len(tokenizer.encode("THE THING")) < len("THE THING")
+    for word in "THE THINKING THING KING SINGS".split():
+        rest = "▁" + word
+        for index in tokenizer.encode(word):
+            longer = [s for s in symbols if rest.startswith(s) and len(s) > len(symbols[index])]
+            assert not longer
+            rest = rest.removeprefix(symbols[index])
+    assert tokenizer.encode("É") == [tokenizer.ids["▁"], tokenizer.ids["<unk>"]]
+
+
+def test_more_pieces_than_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"train\.pieces is 5000"):
+        build_pieces(["YES NO"], 5000)
 
 
 @given(words=WORDS)

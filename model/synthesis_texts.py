@@ -1,0 +1,107 @@
+"""What synthetic voices say: sentences of books and people, or strings as in a small vocabulary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import numpy as np
+
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "OH")
+TEENS = (
+    "TEN", "ELEVEN", "TWELVE", "THIRTEEN", "FOURTEEN", "FIFTEEN", "SIXTEEN", "SEVENTEEN",
+    "EIGHTEEN", "NINETEEN",
+)  # fmt: skip
+TENS = ("TWENTY", "THIRTY", "FORTY", "FIFTY", "SIXTY", "SEVENTY", "EIGHTY", "NINETY")
+MONTHS = (
+    "JANUARY", "FEBRUARY", "MARCH", "APRIL", "MAY", "JUNE", "JULY", "AUGUST", "SEPTEMBER",
+    "OCTOBER", "NOVEMBER", "DECEMBER",
+)  # fmt: skip
+ORDINALS = (
+    "FIRST", "SECOND", "THIRD", "FOURTH", "FIFTH", "SIXTH", "SEVENTH", "EIGHTH", "NINTH", "TENTH",
+    "ELEVENTH", "TWELFTH", "THIRTEENTH", "FOURTEENTH", "FIFTEENTH", "SIXTEENTH", "SEVENTEENTH",
+    "EIGHTEENTH", "NINETEENTH", "TWENTIETH", "THIRTIETH",
+)  # fmt: skip
+# Of the census task (an4), and of Speech Commands; the first ten of these are said most.
+CENSUS = ("ENTER", "ERASE", "RUBOUT", "REPEAT", "HELP", "START", "STOP", "GO", "YES", "NO")
+COMMANDS = (
+    "YES", "NO", "UP", "DOWN", "LEFT", "RIGHT", "ON", "OFF", "STOP", "GO",
+    "BACKWARD", "BED", "BIRD", "CAT", "DOG", "FOLLOW", "FORWARD", "HAPPY", "HOUSE", "LEARN",
+    "MARVIN", "SHEILA", "TREE", "VISUAL", "WOW",
+)  # fmt: skip
+
+_NOT_SPOKEN = re.compile(r"[^A-Z' ]")
+_MAX_WORDS = 16
+
+
+def plain(text: str) -> str:
+    """Upper case words without punctuation; empty if the text holds digits or other scripts."""
+    if re.search(r"[^\x00-\x7f]|\d", text):
+        return ""
+    words = _NOT_SPOKEN.sub(" ", text.upper().replace("-", " ")).split()
+    return " ".join(word for word in (word.strip("'") for word in words) if word)
+
+
+def sentences(
+    lines: Sequence[str], excluded: Collection[str], rng: np.random.Generator
+) -> Iterator[str]:
+    """Endless pieces of 3 to 16 words of random lines; none of an ``excluded`` text."""
+    texts = [text for text in map(plain, lines) if len(text.split()) > 2 and text not in excluded]
+    while True:
+        words = texts[int(rng.integers(len(texts)))].split()
+        size = int(rng.integers(3, _MAX_WORDS + 1))
+        begin = int(rng.integers(max(1, len(words) - size + 1)))
+        yield " ".join(words[begin : begin + size])
+
+
+def _spelled(rng: np.random.Generator, low: int, high: int) -> list[str]:
+    return rng.choice(LETTERS, int(rng.integers(low, high + 1))).tolist()
+
+
+def _digits(rng: np.random.Generator, low: int, high: int) -> list[str]:
+    return rng.choice(DIGITS, int(rng.integers(low, high + 1))).tolist()
+
+
+def _number(rng: np.random.Generator) -> list[str]:
+    """A number below a hundred thousand, as people say it."""
+    value = rng.random()
+    two = [str(rng.choice(TENS))] + ([str(rng.choice(DIGITS[1:10]))] if rng.random() < 0.7 else [])
+    if value < 0.25:
+        return [str(rng.choice(TEENS))]
+    if value < 0.75:
+        return two
+    scale = "HUNDRED" if value < 0.88 else "THOUSAND"
+    joint = ["AND"] if rng.random() < 0.2 else []
+    return [str(rng.choice(DIGITS[1:10])), scale, *(joint + two if rng.random() < 0.6 else [])]
+
+
+def _date(rng: np.random.Generator) -> list[str]:
+    day = [str(rng.choice(ORDINALS))]
+    if rng.random() < 0.2:
+        day = [str(rng.choice(TENS[:2])), str(rng.choice(ORDINALS[:9]))]
+    year = ["NINETEEN", *_number(rng)][:3] if rng.random() < 0.6 else []
+    return [str(rng.choice(MONTHS)), *day, *year]
+
+
+def _census(rng: np.random.Generator) -> list[str]:
+    return [str(rng.choice(CENSUS[:3])), *_spelled(rng, 0, 5), *_number(rng)]
+
+
+_PATTERNS: tuple[tuple[float, Callable[[np.random.Generator], list[str]]], ...] = (
+    (0.22, lambda rng: _spelled(rng, 1, 8)),
+    (0.22, lambda rng: _digits(rng, 1, 8)),
+    (0.10, lambda rng: _number(rng) + _number(rng)),
+    (0.06, _date),
+    (0.10, _census),
+    (0.05, lambda rng: [str(rng.choice(CENSUS))]),
+    (0.25, lambda rng: rng.choice(COMMANDS, int(rng.integers(1, 4))).tolist()),
+)
+
+
+def strings(rng: np.random.Generator) -> Iterator[str]:
+    """Endless strings of letters, digits, numbers, dates and command words."""
+    weights = np.array([weight for weight, _ in _PATTERNS])
+    while True:
+        pattern = _PATTERNS[int(rng.choice(len(_PATTERNS), p=weights / weights.sum()))][1]
+        yield " ".join(pattern(rng))
