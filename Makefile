@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle check lint fix native test test-native test-arm bench bench-paper train wheel wheels clean
+.PHONY: help setup captions export-int8 bundle check lint fix native test test-native test-arm bench bench-paper train train-smoke wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -18,7 +18,7 @@ ROOMS := $(wildcard apps benchmark edge_asr export model quant tests)
 EXAMPLE := tests/data/an4/an418-fjlp-b.flac
 
 help: ## say what the targets do
-	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -nE 's/^([a-z0-9%-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 $(RUN)/.ready: $(PINS)
 	@requirements/make-venv $(RUN) --editable .
@@ -83,6 +83,27 @@ bench-paper: $(DEV)/.ready ## models of the paper's sizes, beside WeNet's and th
 
 train: $(DEV)/.ready ## train a model; ARGS="--help" tells how
 	@$(DEV)/bin/python -m model.train $(ARGS)
+
+# What a recipe begins with (train.init) and the voices that it hears are made first.
+DATA ?= ../shared/data
+NEVER_SAID = $(wildcard $(addprefix $(DATA)/,librispeech/dev.tsv speechocean762/dev.tsv speechocean762/test.tsv))
+
+train-%: $(DEV)/.ready exp/synthetic/strings/train.tsv exp/synthetic/sentences/train.tsv ## train a recipe of model/recipes into exp, and first what it begins with: [DATA=folder]
+	@init=$$(sed -nE 's/^ *init: *//p' model/recipes/$*.yaml); \
+	[ -z "$$init" ] || $(MAKE) --no-print-directory "train-$$init"
+	@requirements/train $(DEV) model/recipes/$*.yaml --data "$(DATA)" --data exp -o exp/$* \
+	--features exp/features $(ARGS)
+
+exp/synthetic/strings/train.tsv: | $(DEV)/.ready
+	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
+	@$(DEV)/bin/python -m model.synthesis strings --hours 2.5 --seed 2 -o $(@D)
+
+exp/synthetic/sentences/train.tsv: | $(DEV)/.ready
+	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
+	@$(DEV)/bin/python -m model.synthesis sentences --hours 7 --seed 1 --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) -o $(@D)
+
+train-smoke: $(DEV)/.ready ## a minute of training on the tests' clips, through export to text
+	@$(DEV)/bin/python -m pytest -q tests/model/test_smoke.py $(ARGS)
 
 wheel: $(DEV)/.ready ## dist/edge_asr-*.whl, for this machine
 	@$(DEV)/bin/python -m build --wheel --no-isolation --outdir dist .

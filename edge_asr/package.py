@@ -46,12 +46,16 @@ _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_GOLDEN_BYTES = 64 << 20
 _READ_BYTES = 1 << 24
 _PACKAGES = Path(__file__).parent / "packages"
+# Packages too large for the wheel, in a checkout.
+_CHECKOUT = Path(__file__).parents[1]
+_LARGER = _CHECKOUT / "packages"
 # Which precision is meant where none is asked for.
 _PREFERRED: dict[Precision, int] = {"int8": 0, "fp32": 1, "int4": 2}
 
 
 def open_package(path_or_name: str | os.PathLike[str] = DEFAULT_PACKAGE) -> Package:
-    """Open the package in a directory, or the one of that name that came with edge_asr.
+    """Open the package in a directory, or the one of that name that came with edge_asr or lies in
+    ``packages`` of its checkout.
 
     The manifest, the units and the names and sizes of all files are checked now; contents when
     they are handed out.
@@ -199,12 +203,17 @@ class Package:
 def _find(path_or_name: str) -> Path:
     if os.path.isdir(path_or_name):
         return Path(path_or_name)
-    bundled = sorted(path.name for path in _PACKAGES.glob("*") if (path / MANIFEST).is_file())
-    if path_or_name in bundled:
-        return _PACKAGES / path_or_name
+    shelves = [_PACKAGES, _LARGER] if (_CHECKOUT / "pyproject.toml").is_file() else [_PACKAGES]
+    named = {
+        found.parent.name: found.parent
+        for shelf in reversed(shelves)  # what came with edge_asr counts first
+        for found in sorted(shelf.glob(f"*/{MANIFEST}"))
+    }
+    if path_or_name in named:
+        return named[path_or_name]
     raise PackageError(
         f"{path_or_name!r} is neither a directory nor a package that came with edge_asr "
-        f"({', '.join(bundled) or 'none did'}); make one with: make export-int8 CKPT=..."
+        f"({', '.join(sorted(named)) or 'none did'}); make one with: make export-int8 CKPT=..."
     )
 
 

@@ -12,7 +12,7 @@ from edge_asr.errors import AudioError
 from edge_asr.features import Frames, fbank
 from edge_asr.manifest import FeatureSpec
 from edge_asr.speech_manifest import read_manifest
-from model.data import read_samples
+from model.recordings import read_samples
 
 # The joined stream must fill the left-context cache and go well past it.
 MIN_STEPS = 20

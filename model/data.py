@@ -91,11 +91,11 @@ def load_data(
         for rows, versions in ((recorded, made), (synthetic, once))
         for u, frames in zip(rows, load([u.path for u in rows], versions), strict=True)
     ]
-    dev = {
-        name: ([_example(u, v, []) for u, v in zip(rows, load([u.path for u in rows]), strict=True)],
-               [u.text for u in rows])
-        for name, rows in dev_rows.items()
-    }  # fmt: skip
+    dev = {}
+    for name, rows in dev_rows.items():
+        plain = load([u.path for u in rows])
+        examples = [_example(u, frames, []) for u, frames in zip(rows, plain, strict=True)]
+        dev[name] = (examples, [u.text for u in rows])
     noises = [frames[0] for frames in load(noise_paths)]
     noises = [noise for noise in noises if len(noise) >= MIN_FRAMES]
     return Data(train, dev, noises, tokenizer, len(recorded))

@@ -49,6 +49,9 @@ class TrainConfig:
     pieces: Annotated[int, msgspec.Meta(ge=0)] = 0  # units: so many pieces of words (0: see above)
     room: Share = 0.0  # of the versions of a recording: heard in a room that echoes
     telephone: Share = 0.0  # of them: heard over a telephone
+    # Terms on the routers (model.routing), which the paper does without:
+    balance_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    chunk_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # for few experts per chunk of 16
     # Of model.train_decoder alone:
     passes: Annotated[int, msgspec.Meta(ge=0)] = 0  # of the encoder through the training data
     unit_noise: Share = 0.0  # of the units that decoders read: replaced by random ones

@@ -35,6 +35,7 @@ from model.synthesis_texts import plain, sentences, strings
 Samples = npt.NDArray[np.float32]
 
 SAMPLE_RATE = 16000
+_SHARES = ("espeak-ng=0.6", "flite=0.35", "text2wave=0.05")
 _AT_ONCE = 64
 _TIMEOUT_S = 60
 # Variants of espeak-ng that people would not take for a person are left out.
@@ -194,9 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, required=True, help="how much speech to make")
     parser.add_argument("--text", type=Path, nargs="+", default=[], help="files of sentences")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[],
-                        help="manifests of dev and test sets, whose texts must not be said")  # fmt: skip
+                        help="manifests whose texts must not be said")  # fmt: skip
     parser.add_argument("--program", action="append", metavar="NAME=WEIGHT",
-                        help="share of a program (default: espeak-ng=0.6 flite=0.35 text2wave=0.05)")  # fmt: skip
+                        help=f"share of a program (default: {' '.join(_SHARES)})")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -210,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise InputMissingError("sentences: name at least one file with --text")
             excluded = {plain(u.text) for path in options.exclude for u in read_manifest(path)}
             texts = sentences(lines, excluded, rng)
-        named = options.program or ["espeak-ng=0.6", "flite=0.35", "text2wave=0.05"]
+        named = options.program or _SHARES
         shares = {name: float(share) for name, share in (item.split("=") for item in named)}
         count = write_corpus(
             requests(texts, options.kind == "strings", shares, rng), options.hours, options.out

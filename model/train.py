@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from edge_asr.errors import ConfigError, EdgeAsrError
@@ -33,10 +34,13 @@ from model.config import POSITION_PERIOD, feature_spec, network_config, read_yam
 from model.data import Data, cmvn, load_data
 from model.evaluate import word_error_rate
 from model.initial import begin_from, freeze
+from model.masks import length_mask
 from model.network import Network
 from model.recipe import TrainConfig, train_config
+from model.routing import RouterWatch, balance_loss, chunk_loss
 
 STDERR = Console(stderr=True)
+ROUTED_TOGETHER = 16  # encoder frames; the chunk that packages stream with
 
 
 def learning_rate(step: int, done: float, conf: TrainConfig) -> float:
@@ -156,8 +160,11 @@ class Trainer:
             lengths = torch.tensor([len(frames) for frames, _ in drawn])
             padded = pad_sequence([frames for frames, _ in drawn], batch_first=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=conf.bf16):
-                out, sizes = self.network.whole(padded, lengths, chunk, left_context, offset)
+                routed = conf.balance_weight > 0 or conf.chunk_weight > 0
+                with RouterWatch(self.network, routed) as watch:
+                    out, sizes = self.network.whole(padded, lengths, chunk, left_context, offset)
                 loss = self.network.loss(out, sizes, [label for _, label in drawn])
+                loss = loss + self._router_loss(watch.logits, length_mask(sizes, out.size(1)))
             share = loss * (len(drawn) / batch.size)
             share.backward()
             total = float(share.detach())
@@ -178,6 +185,15 @@ class Trainer:
         self.step += 1
         self.epoch, self.batch = batch.epoch, batch.index + 1
         return total
+
+    def _router_loss(self, logits: list[Tensor], valid: Tensor) -> Tensor:
+        """The terms on routers that the recipe asks for, as a mean over layers."""
+        conf, total = self.conf, torch.zeros(())
+        activated = self.network.conf.feed_forward.n_expert_activated
+        for layer in logits:
+            total = total + conf.balance_weight * balance_loss(layer, valid, activated)
+            total = total + conf.chunk_weight * chunk_loss(layer, valid, ROUTED_TOGETHER)
+        return total / max(1, len(logits))
 
     def _sum_over_processes(self, loss: float) -> float:
         grads = [p.grad for p in self.network.parameters() if p.grad is not None]

@@ -68,5 +68,5 @@ def test_frozen_parameters_stay_and_others_move(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_parameter_has(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="encoder.embd"):
+    with pytest.raises(ConfigError, match=r"encoder\.embd"):
         freeze(trainer(tmp_path).network, ["encoder.embd"])

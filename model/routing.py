@@ -1,0 +1,94 @@
+"""What routers choose: terms of the loss that change it, and how many experts a chunk touches.
+
+The paper (arXiv 2404.16407) trains without any such term; they are here to be measured. A program
+reads the weights of every expert that one frame of a chunk asks for, so for speed it is the number
+of distinct experts per chunk that counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.feed_forward import MoeFeedForward
+from model.network import Network
+
+
+class RouterWatch:
+    """Inside ``with``, the logits (B, T, E) of every router of the encoder, in the order in which
+    they run; none unless ``watched``."""
+
+    def __init__(self, network: Network, watched: bool = True) -> None:
+        self.logits: list[Tensor] = []
+        modules = network.encoder.modules() if watched else ()
+        self._layers = [module for module in modules if isinstance(module, MoeFeedForward)]
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> RouterWatch:
+        self._hooks = [layer.register_forward_pre_hook(self._see) for layer in self._layers]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        for hook in self._hooks:
+            hook.remove()
+
+    def _see(self, layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(layer, MoeFeedForward)
+        with torch.autocast("cpu", enabled=False):
+            self.logits.append(F.linear(inputs[0].float(), layer.gate.weight.float()))
+
+
+def balance_loss(logits: Tensor, valid: Tensor, activated: int) -> Tensor:
+    """1 where all experts are used alike, E where one is used alone: E times the sum over experts
+    of the share of frames that choose it times its mean probability (Switch Transformer,
+    arXiv 2101.03961, section 2.2, of top-k choices).
+
+    Args:
+        logits: (B, T, E); valid: (B, T) bool.
+    """
+    rows = logits[valid]
+    experts = rows.size(-1)
+    chosen = F.one_hot(rows.topk(activated, dim=-1).indices, experts).sum(dim=1).float()
+    return experts * (chosen.mean(dim=0) / activated * rows.softmax(dim=-1).mean(dim=0)).sum()
+
+
+def chunk_loss(logits: Tensor, valid: Tensor, chunk: int) -> Tensor:
+    """How many experts a chunk spreads its frames over, as a share of all: the exponential of the
+    entropy of the mean of its frames' probabilities, divided by E. Between 1 / E and 1.
+
+    Args:
+        logits: (B, T, E); valid: (B, T) bool; chunk: frames that run through a program together.
+    """
+    batch, frames, experts = logits.shape
+    padding = -frames % chunk
+    weight = F.pad(valid.float(), (0, padding)).reshape(batch, -1, chunk, 1)
+    probabilities = F.pad(logits.softmax(dim=-1), (0, 0, 0, padding))
+    per_chunk = probabilities.reshape(batch, -1, chunk, experts)
+    count = weight.sum(dim=2)
+    mean = (per_chunk * weight).sum(dim=2) / count.clamp(min=1.0)
+    entropy = torch.special.entr(mean).sum(dim=-1)
+    present = (count.squeeze(-1) > 0).float()
+    return ((entropy.exp() / experts) * present).sum() / present.sum()
+
+
+def experts_per_chunk(
+    logits: Sequence[Tensor], lengths: Sequence[int], chunk: int, activated: int
+) -> list[list[int]]:
+    """Distinct experts of every whole chunk, one list per layer; what is left over of an utterance
+    that ends inside a chunk is not counted."""
+    found: list[list[int]] = []
+    for layer in logits:
+        chosen = layer.topk(activated, dim=-1).indices
+        counts = []
+        for row, length in zip(chosen, lengths, strict=True):
+            for begin in range(0, length - chunk + 1, chunk):
+                counts.append(len(row[begin : begin + chunk].unique()))
+        found.append(counts)
+    return found

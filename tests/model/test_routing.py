@@ -1,0 +1,87 @@
+"""Terms on routers, and the count of experts that a chunk touches."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from model.routing import RouterWatch, balance_loss, chunk_loss, experts_per_chunk
+from tests.model.networks import network
+from tests.model.test_train import trainer
+
+
+def one_hot(experts: list[int], count: int, scale: float = 50.0) -> torch.Tensor:
+    return scale * F.one_hot(torch.tensor([experts]), count).float()
+
+
+def test_the_watch_sees_what_the_routers_decide_by() -> None:
+    ours = network()
+    feats, lengths = torch.randn(2, 80, ours.conf.input_dim), torch.tensor([80, 60])
+    with RouterWatch(ours) as watch:
+        ours.whole(feats, lengths, 0, -1)
+    layers = [m for m in ours.encoder.modules() if hasattr(m, "route")]
+    assert len(watch.logits) == len(layers) == 2 * ours.conf.blocks
+    seen: list[torch.Tensor] = []
+    layers[0].register_forward_hook(lambda layer, inputs, _: seen.append(inputs[0]))
+    ours.whole(feats, lengths, 0, -1)
+    assert len(watch.logits) == len(layers)  # no longer watched
+    _, expert = layers[0].route(seen[0].flatten(0, 1))
+    assert torch.equal(watch.logits[0].flatten(0, 1).topk(2).indices, expert)
+    with RouterWatch(ours, watched=False) as nothing:
+        ours.whole(feats, lengths, 0, -1)
+    assert nothing.logits == []
+
+
+def test_balance_is_one_where_all_are_used_alike_and_most_where_one_is() -> None:
+    valid = torch.ones(1, 8, dtype=torch.bool)
+    assert balance_loss(one_hot([0, 1, 2, 3] * 2, 4), valid, 1) == pytest.approx(1.0, abs=1e-5)
+    assert balance_loss(one_hot([2] * 8, 4), valid, 1) == pytest.approx(4.0, abs=1e-5)
+    padded = torch.cat([one_hot([0, 1, 2, 3], 4), one_hot([2] * 4, 4)], dim=1)
+    valid[0, 4:] = False
+    assert balance_loss(padded, valid, 1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_chunk_term_counts_the_experts_of_each_chunk() -> None:
+    valid = torch.ones(1, 8, dtype=torch.bool)
+    logits = one_hot([0, 0, 0, 0, 1, 2, 1, 2], 4)
+    assert chunk_loss(logits, valid, 4) == pytest.approx((1 + 2) / 2 / 4, abs=1e-5)
+    assert chunk_loss(logits, valid, 8) > chunk_loss(logits, valid, 4)
+    valid[0, 4:] = False  # a chunk of padding is none
+    assert chunk_loss(logits, valid, 4) == pytest.approx(1 / 4, abs=1e-5)
+    valid[0, 2:] = False  # and padding inside a chunk has no say
+    assert chunk_loss(logits[:, 3:], valid[:, 3:] | True, 3) > 1 / 4
+    assert chunk_loss(one_hot([0, 0, 3, 3, 3, 3, 3, 3], 4), valid, 4) == pytest.approx(0.25)
+
+
+def test_experts_of_whole_chunks_are_counted() -> None:
+    logits = one_hot([0, 0, 1, 0, 2, 2, 2, 2, 3, 1], 4)
+    assert experts_per_chunk([logits], [10], 4, 1) == [[2, 1]]
+    assert experts_per_chunk([logits], [7], 4, 1) == [[2]]
+    two = logits + 0.5 * one_hot([3] * 10, 4)
+    assert experts_per_chunk([two], [8], 4, 2) == [[3, 2]]
+
+
+@pytest.mark.slow
+def test_the_terms_change_what_is_learned(tmp_path: Path) -> None:
+    found = {}
+    for name, changes in {
+        "plain": {}, "chunk": {"chunk_weight": 20.0}, "balance": {"balance_weight": 20.0}
+    }.items():  # fmt: skip
+        ours = trainer(tmp_path / name, steps=60, **changes)
+        source = ours.batches()
+        for _ in range(60):
+            ours.train_step(next(source))
+        batch = next(source)
+        lengths = [len(frames) for frames, _ in batch.drawn]
+        padded = torch.nn.utils.rnn.pad_sequence([f for f, _ in batch.drawn], batch_first=True)
+        ours.network.eval()
+        with RouterWatch(ours.network) as watch, torch.no_grad():
+            _, sizes = ours.network.whole(padded, torch.tensor(lengths), 0, -1)
+        layers = experts_per_chunk(watch.logits, sizes.tolist(), 8, 2)
+        counts = list(itertools.chain.from_iterable(layers))
+        found[name] = sum(counts) / len(counts)
+    assert found["chunk"] <= found["plain"] and found["chunk"] < found["balance"]
