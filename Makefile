@@ -102,6 +102,12 @@ exp/synthetic/sentences/train.tsv: | $(DEV)/.ready
 	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
 	@$(DEV)/bin/python -m model.synthesis sentences --hours 7 --seed 1 --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) -o $(@D)
 
+exp/lm/english.arpa: | $(DEV)/.ready ## the language model for english-small: [DATA=folder]
+	@mkdir -p $(@D)
+	@$(DEV)/bin/python -m model.lm_text --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) \
+	--manifest $(DATA)/librispeech/train.tsv $(DATA)/speechocean762/train.tsv > $(@D)/english.txt
+	@$(DEV)/bin/python -m edge_asr lm $(@D)/english.txt --order 3 --min-counts 1,1,2 -o $@
+
 train-smoke: $(DEV)/.ready ## a minute of training on the tests' clips, through export to text
 	@$(DEV)/bin/python -m pytest -q tests/model/test_smoke.py $(ARGS)
 

@@ -23,6 +23,7 @@ from model.network import Network
 from model.tokenizer import read_units, write_units
 
 DECODER_WEIGHTS = "decoder.pt"
+SCALE = ".scale"  # behind the name of an int8 tensor: what its rows are to be multiplied with
 _DECODER = "decoder."  # what the keys of decoders begin with
 # Keys of WeNet state_dicts that carry no weight of the function: regenerated position tables,
 # layers that old versions saved without using, and the noise of a training-only router.
@@ -109,7 +110,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint directory; weights in ``dtype``, statistics in float32."""
     path.mkdir(parents=True, exist_ok=True)
-    _save_weights(_weights(network, dtype), path / "final.pt")
+    save_weights(_weights(network, dtype), path / "final.pt")
     write_units(symbols, path / "units.txt")
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     (path / "train.yaml").write_text(text, encoding="utf-8")
@@ -120,7 +121,7 @@ def save_decoder(network: Network, path: Path, dtype: torch.dtype) -> None:
     path.mkdir(parents=True, exist_ok=True)
     weights = _weights(network, dtype)
     kept = {name: tensor for name, tensor in weights.items() if name.startswith(_DECODER)}
-    _save_weights(kept, path / DECODER_WEIGHTS)
+    save_weights(kept, path / DECODER_WEIGHTS)
 
 
 def _weights(network: Network, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -133,7 +134,8 @@ def _weights(network: Network, dtype: torch.dtype) -> dict[str, Tensor]:
     }
 
 
-def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Write a state_dict whole or not at all."""
     unfinished = path.with_name(path.name + ".part")
     torch.save(weights, unfinished)
     unfinished.rename(path)
@@ -148,10 +150,23 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise ConfigError(f"{path}: a state_dict (names to tensors) is expected")
     return {
-        name: tensor.float() if tensor.is_floating_point() else tensor
+        name: _restored(name, tensor, weights, path)
         for name, tensor in weights.items()
         if not any(part in name for part in _IGNORED)
+        and not (name.endswith(SCALE) and name.removesuffix(SCALE) in weights)
     }
+
+
+def _restored(name: str, tensor: Tensor, weights: dict[str, Tensor], path: Path) -> Tensor:
+    """A tensor as float32; one of integers that is no weight as it is."""
+    if tensor.is_floating_point():
+        return tensor.float()
+    if tensor.dtype != torch.int8:
+        return tensor
+    scale = weights.get(name + SCALE)
+    if scale is None or scale.shape != tensor.shape[:1]:
+        raise ConfigError(f"{path}: {name} is int8, and its scales are missing or do not fit")
+    return tensor.float() * scale.float().reshape(-1, *[1] * (tensor.dim() - 1))
 
 
 def _load_strictly(network: Network, weights: dict[str, Tensor], path: Path) -> None:

@@ -78,18 +78,22 @@ class Network(nn.Module):
         """Joint loss per utterance (WeNet): ctc_weight * CTC + (1 - ctc_weight) * attention,
         where the attention loss mixes both directions by reverse_weight."""
         conf = self.conf
-        log_probs = self.ctc(encoder_out)
-        target = torch.tensor([unit for label in labels for unit in label], dtype=torch.long)
-        sizes = torch.tensor([len(label) for label in labels])
-        ctc = F.ctc_loss(
-            log_probs.transpose(0, 1), target, lengths, sizes,
-            blank=conf.blank, reduction="sum", zero_infinity=True,
-        ) / len(labels)  # fmt: skip
+        ctc = self.ctc_loss(encoder_out, lengths, labels)
         if conf.ctc_weight == 1.0:
             return ctc
         return conf.ctc_weight * ctc + (1 - conf.ctc_weight) * self.attention_loss(
             encoder_out, lengths, labels
         )
+
+    def ctc_loss(self, encoder_out: Tensor, lengths: Tensor, labels: list[list[int]]) -> Tensor:
+        """CTC loss per utterance of encoder_out (B, T', D)."""
+        log_probs = self.ctc(encoder_out)
+        target = torch.tensor([unit for label in labels for unit in label], dtype=torch.long)
+        sizes = torch.tensor([len(label) for label in labels])
+        return F.ctc_loss(
+            log_probs.transpose(0, 1), target, lengths, sizes,
+            blank=self.conf.blank, reduction="sum", zero_infinity=True,
+        ) / len(labels)  # fmt: skip
 
     def attention_loss(
         self, encoder_out: Tensor, lengths: Tensor, labels: list[list[int]], noise: float = 0.0

@@ -49,6 +49,8 @@ class TrainConfig:
     pieces: Annotated[int, msgspec.Meta(ge=0)] = 0  # units: so many pieces of words (0: see above)
     room: Share = 0.0  # of the versions of a recording: heard in a room that echoes
     telephone: Share = 0.0  # of them: heard over a telephone
+    # This part of the loss: CTC of the middle block's output (arXiv 2102.03216).
+    middle_ctc: Share = 0.0
     # Terms on the routers (model.routing), which the paper does without:
     balance_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     chunk_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # for few experts per chunk of 16

@@ -30,7 +30,7 @@ from rich.progress import Progress
 
 from edge_asr.errors import EdgeAsrError, InputMissingError
 from edge_asr.speech_manifest import read_manifest
-from model.synthesis_texts import plain, sentences, strings
+from model.synthesis_texts import plain, read_lines, sentences, strings
 
 Samples = npt.NDArray[np.float32]
 
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.kind == "strings":
             texts = strings(rng)
         else:
-            lines = [line for path in options.text for line in _lines(path)]
+            lines = [line for path in options.text for line in read_lines(path)]
             if not lines:
                 raise InputMissingError("sentences: name at least one file with --text")
             excluded = {plain(u.text) for path in options.exclude for u in read_manifest(path)}
@@ -221,13 +221,6 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     print(f"{options.out / 'train.tsv'}: {count} utterances")
     return 0
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputMissingError(f"{path}: cannot be read ({error})") from error
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from edge_asr.errors import InputMissingError
 
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "OH")
@@ -33,6 +36,14 @@ COMMANDS = (
 
 _NOT_SPOKEN = re.compile(r"[^A-Z' ]")
 _MAX_WORDS = 16
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file; InputMissingError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputMissingError(f"{path}: cannot be read ({error})") from error
 
 
 def plain(text: str) -> str:

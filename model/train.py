@@ -82,7 +82,11 @@ class Trainer:
             self.network.encoder.global_cmvn.mean.copy_(mean)
             self.network.encoder.global_cmvn.istd.copy_(istd)
         freeze(self.network, conf.frozen)
+        self._middle: list[Tensor] = []  # the middle block's output of the step that runs
         self.average = copy.deepcopy(self.network).eval()
+        if conf.middle_ctc:
+            block = self.network.encoder.encoders[self.network.conf.blocks // 2 - 1]
+            block.norm_final.register_forward_hook(lambda _, __, x: self._middle.append(x))
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=0.0,
@@ -165,6 +169,10 @@ class Trainer:
                     out, sizes = self.network.whole(padded, lengths, chunk, left_context, offset)
                 loss = self.network.loss(out, sizes, [label for _, label in drawn])
                 loss = loss + self._router_loss(watch.logits, length_mask(sizes, out.size(1)))
+                if conf.middle_ctc:
+                    middle = self.network.encoder.after_norm(self._middle.pop())
+                    ctc = self.network.ctc_loss(middle, sizes, [label for _, label in drawn])
+                    loss = (1 - conf.middle_ctc) * loss + conf.middle_ctc * ctc
             share = loss * (len(drawn) / batch.size)
             share.backward()
             total = float(share.detach())

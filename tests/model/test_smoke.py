@@ -1,5 +1,5 @@
-"""What ``make train-smoke`` runs: training lowers the loss, and its checkpoint becomes a package that
-writes text."""
+"""What ``make train-smoke`` runs: training lowers the loss, and its checkpoint becomes a package
+that writes text."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+"""A checkpoint at half its size: ``python -m model.compact CHECKPOINT -o FOLDER``.
+
+Large weights become int8 with one scale per output channel, as ``quant`` rounds them when it makes
+int8 programs: such programs are the same, made of either checkpoint. ``model.checkpoint`` reads
+both; programs in float32 see the rounded weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from torch import Tensor
+
+from edge_asr.errors import ConfigError, EdgeAsrError
+from model.checkpoint import SCALE, load_checkpoint, save_weights
+
+SMALLEST = 4096  # weights with fewer elements stay as they are
+LARGEST = 127
+
+
+def compact(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state_dict with int8 tensors and, beside each, its scales (O,) float32; the rest float16,
+    statistics as they were."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        # Embeddings and routers are not rounded in programs either.
+        if tensor.dim() < 2 or tensor.numel() < SMALLEST or "embed.0." in name or "gate" in name:
+            keep = "cmvn" in name or not tensor.is_floating_point()
+            found[name] = tensor if keep else tensor.half()
+            continue
+        rows = tensor.float().flatten(1)
+        scale = (rows.abs().amax(dim=1) / LARGEST).clamp(min=1e-12)
+        found[name] = (rows / scale.unsqueeze(1)).round().char().reshape(tensor.shape)
+        found[name + SCALE] = scale
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m model.compact", description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the smaller one")
+    options = parser.parse_args(arguments)
+    try:
+        if options.out.resolve() == options.checkpoint.resolve():
+            raise ConfigError(f"{options.out}: is the checkpoint itself; name another folder")
+        checkpoint = load_checkpoint(options.checkpoint)
+        options.out.mkdir(parents=True, exist_ok=True)
+        save_weights(compact(checkpoint.network.state_dict()), options.out / "final.pt")
+        for name in ("train.yaml", "units.txt"):
+            shutil.copy(options.checkpoint / name, options.out / name)
+    except EdgeAsrError as error:
+        print(f"model.compact: {error}", file=sys.stderr)
+        return error.exit_code
+    size = (options.out / "final.pt").stat().st_size
+    print(f"{options.out / 'final.pt'}: {size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,51 @@
+"""Text for a language model, a sentence per line, in the words that the models write:
+``python -m model.lm_text --text FILE... --manifest FILE... --exclude FILE... > out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from edge_asr.errors import EdgeAsrError
+from edge_asr.speech_manifest import read_manifest
+from model.synthesis_texts import plain, read_lines
+
+
+def lm_lines(
+    texts: Iterable[Path], manifests: Iterable[Path], excluded: Iterable[Path]
+) -> Iterator[str]:
+    """Sentences of files and of manifests' transcripts, none of which an excluded manifest has.
+
+    Raises:
+        InputMissingError, ConfigError: a file that cannot be read.
+    """
+    never = {plain(u.text) for path in excluded for u in read_manifest(path)}
+    lines = [line for path in texts for line in read_lines(path)]
+    lines += [u.text for path in manifests for u in read_manifest(path)]
+    for line in lines:
+        text = plain(line)
+        if text and text not in never:
+            yield text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m model.lm_text", description=__doc__)
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help="files of sentences")
+    parser.add_argument("--manifest", type=Path, nargs="*", default=[], help="of training sets")
+    parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="of dev and test sets")
+    options = parser.parse_args(arguments)
+    try:
+        for line in lm_lines(options.text, options.manifest, options.exclude):
+            print(line)
+    except EdgeAsrError as error:
+        print(f"model.lm_text: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
