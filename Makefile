@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle check lint fix native test test-native test-arm bench bench-paper train train-smoke wheel wheels clean
+.PHONY: help setup captions export-int8 bundle check lint fix native test test-native test-arm bench bench-paper train train-smoke claim wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -66,7 +66,7 @@ native: $(DEV)/.ready ## compile the kernels and the binding of ExecuTorch into 
 	@requirements/make-native $(DEV)
 
 test: native ## every test, the slow and the device ones too; within 15 minutes on two cores
-	@requirements/system-packages gcc libasound2-dev libportaudio2 || true
+	@requirements/system-packages gcc libasound2-dev libportaudio2 espeak-ng || true
 	@$(DEV)/bin/python -m pytest $(ARGS)
 
 test-native: $(DEV)/.ready ## the kernels under AddressSanitizer and UBSan
@@ -101,6 +101,14 @@ exp/synthetic/strings/train.tsv: | $(DEV)/.ready
 exp/synthetic/sentences/train.tsv: | $(DEV)/.ready
 	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
 	@$(DEV)/bin/python -m model.synthesis sentences --hours 7 --seed 1 --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) -o $(@D)
+
+SEEDS ?= 1 2
+claim: $(DEV)/.ready exp/synthetic/strings/train.tsv ## train the recipes of model/recipes/claim, one on each core, and compare them
+	@for seed in $(SEEDS); do for recipe in model/recipes/claim/*.yaml; do \
+	echo "$$recipe --seed $$seed -o exp/claim/$$(basename $$recipe .yaml)-$$seed"; done; done | \
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive xargs -P $$(nproc --all) -L 1 $(DEV)/bin/python -m model.train \
+	--data "$(DATA)" --data exp --features exp/features --threads 1
+	@$(DEV)/bin/python -m benchmark.claim exp/claim --data "$(DATA)" -o docs/benchmarks/claim.md
 
 exp/lm/english.arpa: | $(DEV)/.ready ## the language model for english-small: [DATA=folder]
 	@mkdir -p $(@D)

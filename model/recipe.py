@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from edge_asr.errors import ConfigError
+from model.config import read_yaml
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -59,6 +61,33 @@ class TrainConfig:
     unit_noise: Share = 0.0  # of the units that decoders read: replaced by random ones
     choice_steps: Annotated[int, msgspec.Meta(ge=0)] = 0  # at the end: model.choice is learned too
     choice_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # of its loss, beside the attention's
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The tree of a recipe. One that names another with ``like`` (a path beside it) is that one
+    with its own keys put over it, section by section.
+
+    Raises:
+        ConfigError: a file that cannot be read, or recipes that are like each other in a circle.
+    """
+    tree, seen = read_yaml(path), [path.resolve()]
+    while "like" in tree:
+        path = path.parent / str(tree.pop("like"))
+        if path.resolve() in seen:
+            raise ConfigError(f"{path}: is like itself in the end; take one 'like' out")
+        seen.append(path.resolve())
+        tree = _over(read_yaml(path), tree)
+    return tree
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        known = merged.get(name)
+        if isinstance(known, dict) and isinstance(value, dict):
+            value = _over(known, value)
+        merged[name] = value
+    return merged
 
 
 def train_config(tree: dict[str, Any], where: str) -> TrainConfig:

@@ -124,7 +124,8 @@ def _write_cache(
     found: Iterator[tuple[HalfFrames, ...]], frames_path: Path, sizes_path: Path, spec: FeatureSpec
 ) -> None:
     sizes: list[int] = []
-    part = frames_path.with_suffix(".part")
+    # Several trainings may come here at once; each writes for itself, and the last one stays.
+    part = frames_path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:
         for versions in found:
             for frames in versions:
@@ -132,4 +133,6 @@ def _write_cache(
                 file.write(frames.tobytes())
                 sizes.append(len(frames))
     part.rename(frames_path)
-    np.save(sizes_path, np.array(sizes, np.int64))
+    with part.open("wb") as file:
+        np.save(file, np.array(sizes, np.int64))
+    part.rename(sizes_path)

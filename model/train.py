@@ -30,13 +30,13 @@ from torch.nn.utils.rnn import pad_sequence
 from edge_asr.errors import ConfigError, EdgeAsrError
 from model.batches import Batch, endless, prefetch
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import POSITION_PERIOD, feature_spec, network_config, read_yaml
+from model.config import POSITION_PERIOD, feature_spec, network_config
 from model.data import Data, cmvn, load_data
 from model.evaluate import word_error_rate
 from model.initial import begin_from, freeze
 from model.masks import length_mask
 from model.network import Network
-from model.recipe import TrainConfig, train_config
+from model.recipe import TrainConfig, read_recipe, train_config
 from model.routing import RouterWatch, balance_loss, chunk_loss
 
 STDERR = Console(stderr=True)
@@ -290,13 +290,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, help="folder to keep computed features in")
     parser.add_argument("--threads", type=int, default=0, help="threads (default: all cores)")
     parser.add_argument("--hours", type=float, default=math.inf, help="be done after so many hours")
+    parser.add_argument("--seed", type=int, help="another than the recipe's")
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         dist.init_process_group("gloo")
     try:
-        tree = read_yaml(options.recipe)
+        tree = read_recipe(options.recipe)
+        if options.seed is not None:
+            tree["train"] = {**tree.get("train", {}), "seed": options.seed}
         conf = train_config(tree, str(options.recipe))
         features = feature_spec(tree, str(options.recipe))
         quiet = dist.is_initialized() and dist.get_rank() > 0

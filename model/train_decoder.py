@@ -33,12 +33,12 @@ from edge_asr.errors import ConfigError, EdgeAsrError
 from model.batches import endless, prefetch
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_decoder
 from model.choice import Choice, choice_loss, choices
-from model.config import POSITION_PERIOD, read_yaml
+from model.config import POSITION_PERIOD
 from model.data import Data, Example, load_data
 from model.evaluate import unit_accuracy
 from model.masks import length_mask
 from model.network import Network
-from model.recipe import TrainConfig, train_config
+from model.recipe import TrainConfig, read_recipe, train_config
 from model.train import learning_rate
 
 STDERR = Console(stderr=True)
@@ -305,7 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        conf = train_config(read_yaml(options.recipe), str(options.recipe))
+        conf = train_config(read_recipe(options.recipe), str(options.recipe))
         checkpoint = load_checkpoint(options.checkpoint)
         trainer = prepare(checkpoint, conf, options.data, options.out, features=options.features)
         trainer.resume()

@@ -357,3 +357,22 @@ def test_the_package_that_comes_along() -> None:
     assert {program.role for program in manifest.programs} == {"encoder", "decoder"}
     sizes = [entry.bytes for entry in (*manifest.programs, *manifest.files)]
     assert sum(sizes) <= 15_000_000, "it is in every wheel and every clone"
+
+
+def test_packages_of_the_checkout_have_names_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled, larger = tmp_path / "edge_asr" / "packages", tmp_path / "packages"
+    for folder in (bundled / "small", larger / "big", larger / "small"):
+        write_tiny_package(folder)
+    monkeypatch.setattr("edge_asr.package._PACKAGES", bundled)
+    monkeypatch.setattr("edge_asr.package._LARGER", larger)
+    monkeypatch.setattr("edge_asr.package._CHECKOUT", tmp_path)
+    monkeypatch.chdir(tmp_path)  # where no folder has one of the names
+    with pytest.raises(PackageError, match=r"\(small\)"):  # installed: nothing beside it is ours
+        open_package("big")
+    (tmp_path / "pyproject.toml").touch()
+    assert open_package("big").root == larger / "big"
+    assert open_package("small").root == bundled / "small"
+    with pytest.raises(PackageError, match="big, small"):
+        open_package("none")

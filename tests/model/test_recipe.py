@@ -8,23 +8,41 @@ from typing import Any
 import pytest
 
 from edge_asr.errors import ConfigError
-from model.config import feature_spec, network_config, read_yaml
-from model.recipe import train_config
+from model.config import feature_spec, network_config
+from model.recipe import read_recipe, train_config
 from tests.model.recipes import TRAIN, recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "model" / "recipes").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "model" / "recipes"
+RECIPES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("claim/*.yaml")])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_recipes_of_the_project(path: Path) -> None:
-    tree = read_yaml(path)
-    assert train_config(tree, path.name).steps > 0
-    assert network_config({**tree, "vocab_size": 100}, path.name).feed_forward.n_expert > 0
+    tree = read_recipe(path)
+    conf = train_config(tree, path.name)
+    assert conf.steps > 0 and (not conf.init or (path.parent / f"{conf.init}.yaml").is_file())
+    network = network_config({**tree, "vocab_size": 100}, path.name)
+    assert bool(network.feed_forward.n_expert) != path.name.startswith("dense")
     assert feature_spec(tree, path.name).num_mel_bins == tree["input_dim"]
 
 
 def test_there_are_recipes() -> None:
-    assert RECIPES
+    assert {path.stem for path in RECIPES} >= {"commands-en", "english-small", "moe-s", "dense-l"}
+
+
+def test_a_recipe_like_another_changes_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("one: 1\nsection: {x: 1, y: 2}\n")
+    (tmp_path / "b.yaml").write_text("like: a.yaml\nsection: {y: [3]}\ntwo: 2\n")
+    (tmp_path / "c.yaml").write_text("like: b.yaml\nsection: {z: 4}\none: 5\n")
+    assert read_recipe(tmp_path / "b.yaml") == {"one": 1, "two": 2, "section": {"x": 1, "y": [3]}}
+    expected = {"one": 5, "two": 2, "section": {"x": 1, "y": [3], "z": 4}}
+    assert read_recipe(tmp_path / "c.yaml") == expected
+    (tmp_path / "a.yaml").write_text("like: c.yaml\n")
+    with pytest.raises(ConfigError, match="like itself"):
+        read_recipe(tmp_path / "c.yaml")
+    (tmp_path / "a.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"a\.yaml"):
+        read_recipe(tmp_path / "c.yaml")
 
 
 def test_whole_numbers_pass_as_numbers() -> None:

@@ -1,0 +1,233 @@
+"""``python -m benchmark.claim FOLDER --data FOLDER``: mixtures of experts beside dense models.
+
+FOLDER holds what ``make claim`` trained: a folder NAME-SEED for each recipe of
+model/recipes/claim and each seed. Of every one: word errors of the float model whole and in chunks,
+distinct experts per chunk on real speech, bytes of its int8 package and the time that it takes on
+one core, as a ratio within rounds to the first recipe's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+import edge_asr
+from edge_asr.errors import EdgeAsrError, InputMissingError
+from edge_asr.machine import describe_machine
+from edge_asr.recognizer import Recognizer
+from edge_asr.search.decoding import Decoding
+from edge_asr.speech_manifest import read_manifest
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.data import Example, batches
+from model.evaluate import word_error_rate
+from model.recordings import Versions, load_all
+from model.routing import RouterWatch, experts_per_chunk
+from model.tokenizer import Tokenizer
+
+BASE = "dense-s"
+CHUNKS = (0, 4, 8, 16)  # encoder frames; 0 is whole
+LEFT_CONTEXT = 64
+SETS = ("an4/test.tsv", "speech_commands/test.tsv")
+ROUNDS = 9
+_ROOT = Path(__file__).resolve().parents[1]
+_PLAIN = Decoding(search="greedy", second_pass="off")
+
+
+@dataclass
+class Trained:
+    """One training."""
+
+    name: str
+    seed: int
+    parameters: int
+    wer: dict[str, dict[str, float]]  # by set and chunk
+    experts: list[float]  # distinct ones per chunk of 16, by layer
+    package_bytes: int = 0
+    times_s: list[float] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def touched(checkpoint: Checkpoint, examples: Sequence[Example], chunk: int = 16) -> list[float]:
+    """Distinct experts per chunk, a mean for each layer; empty for a dense model."""
+    activated = checkpoint.conf.feed_forward.n_expert_activated
+    if not activated:
+        return []
+    counts: list[list[int]] = []
+    lengths = [len(example.frames[0]) for example in examples]
+    for batch in batches(lengths, 20000, np.random.default_rng(0)):
+        feats = [torch.from_numpy(examples[i].frames[0].astype(np.float32)) for i in batch]
+        padded = pad_sequence(feats, batch_first=True)
+        with RouterWatch(checkpoint.network) as watch:
+            sizes = torch.tensor([len(feat) for feat in feats])
+            _, frames = checkpoint.network.whole(padded, sizes, chunk, LEFT_CONTEXT)
+        found = experts_per_chunk(watch.logits, frames.tolist(), chunk, activated)
+        counts = [a + b for a, b in zip(counts or [[]] * len(found), found, strict=True)]
+    return [statistics.fmean(layer) for layer in counts]
+
+
+def examples_of(path: Path, checkpoint: Checkpoint) -> tuple[list[Example], list[str]]:
+    """The features and texts of a manifest."""
+    rows = read_manifest(path)
+    found = load_all([row.path for row in rows], Versions(), checkpoint.described.features)
+    return [Example(frames, []) for frames in found], [row.text for row in rows]
+
+
+def evaluate(folder: Path, data: Path) -> Trained:
+    """Everything but speed.
+
+    Raises:
+        EdgeAsrError: a checkpoint or recording that cannot be read.
+    """
+    checkpoint = load_checkpoint(folder)
+    tokenizer = Tokenizer(checkpoint.symbols)
+    wer: dict[str, dict[str, float]] = {}
+    experts: list[float] = []
+    for name in SETS:
+        examples, texts = examples_of(data / name, checkpoint)
+        wer[name] = {
+            str(chunk or "whole"): word_error_rate(
+                checkpoint.network, examples, texts, tokenizer, chunk, LEFT_CONTEXT if chunk else -1
+            )  # fmt: skip
+            for chunk in CHUNKS
+        }
+        # Chunks of joined words are what a stream sees; single words are shorter than one.
+        experts = experts or touched(checkpoint, examples)
+    recipe, _, seed = folder.name.rpartition("-")
+    count = sum(parameter.numel() for parameter in checkpoint.network.parameters())
+    return Trained(recipe, int(seed), count, wer, experts)
+
+
+def package(folder: Path) -> Path:
+    """The int8 package of a checkpoint, made if it is not there."""
+    out = folder / "package"
+    if not (out / "manifest.json").is_file():
+        command = [sys.executable, "-m", "export", str(folder.resolve()), "-o", str(out.resolve()),
+                   "--backends", "onnx", "--roles", "encoder"]  # fmt: skip
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()[-1]
+            raise InputMissingError(f"{folder}: no package could be made: {said}")
+    return out
+
+
+def play_s(recognizer: Recognizer, samples: np.ndarray) -> float:
+    """Seconds that a stream of the samples takes in chunks of 640 ms."""
+    begin = time.perf_counter()
+    with recognizer.stream(640, decoding=_PLAIN) as stream:
+        stream.push(samples, 16000)
+        stream.flush()
+    return time.perf_counter() - begin
+
+
+def measure_speed(found: Sequence[Trained], folders: Sequence[Path]) -> float:
+    """Fill in bytes and times of the first seed of each recipe; returns the seconds of audio."""
+    chosen: dict[str, tuple[Trained, Recognizer]] = {}
+    for trained, folder in zip(found, folders, strict=True):
+        if trained.name not in chosen:
+            path = package(folder)
+            trained.package_bytes = sum(file.stat().st_size for file in path.glob("*.onnx"))
+            chosen[trained.name] = trained, edge_asr.load(path)
+    _, first = next(iter(chosen.values()))
+    samples = np.tile(first.package.golden()["samples"], 8)[: 60 * 16000]
+    for number in range(ROUNDS + 1):
+        for trained, recognizer in chosen.values():
+            taken = play_s(recognizer, samples)
+            if number:
+                trained.times_s.append(taken)
+    return len(samples) / 16000
+
+
+def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
+    """The report in Markdown."""
+    machine = describe_machine()
+    yield "# The paper's claim, at a small scale"
+    yield ""
+    yield (
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {machine.cpu}, {machine.system}, one thread. "
+        "Word errors of the float models, greedy; mean over seeds, in brackets each seed. Time: "
+        f"int8, streaming, {ROUNDS} rounds in turns, median of the ratios to {BASE}."
+    )
+    yield ""
+    yield "```bash"
+    yield "make claim"
+    yield "```"
+    names = list(dict.fromkeys(trained.name for trained in found))
+    base = next(trained for trained in found if trained.name == BASE)
+    for name in SETS:
+        yield ""
+        yield f"## {name}"
+        yield ""
+        yield "| recipe | whole | chunks of 4 | of 8 | of 16 |"
+        yield "|---|---|---|---|---|"
+        for recipe in names:
+            cells = []
+            for chunk in CHUNKS:
+                seeds = [t.wer[name][str(chunk or "whole")] for t in found if t.name == recipe]
+                each = ", ".join(f"{value:.1f}" for value in seeds)
+                cells.append(f"{statistics.fmean(seeds):.1f} ({each})")
+            yield f"| {recipe} | {' | '.join(cells)} |"
+    yield ""
+    yield "## Size, time and experts"
+    yield ""
+    yield "| recipe | parameters, M | int8 encoder, MB | time, ratio | RTF | experts per chunk of 16 |"
+    yield "|---|---|---|---|---|---|"
+    for recipe in names:
+        seeds_of = [trained for trained in found if trained.name == recipe]
+        first = seeds_of[0]
+        ratio = statistics.median(a / b for a, b in zip(first.times_s, base.times_s, strict=True))
+        rtf = statistics.median(first.times_s) / audio_s
+        layers = [value for trained in seeds_of for value in trained.experts]
+        experts = "" if not layers else (
+            f"{statistics.fmean(layers):.2f} ({min(layers):.1f} to {max(layers):.1f} by layer)"
+        )  # fmt: skip
+        yield (
+            f"| {recipe} | {first.parameters / 1e6:.2f} | {first.package_bytes / 1e6:.1f} | "
+            f"{ratio:.2f} | {rtf:.4f} | {experts} |"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.claim", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where make claim trained")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, help="the page, with figures beside it as JSON")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    folders = sorted(
+        (path.parent for path in options.folder.glob("*/final.pt")),
+        key=lambda path: (not path.name.startswith(BASE), path.name),
+    )
+    try:
+        if not folders or not folders[0].name.startswith(BASE):
+            raise InputMissingError(f"{options.folder}: no {BASE}-1; run make claim first")
+        found = [evaluate(folder, options.data) for folder in folders]
+        audio_s = measure_speed(found, folders)
+    except EdgeAsrError as error:
+        print(f"benchmark.claim: {error}", file=sys.stderr)
+        return error.exit_code
+    text = "\n".join(page(found, audio_s)) + "\n"
+    if options.out is None:
+        print(text, end="")
+        return 0
+    options.out.write_text(text, encoding="utf-8")
+    figures = json.dumps([asdict(trained) for trained in found], indent=1)
+    options.out.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,82 @@
+"""What a training's log says, as a picture: ``python -m model.curves FOLDER... -o curves.svg``.
+
+Above the loss per utterance, below the word error rate of every dev set, by step; one line per
+folder and set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The rows of ``log.jsonl``: step, loss and wer.
+
+    Raises:
+        InputMissingError: there is no log. ConfigError: it is damaged or empty.
+    """
+    path = folder / "log.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found = [{"step": row["step"], "loss": row["loss"], "wer": row["wer"]} for row in rows]
+    except OSError as error:
+        raise InputMissingError(f"{path}: {error.strerror}; is {folder} a training's?") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a log of model.train ({error})") from error
+    if not found:
+        raise ConfigError(f"{path}: is empty; train longer than train.eval_every steps")
+    return found
+
+
+def draw(folders: Sequence[Path], out: Path) -> None:
+    """Write the picture; see ``read_log`` for errors."""
+    figure, (losses, errors) = pyplot.subplots(2, 1, sharex=True, figsize=(7, 6))
+    for folder in folders:
+        rows = read_log(folder)
+        steps = [row["step"] for row in rows]
+        losses.plot(steps, [row["loss"] for row in rows], label=folder.name)
+        for name in rows[0]["wer"]:
+            label = f"{folder.name}: {name.removesuffix('.tsv')}"
+            errors.plot(steps, [row["wer"][name] for row in rows], label=label)
+    losses.set_ylabel("loss per utterance")
+    errors.set_ylabel("WER of dev, %, greedy, chunks of 16")
+    errors.set_xlabel("step")
+    errors.set_ylim(0, 100)
+    for axes in (losses, errors):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.tight_layout()
+    # No date, so that the same log gives the same file.
+    figure.savefig(out, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m model.curves", description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="+", help="what model.train wrote into")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    try:
+        draw(options.folder, options.out)
+    except EdgeAsrError as error:
+        print(f"model.curves: {error}", file=sys.stderr)
+        return error.exit_code
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,123 @@
+"""Synthetic voices: what they say, and the corpus that is made of it."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge_asr.errors import InputMissingError
+from edge_asr.speech_manifest import read_manifest
+from model.synthesis import Request, main, requests, say, write_corpus
+from model.synthesis_texts import COMMANDS, DIGITS, LETTERS, MONTHS, plain, sentences, strings
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+def test_strings_are_of_the_small_vocabulary() -> None:
+    said = list(itertools.islice(strings(np.random.default_rng(0)), 2000))
+    words = {word for text in said for word in text.split()}
+    assert words >= {*LETTERS, *DIGITS, *MONTHS, *COMMANDS, "HUNDRED", "THIRTEENTH", "RUBOUT"}
+    assert len(words) < 150
+    assert said == list(itertools.islice(strings(np.random.default_rng(0)), 2000))
+    letters, digits = (sum(word in kind for t in said for word in t.split())
+                       for kind in (LETTERS, DIGITS))  # fmt: skip
+    assert 0.5 < letters / digits < 2  # neither is the better guess
+
+
+def test_sentences_leave_out_what_is_tested() -> None:
+    lines = [
+        "It was, as he said, a fine day.",
+        "The secret test sentence.",
+        "Too short",
+        "In 1999.",
+    ]
+    said = set(itertools.islice(
+        sentences(lines, {"THE SECRET TEST SENTENCE"}, np.random.default_rng(0)), 200
+    ))  # fmt: skip
+    whole = "IT WAS AS HE SAID A FINE DAY"
+    assert all(text in whole for text in said) and whole in said
+    assert min(len(text.split()) for text in said) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("Don't stop-go!", "DON'T STOP GO"), ("'quoted'", "QUOTED"), ("Na\u00efve", ""), ("B 52", "")],
+)
+def test_plain_text(text: str, expected: str) -> None:
+    assert plain(text) == expected
+
+
+def test_programs_are_drawn_by_their_weights() -> None:
+    found = requests(
+        iter(["YES"] * 1000), True, {"flite": 3.0, "espeak-ng": 1.0}, np.random.default_rng(0)
+    )
+    drawn = list(found)
+    assert 680 < sum(request.program == "flite" for request in drawn) < 820
+    assert len({request.seed for request in drawn}) == 1000
+
+
+def voice(folder: Path, monkeypatch: pytest.MonkeyPatch, samples: np.ndarray) -> Path:
+    """A program named flite that says the samples, and writes down its arguments."""
+    soundfile.write(folder / "said.wav", samples, 22050, subtype="PCM_16")
+    program = folder / "flite"
+    program.write_text(
+        f"#!/bin/sh\nprintf '%s\\n' \"$*\" >> {folder}/arguments\n"
+        f'for last; do :; done\ncp {folder}/said.wav "$last"\n'
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return folder / "arguments"
+
+
+def test_a_corpus_can_be_read_and_letters_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    arguments = voice(tmp_path, monkeypatch, 0.1 * rng.normal(size=22050))
+    texts = itertools.cycle(["A B SEVEN", "ENTER A"])
+    wanted = requests(texts, True, {"flite": 1.0}, rng)
+    count = write_corpus(wanted, 100 / 3600, tmp_path / "out", quiet=True)
+    rows = read_manifest(tmp_path / "out" / "train.tsv")
+    assert len(rows) == count >= 100 and {row.text for row in rows} == {"A B SEVEN", "ENTER A"}
+    levels = []
+    for row in rows[:20]:
+        samples, rate = soundfile.read(row.path)
+        assert rate == 16000 and len(samples) == pytest.approx(16000, abs=2)
+        levels.append(float(np.abs(samples).max()))
+    assert 0.04 < min(levels) < 0.5 * max(levels) < 0.5
+    assert "-t ay b seven " in arguments.read_text() and "-t enter ay " in arguments.read_text()
+
+
+def test_what_cannot_speak_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voice(tmp_path, monkeypatch, np.zeros(1000))
+    with pytest.raises(InputMissingError, match="silence"):
+        say(Request("YES", "flite", 1, True))
+    (tmp_path / "said.wav").write_bytes(b"no audio")
+    with pytest.raises(InputMissingError, match="no speech"):
+        say(Request("YES", "flite", 1, True))
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(InputMissingError, match="apt-get install"):
+        say(Request("YES", "espeak-ng", 1, True))
+
+
+def test_sentences_need_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sentences", "--hours", "1", "-o", str(tmp_path)]) == 66
+    assert "--text" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_espeak_speaks(tmp_path: Path) -> None:
+    assert (
+        main(["strings", "--hours", "0.01", "--program", "espeak-ng=1", "-o", str(tmp_path)]) == 0
+    )
+    rows = read_manifest(tmp_path / "train.tsv")
+    assert len({row.speaker for row in rows}) > 5
+    samples, _ = soundfile.read(rows[0].path)
+    assert len(samples) > 3000 and np.abs(samples).max() > 0.04
