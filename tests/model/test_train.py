@@ -183,6 +183,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     for ours, theirs in zip(*logs, strict=True):
         assert ours["step"] == theirs["step"]
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+        assert ours["wer"].keys() == theirs["wer"].keys() == {"clips.tsv"}
+        # A rounding may change a word, a share that is left out would change most of them.
+        assert ours["wer"]["clips.tsv"] == pytest.approx(theirs["wer"]["clips.tsv"], abs=6)
     moved = trainer(tmp_path / "fresh", **changes)
     start = {f"network.{name}": tensor for name, tensor in moved.network.state_dict().items()}
     end = weights(one)
