@@ -105,9 +105,9 @@ exp/synthetic/sentences/train.tsv: | $(DEV)/.ready
 SEEDS ?= 1 2
 claim: $(DEV)/.ready exp/synthetic/strings/train.tsv ## train the recipes of model/recipes/claim, one on each core, and compare them
 	@for seed in $(SEEDS); do for recipe in model/recipes/claim/*.yaml; do \
-	echo "$$recipe --seed $$seed -o exp/claim/$$(basename $$recipe .yaml)-$$seed"; done; done | \
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive xargs -P $$(nproc --all) -L 1 $(DEV)/bin/python -m model.train \
-	--data "$(DATA)" --data exp --features exp/features --threads 1
+	echo "$$recipe --data $(DATA) --data exp --features exp/features --seed $$seed" \
+	"-o exp/claim/$$(basename $$recipe .yaml)-$$seed"; done; done | \
+	PROCESSES=1 xargs -P $$(nproc --all) -L 1 requirements/train $(DEV)
 	@$(DEV)/bin/python -m benchmark.claim exp/claim --data "$(DATA)" -o docs/benchmarks/claim.md
 
 exp/lm/english.arpa: | $(DEV)/.ready ## the language model for english-small: [DATA=folder]

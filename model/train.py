@@ -84,6 +84,10 @@ class Trainer:
         freeze(self.network, conf.frozen)
         self._middle: list[Tensor] = []  # the middle block's output of the step that runs
         self.average = copy.deepcopy(self.network).eval()
+        # Large outputs; writing them a second time is a tenth of a step.
+        for module in self.network.encoder.embed.conv:
+            if isinstance(module, torch.nn.ReLU):
+                module.inplace = True
         if conf.middle_ctc:
             block = self.network.encoder.encoders[self.network.conf.blocks // 2 - 1]
             block.norm_final.register_forward_hook(lambda _, __, x: self._middle.append(x))
