@@ -88,11 +88,14 @@ train: $(DEV)/.ready ## train a model; ARGS="--help" tells how
 DATA ?= ../shared/data
 NEVER_SAID = $(wildcard $(addprefix $(DATA)/,librispeech/dev.tsv speechocean762/dev.tsv speechocean762/test.tsv))
 
-train-%: $(DEV)/.ready exp/synthetic/strings/train.tsv exp/synthetic/sentences/train.tsv ## train a recipe of model/recipes into exp, and first what it begins with: [DATA=folder]
+train-%: $(DEV)/.ready exp/synthetic/strings/train.tsv exp/synthetic/sentences/train.tsv exp/letters/train.tsv ## train a recipe of model/recipes into exp, and first what it begins with: [DATA=folder]
 	@init=$$(sed -nE 's/^ *init: *//p' model/recipes/$*.yaml); \
 	[ -z "$$init" ] || $(MAKE) --no-print-directory "train-$$init"
 	@requirements/train $(DEV) model/recipes/$*.yaml --data "$(DATA)" --data exp -o exp/$* \
 	--features exp/features $(ARGS)
+
+exp/letters/train.tsv: | $(DEV)/.ready
+	@$(DEV)/bin/python -m apps.spelled_clips commands-en $(DATA)/an4/train.tsv -o $@
 
 exp/synthetic/strings/train.tsv: | $(DEV)/.ready
 	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts

@@ -130,13 +130,14 @@ def measure(
         EdgeAsrError: recordings that cannot be read.
     """
     if task.measure == "false words":
-        clips, truth = noises(found), None
+        clips, truth = noises(found), list[str]()
     else:
         utterances = chosen(task, read_manifest(found))
-        clips, truth = read_clips(utterances), [utterance.text for utterance in utterances]
+        clips = [_opened(clip, task.quiet_s) for clip in read_clips(utterances)]
+        truth = [utterance.text for utterance in utterances]
     bar = track(clips, task.name, console=Console(stderr=True), transient=True)
     texts = [said(recognizer, clip, decoding, chunk_ms) for clip in bar]
-    if truth is None:
+    if task.measure == "false words":
         count = sum(len(text.split()) for text in texts)
         minutes = sum(clip.duration_s for clip in clips) / 60
         # Bounds of a Poisson count, approximately (Freeman and Tukey).
@@ -153,6 +154,15 @@ def measure(
     return _row(
         task, len(clips), int(errors.words.sum()), (errors.wer, interval.low, interval.high)
     )
+
+
+def _opened(clip: Clip, quiet_s: float) -> Clip:
+    """The clip with so much of a quiet room on both sides."""
+    if not quiet_s:
+        return clip
+    silence = Clip(clip.samples[:0], clip.rate).with_quiet(quiet_s)
+    samples = np.concatenate([silence.samples, clip.samples])
+    return Clip(samples, clip.rate).with_quiet(quiet_s)
 
 
 def _row(task: Task, utterances: int, words: int, numbers: tuple[float, float, float]) -> Reached:

@@ -28,7 +28,8 @@ Measure = Literal["words", "clips", "false words"]
 class Task:
     """One row of the table. ``manifest`` is relative to the folders of data, for false words a
     folder of noises; only utterances by ``speakers`` and of one word of ``vocabulary`` count, where
-    those are given."""
+    those are given. ``quiet_s`` of a quiet room are put before and behind recordings that were cut
+    without: a microphone is open before somebody speaks."""
 
     name: str
     model: Model
@@ -38,6 +39,7 @@ class Task:
     aim: float
     vocabulary: frozenset[str] = frozenset()
     speakers: frozenset[str] = frozenset()
+    quiet_s: float = 0.0
 
 
 TASKS = (
@@ -46,7 +48,9 @@ TASKS = (
         "speech_commands test, keywords and digits", "commands", "clips",
         "speech_commands/test.tsv", 12, 5, vocabulary=KEYWORDS | DIGITS,
     ),
-    Task("spoken letters and digits", "commands", "clips", "spelled/test.tsv", 15, 9),
+    Task(
+        "spoken letters and digits", "commands", "clips", "spelled/test.tsv", 15, 9, quiet_s=0.5,
+    ),
     Task(
         "speechocean762 test, adults", "english", "words", "speechocean762/test.tsv", 45, 25,
         speakers=ADULTS,

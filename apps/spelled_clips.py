@@ -1,4 +1,4 @@
-"""``python -m apps.spelled_clips PACKAGE MANIFEST... [--digits FOLDER] -o FOLDER``: letters and
+"""``python -m apps.spelled_clips PACKAGE MANIFEST... [--digits FOLDER] -o OUT.tsv``: letters and
 digits, one per clip: cut out of recordings of strings, and those of the Free Spoken Digit Dataset.
 
 The package says where the words of the known text are (``apps.alignment``); a cut is made where it
@@ -106,23 +106,26 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m apps.spelled_clips", description=__doc__)
     parser.add_argument("package", help="directory or name of the package that aligns")
     parser.add_argument("manifest", type=Path, nargs="+")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for test.tsv")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, help="the manifest; clips lie beside it"
+    )
     parser.add_argument("--digits", type=Path, help="recordings/ of the Free Spoken Digit Dataset")
     options = parser.parse_args(argv)
     try:
         recognizer = edge_asr.load(options.package, second_pass=False)
         utterances = [u for path in options.manifest for u in read_manifest(path)]
-        options.out.mkdir(parents=True, exist_ok=True)
-        rows = write_clips(recognizer, utterances, options.out)
+        folder = options.out.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = write_clips(recognizer, utterances, folder)
         rows += digit_rows(options.digits) if options.digits else []
-        with (options.out / "test.tsv").open("w", encoding="utf-8", newline="") as file:
+        with options.out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter="\t", lineterminator="\n")
             writer.writerow(("path", "seconds", "speaker", "text"))
             writer.writerows(rows)
     except EdgeAsrError as error:
         print(f"apps.spelled_clips: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{options.out / 'test.tsv'}: {len(rows)} clips")
+    print(f"{options.out}: {len(rows)} clips")
     return 0
 
 

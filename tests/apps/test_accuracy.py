@@ -53,6 +53,17 @@ def test_words_and_clips_that_are_wrong(recognizer: Recognizer, tmp_path: Path) 
     assert clips.value == pytest.approx(25) and clips.low < 25 < clips.high
 
 
+def test_clips_that_were_cut_tightly_get_quiet_around_them() -> None:
+    clip = Clip(np.full((800, 1), 0.5, np.float32), RATE)
+    opened = accuracy._opened(clip, 0.25)
+    side = RATE // 4
+    assert len(opened.samples) == 800 + 2 * side
+    np.testing.assert_array_equal(opened.samples[side : side + 800], clip.samples)
+    around = np.concatenate([opened.samples[:side], opened.samples[-side:]])
+    assert 0 < np.abs(around).max() < 0.01
+    assert accuracy._opened(clip, 0.0) is clip
+
+
 def test_words_where_nobody_speaks_are_counted_by_the_minute(
     recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

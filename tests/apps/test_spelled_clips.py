@@ -63,7 +63,7 @@ def test_digits_of_the_free_spoken_digit_dataset(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_cuts_real_strings(tmp_path: Path) -> None:
     clips = Path(__file__).parents[1] / "data" / "clips.tsv"
-    assert main(["commands-en", str(clips), "-o", str(tmp_path)]) == 0
+    assert main(["commands-en", str(clips), "-o", str(tmp_path / "test.tsv")]) == 0
     rows = read_manifest(tmp_path / "test.tsv")
     assert rows and all(len(row.text) == 1 or row.text in DIGITS for row in rows)
     for row in rows:
