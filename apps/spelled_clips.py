@@ -30,6 +30,7 @@ from edge_asr.speech_manifest import Utterance, read_manifest
 DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "OH")
 FRAME_MS = 10
 PAUSE_DB = 12.0  # below the quieter of its two neighbours
+MIN_MS = 250  # less is a piece of a word
 AROUND_MS = 1000  # at most, from the middle of a word
 
 
@@ -65,7 +66,8 @@ def single(
             continue
         around = AROUND_MS // FRAME_MS
         begin, end = max(begin, peak - around), min(end, peak + around)
-        yield word, samples[begin * size : end * size]
+        if (end - begin) * FRAME_MS >= MIN_MS:
+            yield word, samples[begin * size : end * size]
 
 
 def write_clips(

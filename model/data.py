@@ -151,6 +151,12 @@ def _example(utterance: Utterance, versions: tuple[HalfFrames, ...], label: list
 def _noise_paths(conf: TrainConfig, roots: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for name in conf.noise:
+        if "*" in name:
+            matching = [path for root in roots for path in sorted(root.glob(name))]
+            if not matching:
+                raise InputMissingError(f"{roots[0] / name}: nothing is named so")
+            paths += matching
+            continue
         found = _find(name, roots)
         if name.endswith(".tsv"):
             paths += [utterance.path for utterance in read_manifest(found)]

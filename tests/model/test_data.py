@@ -106,6 +106,7 @@ def test_load_data_fits_together() -> None:
         ({"train": ["short.tsv"]}, AudioError, "short.wav"),
         ({"train": ["gone.tsv"]}, InputMissingError, "gone.wav"),
         ({"noise": ["no folder"]}, InputMissingError, "no folder"),
+        ({"noise": ["no*thing"]}, InputMissingError, "no.thing"),
     ],
 )
 def test_data_that_cannot_be_trained_on(
@@ -122,6 +123,28 @@ def test_data_that_cannot_be_trained_on(
     conf = dataclasses.replace(recipe(train=["good.tsv"], dev=[]), **changes)
     with pytest.raises(kind, match=word):
         load_data(conf, tmp_path, SPEC, quiet=True)
+
+
+def test_noises_by_pattern_and_manifests_in_the_first_folder_that_has_them(tmp_path: Path) -> None:
+    for number in (1, 2, 5):
+        write(tmp_path / f"{number}-a.wav", 0.1 * np.random.default_rng(number).normal(size=8000))
+    conf = recipe(noise=["[1-4]-*", "clips.tsv"])
+    data = load_data(conf, [tmp_path, DATA], SPEC, quiet=True)
+    assert len(data.noises) == 2 + 10 and len(data.train) == 10 == data.recorded
+
+
+def test_only_utterances_of_known_words_are_taken_from_a_closed_set(tmp_path: Path) -> None:
+    header = "path\tseconds\tspeaker\ttext\n"
+    for name in ("first", "second", "third"):
+        write(tmp_path / f"{name}.wav", 0.1 * np.random.default_rng(0).normal(size=16000))
+    (tmp_path / "train.tsv").write_text(header + "first.wav\t1\tme\tYES NO\n")
+    (tmp_path / "said.tsv").write_text(header + "third.wav\t1\tit\tSEVEN\n")
+    rows = ["second.wav\t1\tme\tNO SEVEN", "first.wav\t1\tme\tNO WAY"]
+    (tmp_path / "other.tsv").write_text(header + "\n".join(rows) + "\n")
+    conf = recipe(train=["train.tsv"], dev=[], synthetic=["said.tsv"], closed=["other.tsv"])
+    data = load_data(conf, tmp_path, SPEC, quiet=True)
+    said = [data.tokenizer.decode(example.label) for example in data.train]
+    assert said == ["YES NO", "NO SEVEN", "SEVEN"] and data.recorded == 2
 
 
 def test_noise_too_short_to_use_is_left_out(tmp_path: Path) -> None:
