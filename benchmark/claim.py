@@ -96,12 +96,11 @@ def evaluate(folder: Path, data: Path) -> Trained:
     experts: list[float] = []
     for name in SETS:
         examples, texts = examples_of(data / name, checkpoint)
-        wer[name] = {
-            str(chunk or "whole"): word_error_rate(
-                checkpoint.network, examples, texts, tokenizer, chunk, LEFT_CONTEXT if chunk else -1
-            )  # fmt: skip
-            for chunk in CHUNKS
-        }
+        wer[name] = {}
+        for chunk in CHUNKS:
+            left = LEFT_CONTEXT if chunk else -1
+            rate = word_error_rate(checkpoint.network, examples, texts, tokenizer, chunk, left)
+            wer[name][str(chunk or "whole")] = rate
         # Chunks of joined words are what a stream sees; single words are shorter than one.
         experts = experts or touched(checkpoint, examples)
     recipe, _, seed = folder.name.rpartition("-")
@@ -181,7 +180,7 @@ def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
     yield ""
     yield "## Size, time and experts"
     yield ""
-    yield "| recipe | parameters, M | int8 encoder, MB | time, ratio | RTF | experts per chunk of 16 |"
+    yield "| recipe | parameters, M | int8 encoder, MB | time | RTF | experts per chunk of 16 |"
     yield "|---|---|---|---|---|---|"
     for recipe in names:
         seeds_of = [trained for trained in found if trained.name == recipe]
