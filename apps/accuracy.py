@@ -179,9 +179,9 @@ def page(report: Report) -> Iterator[str]:
         f"Speakers that training has not heard; int8, streamed in chunks of {report.chunk_ms} ms, "
         "with the second pass. In brackets, the middle 95 % (words: resampled utterances; clips: "
         "normal approximation; false words: a Poisson count). The sets are in "
-        "`apps/accuracy_sets.py`; the single letters and digits are cuts of an4's test set and the test "
-        "part of the Free Spoken Digit Dataset, made by `python -m apps.spelled_clips`, with half a "
-        "second of a quiet room around each."
+        "`apps/accuracy_sets.py`; the single letters and digits are cuts of an4's test set and the "
+        "test part of the Free Spoken Digit Dataset, made by `python -m apps.spelled_clips`, with "
+        "half a second of a quiet room around each."
     )
     yield ""
     for origin in report.origins:
