@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-DIGITS = frozenset("ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split())
+DIGITS = tuple("ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split())
 # The ten words that keyword spotters are compared by (Warden, 1804.03209, section 7.1).
 KEYWORDS = frozenset("YES NO UP DOWN LEFT RIGHT ON OFF STOP GO".split())
 # Speakers of speechocean762's test set who were 18 or older (the corpus's own test/spk2age).
@@ -46,7 +46,7 @@ TASKS = (
     Task("an4 test", "commands", "words", "an4/test.tsv", 8, 3),
     Task(
         "speech_commands test, keywords and digits", "commands", "clips",
-        "speech_commands/test.tsv", 12, 5, vocabulary=KEYWORDS | DIGITS,
+        "speech_commands/test.tsv", 12, 5, vocabulary=KEYWORDS.union(DIGITS),
     ),
     Task(
         "spoken letters and digits", "commands", "clips", "spelled/test.tsv", 15, 9, quiet_s=0.5,

@@ -9,7 +9,6 @@ both sides becomes a clip.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import sys
 from collections.abc import Iterator
@@ -20,14 +19,14 @@ import numpy.typing as npt
 import soundfile
 
 import edge_asr
+from apps.accuracy_sets import DIGITS
 from apps.alignment import align
 from apps.replay import read_clips, record_all
 from edge_asr.bench_play import Clip
 from edge_asr.errors import EdgeAsrError, InputMissingError
 from edge_asr.recognizer import Recognizer
-from edge_asr.speech_manifest import Utterance, read_manifest
+from edge_asr.speech_manifest import Utterance, read_manifest, write_manifest
 
-DIGITS = ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "OH")
 FRAME_MS = 10
 PAUSE_DB = 12.0  # below the quieter of its two neighbours
 MIN_MS = 250  # less is a piece of a word
@@ -62,7 +61,7 @@ def single(
     cuts += [quietest(levels, left, right) for left, right in itertools.pairwise(peaks)]
     cuts.append(len(levels))
     for word, peak, begin, end in zip(words, peaks, cuts, cuts[1:], strict=False):
-        if begin is None or end is None or not (len(word) == 1 or word in DIGITS):
+        if begin is None or end is None or not (len(word) == 1 or word in (*DIGITS, "OH")):
             continue
         around = AROUND_MS // FRAME_MS
         begin, end = max(begin, peak - around), min(end, peak + around)
@@ -72,7 +71,7 @@ def single(
 
 def write_clips(
     recognizer: Recognizer, utterances: list[Utterance], folder: Path
-) -> list[tuple[str, str, str, str]]:
+) -> list[tuple[str, float, str, str]]:
     """The rows of a manifest of the clips that were written into ``folder``."""
     rows = []
     clips = read_clips(utterances)
@@ -84,11 +83,11 @@ def write_clips(
         ):
             name = f"{utterance.path.stem}-{number}.flac"
             soundfile.write(folder / name, samples, clip.rate)
-            rows.append((name, f"{len(samples) / clip.rate:.3f}", utterance.speaker, word))
+            rows.append((name, len(samples) / clip.rate, utterance.speaker, word))
     return rows
 
 
-def digit_rows(folder: Path) -> Iterator[tuple[str, str, str, str]]:
+def digit_rows(folder: Path) -> Iterator[tuple[str, float, str, str]]:
     """The test part of the Free Spoken Digit Dataset: DIGIT_SPEAKER_N.wav with N below 5.
 
     Raises:
@@ -100,7 +99,7 @@ def digit_rows(folder: Path) -> Iterator[tuple[str, str, str, str]]:
     for path in paths:
         digit, speaker, _ = path.stem.split("_")
         seconds = soundfile.info(path).duration
-        yield str(path.resolve()), f"{seconds:.3f}", speaker, DIGITS[int(digit)]
+        yield str(path.resolve()), seconds, speaker, DIGITS[int(digit)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,10 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         rows = write_clips(recognizer, utterances, folder)
         rows += digit_rows(options.digits) if options.digits else []
-        with options.out.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerow(("path", "seconds", "speaker", "text"))
-            writer.writerows(rows)
+        write_manifest(options.out, rows)
     except EdgeAsrError as error:
         print(f"apps.spelled_clips: {error}", file=sys.stderr)
         return error.exit_code

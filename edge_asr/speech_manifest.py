@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_asr.errors import ConfigError, InputMissingError
+from edge_asr.errors import ConfigError, InputMissingError, OutputError
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,19 @@ def read_manifest(path: Path) -> list[Utterance]:
         raise InputMissingError(f"{path}: {error.strerror}; make it readable") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: not tab-separated UTF-8 text ({error})") from error
+
+
+def write_manifest(path: Path, rows: Iterable[tuple[str, float, str, str]]) -> None:
+    """Write one that ``read_manifest`` reads: path beside the manifest, seconds, speaker, text.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    lines = [f"{name}\t{seconds:.3f}\t{speaker}\t{text}\n" for name, seconds, speaker, text in rows]
+    try:
+        path.write_text("path\tseconds\tspeaker\ttext\n" + "".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}; choose another place") from error
 
 
 def _utterance(manifest: Path, line: int, row: dict[str | None, str | None]) -> Utterance:

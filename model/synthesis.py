@@ -8,7 +8,6 @@ and a pitch of its own. What is written is a manifest ``train.tsv`` and FLAC fil
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import os
 import shutil
@@ -29,7 +28,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_asr.errors import EdgeAsrError, InputMissingError
-from edge_asr.speech_manifest import read_manifest
+from edge_asr.speech_manifest import read_manifest, write_manifest
 from model.synthesis_texts import plain, read_lines, sentences, strings
 
 Samples = npt.NDArray[np.float32]
@@ -140,7 +139,7 @@ def requests(
 
 def write_corpus(wanted: Iterator[Request], hours: float, folder: Path, quiet: bool = False) -> int:
     """Write FLAC files and, when all are there, ``train.tsv``; returns the count of utterances."""
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[tuple[str, float, str, str]] = []
     total_s, number = 0.0, 0
     console = Console(stderr=True)
     with (
@@ -155,13 +154,10 @@ def write_corpus(wanted: Iterator[Request], hours: float, folder: Path, quiet: b
                 (folder / path.parent).mkdir(parents=True, exist_ok=True)
                 soundfile.write(folder / path, samples, SAMPLE_RATE)
                 seconds = len(samples) / SAMPLE_RATE
-                rows.append((str(path), f"{seconds:.3f}", voice, request.text))
+                rows.append((str(path), seconds, voice, request.text))
                 total_s, number = total_s + seconds, number + 1
             progress.update(task, completed=total_s)
-    with (folder / "train.tsv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE)
-        writer.writerow(("path", "seconds", "speaker", "text"))
-        writer.writerows(rows)
+    write_manifest(folder / "train.tsv", rows)
     return number
 
 

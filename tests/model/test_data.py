@@ -11,9 +11,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError
+from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError, OutputError
 from edge_asr.manifest import FeatureSpec
-from edge_asr.speech_manifest import read_manifest
+from edge_asr.speech_manifest import read_manifest, write_manifest
 from model.data import batches, cmvn, load_data
 from tests.model.recipes import recipe
 
@@ -53,6 +53,17 @@ def test_damaged_manifest(content: bytes, word: str, tmp_path: Path) -> None:
 def test_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError):
         read_manifest(tmp_path / "list.tsv")
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    rows = [("a.wav", 1.0, "me", 'HE SAID "SO'), ("deep/b.wav", 0.25, "you", "NO")]
+    write_manifest(tmp_path / "list.tsv", rows)
+    found = read_manifest(tmp_path / "list.tsv")
+    assert [(u.path, u.speaker, u.text) for u in found] == [
+        (tmp_path / name, speaker, text) for name, _, speaker, text in rows
+    ]
+    with pytest.raises(OutputError, match="gone"):
+        write_manifest(tmp_path / "gone" / "list.tsv", rows)
 
 
 def test_quotes_are_letters(tmp_path: Path) -> None:
