@@ -13,12 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError
-
-matplotlib.use("svg")
-from matplotlib import pyplot
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -42,7 +37,11 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 def draw(folders: Sequence[Path], out: Path) -> None:
     """Write the picture; see ``read_log`` for errors."""
-    figure, (losses, errors) = pyplot.subplots(2, 1, sharex=True, figsize=(7, 6))
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    losses, errors = figure.subplots(2, 1, sharex=True)
     for folder in folders:
         rows = read_log(folder)
         steps = [row["step"] for row in rows]
@@ -57,10 +56,8 @@ def draw(folders: Sequence[Path], out: Path) -> None:
     for axes in (losses, errors):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.tight_layout()
-    # No date, so that the same log gives the same file.
-    figure.savefig(out, metadata={"Date": None})
-    pyplot.close(figure)
+    with matplotlib.rc_context({"svg.hashsalt": "curves"}):  # the same log, the same file
+        figure.savefig(out, metadata={"Date": None})
 
 
 def main(arguments: list[str] | None = None) -> int:

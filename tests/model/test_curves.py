@@ -22,6 +22,7 @@ def test_the_picture_has_a_line_per_set_and_is_the_same_again(tmp_path: Path) ->
     for out in ("a.svg", "b.svg"):
         assert main([*folders, "-o", str(tmp_path / out)]) == 0
     picture = (tmp_path / "a.svg").read_text()
+    assert picture == (tmp_path / "b.svg").read_text()
     assert picture.count("first: an4/dev") == picture.count("second: an4/dev") == 1
 
 
