@@ -52,7 +52,7 @@ def draw(folders: Sequence[Path], out: Path) -> None:
     losses.set_ylabel("loss per utterance")
     errors.set_ylabel("WER of dev, %, greedy, chunks of 16")
     errors.set_xlabel("step")
-    errors.set_ylim(0, 100)
+    errors.set_ylim(bottom=0)
     for axes in (losses, errors):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

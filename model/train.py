@@ -180,10 +180,8 @@ class Trainer:
             share = loss * (len(drawn) / batch.size)
             share.backward()
             total = float(share.detach())
-        for parameter in self.network.parameters():
-            if (
-                parameter.requires_grad and parameter.grad is None
-            ):  # a process without a share has none at all
+        for parameter in filter(lambda one: one.requires_grad, self.network.parameters()):
+            if parameter.grad is None:  # a process without a share has none at all
                 parameter.grad = torch.zeros_like(parameter)
         if self.world > 1:
             total = self._sum_over_processes(total)

@@ -17,8 +17,7 @@ from tests.model.recipes import recipe_tree
 
 DATA = Path(__file__).parent.parent / "data"
 ROOT = Path(__file__).parents[2]
-# Two words of two people, said over and over: enough to be learned by heart in a minute.
-CLIPS = 4
+CLIPS = 4  # few enough to be learned by heart in a minute
 
 
 def python(*arguments: str) -> None:
