@@ -84,11 +84,12 @@ bench-paper: $(DEV)/.ready ## models of the paper's sizes, beside WeNet's and th
 train: $(DEV)/.ready ## train a model; ARGS="--help" tells how
 	@$(DEV)/bin/python -m model.train $(ARGS)
 
-# What a recipe begins with (train.init) and the voices that it hears are made first.
+# What a recipe begins with (train.init) and the voices that it hears are made first; what fails
+# where DATA is wrong, before what takes minutes.
 DATA ?= ../shared/data
 NEVER_SAID = $(wildcard $(addprefix $(DATA)/,librispeech/dev.tsv speechocean762/dev.tsv speechocean762/test.tsv))
 
-train-%: $(DEV)/.ready exp/synthetic/strings/train.tsv exp/synthetic/sentences/train.tsv exp/letters/train.tsv ## train a recipe of model/recipes into exp, and first what it begins with: [DATA=folder]
+train-%: model/recipes/%.yaml $(DEV)/.ready exp/letters/train.tsv exp/synthetic/sentences/train.tsv exp/synthetic/strings/train.tsv ## train a recipe of model/recipes into exp, and first what it begins with: [DATA=folder]
 	@init=$$(sed -nE 's/^ *init: *//p' model/recipes/$*.yaml); \
 	[ -z "$$init" ] || $(MAKE) --no-print-directory "train-$$init"
 	@requirements/train $(DEV) model/recipes/$*.yaml --data "$(DATA)" --data exp -o exp/$* \
