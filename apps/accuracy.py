@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from apps.word_errors import count_errors
 from edge_asr.bench_play import Clip
 from edge_asr.errors import EdgeAsrError, InputMissingError
 from edge_asr.events import Final
+from edge_asr.fusion.grammar import Grammar
 from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
@@ -136,6 +137,9 @@ def measure(
         utterances = chosen(task, read_manifest(found))
         clips = [_opened(clip, task.quiet_s) for clip in read_clips(utterances)]
         truth = [utterance.text for utterance in utterances]
+    if task.grammar:
+        units = recognizer.package.units
+        decoding = replace(decoding, grammar=Grammar.phrases(task.grammar, units, task.name))
     bar = track(clips, task.name, console=Console(stderr=True), transient=True)
     texts = [said(recognizer, clip, decoding, chunk_ms) for clip in bar]
     if task.measure == "false words":

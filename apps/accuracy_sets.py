@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 DIGITS = tuple("ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split())
 # The ten words that keyword spotters are compared by (Warden, 1804.03209, section 7.1).
 KEYWORDS = frozenset("YES NO UP DOWN LEFT RIGHT ON OFF STOP GO".split())
@@ -28,8 +29,9 @@ Measure = Literal["words", "clips", "false words"]
 class Task:
     """One row of the table. ``manifest`` is relative to the folders of data, for false words a
     folder of noises; only utterances by ``speakers`` and of one word of ``vocabulary`` count, where
-    those are given. ``quiet_s`` of a quiet room are put before and behind recordings that were cut
-    without: a microphone is open before somebody speaks."""
+    those are given. ``grammar`` holds the phrases that the search may choose from, if not any.
+    ``quiet_s`` of a quiet room are put before and behind recordings that were cut without: a
+    microphone is open before somebody speaks."""
 
     name: str
     model: Model
@@ -39,6 +41,7 @@ class Task:
     aim: float
     vocabulary: frozenset[str] = frozenset()
     speakers: frozenset[str] = frozenset()
+    grammar: tuple[str, ...] = ()
     quiet_s: float = 0.0
 
 
@@ -50,6 +53,10 @@ TASKS = (
     ),
     Task(
         "spoken letters and digits", "commands", "clips", "spelled/test.tsv", 15, 9, quiet_s=0.5,
+    ),
+    Task(
+        "the same, with a grammar of them", "commands", "clips", "spelled/test.tsv", 15, 9,
+        grammar=(*LETTERS, *DIGITS), quiet_s=0.5,
     ),
     Task(
         "speechocean762 test, adults", "english", "words", "speechocean762/test.tsv", 45, 25,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Frames = npt.NDArray[np.float32]
 
+LEAST_FRAMES = 20  # of what is left of a clip; shorter ones are not said by anybody
 LOG_FLOOR = np.float32(-15.942385)  # kaldi: log(FLT_EPSILON), the features of digital silence
 
 
@@ -22,9 +23,12 @@ class AugmentConfig:
 
     noise: float = 0.6
     snr_low_db: float = 0.0
-    snr_high_db: float = 25.0
+    snr_high_db: float = 35.0
     gain_db: float = 15.0
     tilt_db: float = 6.0
+    trim: float = 0.25
+    trim_low_db: float = 20.0
+    trim_high_db: float = 45.0
     silence: float = 0.5
     max_silence_frames: int = 60
     frequency_masks: int = 2
@@ -43,19 +47,43 @@ def mix(speech: Frames, noise: Frames, snr_db: float) -> Frames:
     return np.logaddexp(speech, noise + np.float32(level - snr_db * np.log(10) / 10))
 
 
-def pad_silence(speech: Frames, before: int, after: int, rng: np.random.Generator) -> Frames:
-    """Put quiet frames around the speech: its own background, or digital silence.
+def trim(speech: Frames, below_db: float, least_frames: int) -> Frames:
+    """Without the frames at both ends that are so far below the loudest one, as clips are cut by
+    their level; at least ``least_frames`` are left."""
+    level_db = np.log(np.exp(speech).mean(axis=1)) * np.float32(10 / np.log(10))
+    loud = np.flatnonzero(level_db > level_db.max() - below_db)
+    begin, end = int(loud[0]), int(loud[-1]) + 1
+    missing = max(0, min(least_frames, len(speech)) - (end - begin))
+    begin = max(0, begin - missing)
+    return speech[begin : max(end, begin + least_frames)]
+
+
+def pad_silence(
+    speech: Frames, quiet: Frames, before: int, after: int, rng: np.random.Generator
+) -> Frames:
+    """Put frames drawn from ``quiet`` (N, F) around the speech."""
+    drawn = quiet[rng.integers(0, len(quiet), before + after)]
+    return np.concatenate([drawn[:before], speech, drawn[before:]])
+
+
+def draw_quiet(
+    speech: Frames, noises: list[npt.NDArray[np.float16]], rng: np.random.Generator
+) -> Frames:
+    """What is heard before somebody speaks, (N, F): digital silence, another place's noise far
+    below the speech, or the speech's own background.
 
     Streams begin and end in the middle of anything, also in padding zeros.
     """
-    if rng.random() < 0.3:
-        floor = np.full((1, speech.shape[1]), LOG_FLOOR, np.float32)
-        quiet = floor[np.zeros(before + after, np.int64)]
-    else:
-        energy = speech.mean(axis=1)
-        background = speech[energy <= np.quantile(energy, 0.15)]
-        quiet = background[rng.integers(0, len(background), before + after)]
-    return np.concatenate([quiet[:before], speech, quiet[before:]])
+    kind = rng.random()
+    if kind < 0.3:
+        return np.full((1, speech.shape[1]), LOG_FLOOR, np.float32)
+    if kind < 0.5 and noises:
+        noise = noises[int(rng.integers(len(noises)))].astype(np.float32)
+        level = np.log(np.exp(speech).mean() / np.exp(noise).mean())
+        shift = level - rng.uniform(25, 60) * np.log(10) / 10
+        return np.maximum(noise + np.float32(shift), LOG_FLOOR)
+    energy = speech.mean(axis=1)
+    return speech[energy <= np.quantile(energy, 0.15)]
 
 
 def equalize(speech: Frames, conf: AugmentConfig, rng: np.random.Generator) -> Frames:
@@ -106,9 +134,12 @@ def augment(
     rng: np.random.Generator,
 ) -> Frames:
     """One random version of an utterance."""
+    quiet = draw_quiet(speech, noises, rng)
+    if rng.random() < conf.trim:
+        speech = trim(speech, rng.uniform(conf.trim_low_db, conf.trim_high_db), LEAST_FRAMES)
     if rng.random() < conf.silence:
         before, after = rng.integers(0, conf.max_silence_frames + 1, 2)
-        speech = pad_silence(speech, int(before), int(after), rng)
+        speech = pad_silence(speech, quiet, int(before), int(after), rng)
     if noises and rng.random() < conf.noise:
         noise = noises[int(rng.integers(len(noises)))].astype(np.float32)
         begin = int(rng.integers(len(noise)))

@@ -1,8 +1,8 @@
 """Speech of synthetic voices, as a corpus to train on:
 ``python -m model.synthesis sentences|strings --hours N -o FOLDER``.
 
-The voices are Debian's espeak-ng (many variants and accents), flite and festival, each at a rate
-and a pitch of its own. What is written is a manifest ``train.tsv`` and FLAC files beside it.
+The voices are Debian's espeak-ng (many variants and accents, also those of other first languages:
+``accents``), flite and festival, each at a rate and a pitch of its own. What is written is a manifest ``train.tsv`` and FLAC files beside it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from rich.progress import Progress
 
 from edge_asr.errors import EdgeAsrError, InputMissingError
 from edge_asr.speech_manifest import read_manifest, write_manifest
+from model.accents import LANGUAGES, accented
 from model.synthesis_texts import plain, read_lines, sentences, strings
 
 Samples = npt.NDArray[np.float32]
 
 SAMPLE_RATE = 16000
-_SHARES = ("espeak-ng=0.6", "flite=0.35", "text2wave=0.05")
+_SHARES = ("espeak-ng=0.4", "accents=0.2", "flite=0.35", "text2wave=0.05")
 _AT_ONCE = 64
 _TIMEOUT_S = 60
 # Variants of espeak-ng that people would not take for a person are left out.
@@ -63,7 +64,17 @@ class Request:
 
 
 def _espeak(text: str, rng: np.random.Generator) -> tuple[str, bytes]:
-    voice = f"{rng.choice(_ACCENTS)}+{rng.choice(_VARIANTS)}"
+    return _espeak_as(str(rng.choice(_ACCENTS)), text, rng)
+
+
+def _accents(text: str, rng: np.random.Generator) -> tuple[str, bytes]:
+    command = ["espeak-ng", "-q", "-x", "--sep=_", "-v", "en-us", text]
+    sounds = _output(command).decode(errors="replace")
+    return _espeak_as(str(rng.choice(LANGUAGES)), f"[[{accented(sounds, rng)}]]", rng)
+
+
+def _espeak_as(language: str, text: str, rng: np.random.Generator) -> tuple[str, bytes]:
+    voice = f"{language}+{rng.choice(_VARIANTS)}"
     command = [
         "espeak-ng", "-v", voice, "-s", str(int(rng.integers(120, 215))),
         "-p", str(int(rng.integers(20, 81))), "-g", str(int(rng.integers(0, 8))),
@@ -95,11 +106,12 @@ def _festival(text: str, rng: np.random.Generator) -> tuple[str, bytes]:
 
 _PROGRAMS: dict[str, Callable[[str, np.random.Generator], tuple[str, bytes]]] = {
     "espeak-ng": _espeak,
+    "accents": _accents,
     "flite": _flite,
     "text2wave": _festival,
 }
 # How each is told to name the letter: to espeak-ng by its sounds.
-_LETTER_A = {"espeak-ng": "[[eI]]", "flite": "ay", "text2wave": "ay"}
+_LETTER_A = {"espeak-ng": "[[eI]]", "accents": "[[eI]]", "flite": "ay", "text2wave": "ay"}
 
 
 def say(request: Request) -> tuple[str, Samples]:

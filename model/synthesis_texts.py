@@ -100,8 +100,10 @@ def _census(rng: np.random.Generator) -> list[str]:
 
 
 _PATTERNS: tuple[tuple[float, Callable[[np.random.Generator], list[str]]], ...] = (
-    (0.22, lambda rng: _spelled(rng, 1, 8)),
-    (0.22, lambda rng: _digits(rng, 1, 8)),
+    (0.12, lambda rng: _spelled(rng, 1, 1)),
+    (0.10, lambda rng: _digits(rng, 1, 1)),
+    (0.18, lambda rng: _spelled(rng, 2, 8)),
+    (0.18, lambda rng: _digits(rng, 2, 8)),
     (0.10, lambda rng: _number(rng) + _number(rng)),
     (0.06, _date),
     (0.10, _census),

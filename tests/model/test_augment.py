@@ -12,11 +12,13 @@ from model.augment import (
     AugmentConfig,
     Frames,
     augment,
+    draw_quiet,
     equalize,
     mix,
     pad_silence,
     spec_augment,
     spec_substitute,
+    trim,
 )
 
 
@@ -48,24 +50,46 @@ def test_signal_to_noise_ratio(
     assert added == pytest.approx(expected, rel=2e-3, abs=1e-5 * power(speech))
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_silence_is_the_utterances_own_or_digital(seed: int) -> None:
-    speech = frames(50)
-    padded = pad_silence(speech, 7, 5, np.random.default_rng(seed))
+def test_quiet_is_put_around_the_speech() -> None:
+    speech, quiet = frames(50), frames(9, 2.0, seed=1)
+    padded = pad_silence(speech, quiet, 7, 5, np.random.default_rng(0))
     assert padded.shape == (62, 80)
     np.testing.assert_array_equal(padded[7:57], speech)
-    quiet = np.concatenate([padded[:7], padded[57:]])
+    drawn = {row.tobytes() for row in quiet}
+    assert all(row.tobytes() in drawn for row in (*padded[:7], *padded[57:]))
+    assert len(pad_silence(speech, quiet, 0, 0, np.random.default_rng(0))) == 50
+
+
+def test_quiet_is_digital_or_the_utterances_own_or_of_another_place() -> None:
+    speech, noise = frames(50), frames(40, 5.0, seed=1).astype(np.float16)
     own = {row.tobytes() for row in speech}
-    assert all(row.tobytes() in own for row in quiet) or (quiet == LOG_FLOOR).all()
+    kinds = set()
+    for seed in range(40):
+        quiet = draw_quiet(speech, [noise], np.random.default_rng(seed))
+        if (quiet == LOG_FLOOR).all():
+            kinds.add("digital")
+        elif all(row.tobytes() in own for row in quiet):
+            kinds.add("own")
+        else:
+            kinds.add("elsewhere")
+            assert 25 - 1 < 10 * np.log10(power(speech) / power(quiet)) < 60 + 1
+    assert kinds == {"digital", "own", "elsewhere"}
+    without = [draw_quiet(speech, [], np.random.default_rng(seed)) for seed in range(40)]
+    assert all((q == LOG_FLOOR).all() or q[0].tobytes() in own for q in without)
 
 
-def test_silence_is_sometimes_digital_and_may_be_none() -> None:
-    kinds = {
-        bool((pad_silence(frames(50), 3, 0, np.random.default_rng(seed))[:3] == LOG_FLOOR).all())
-        for seed in range(30)
-    }
-    assert kinds == {True, False}
-    assert len(pad_silence(frames(50), 0, 0, np.random.default_rng(0))) == 50
+def test_trimming_leaves_what_is_loud() -> None:
+    level = np.full(100, 0.0, np.float32)
+    level[30:60] = 20.0
+    level[45] = 0.0  # a pause inside stays
+    speech = frames(100, 0.0) / 10 + level[:, None]
+    np.testing.assert_array_equal(trim(speech, 30.0, 5), speech[30:60])
+    np.testing.assert_array_equal(trim(speech, 200.0, 5), speech)
+    one = frames(100, 0.0) / 10
+    one[50] += 20
+    left = trim(one, 30.0, 20)
+    assert len(left) == 20 and (left == one[50]).all(axis=1).any()
+    assert len(trim(one[:12], 1.0, 20)) == 12
 
 
 def test_equalizer_keeps_the_floor_and_the_order_of_frames() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import soundfile
 
 from edge_asr.errors import InputMissingError
 from edge_asr.speech_manifest import read_manifest
+from model.accents import LANGUAGES, NEAREST, SOMETIMES, accented
 from model.synthesis import Request, main, requests, say, write_corpus
 from model.synthesis_texts import COMMANDS, DIGITS, LETTERS, MONTHS, plain, sentences, strings
 
@@ -43,6 +45,26 @@ def test_sentences_leave_out_what_is_tested() -> None:
     whole = "IT WAS AS HE SAID A FINE DAY"
     assert all(text in whole for text in said) and whole in said
     assert min(len(text.split()) for text in said) == 3
+
+
+def test_accents_replace_sounds_and_keep_words_and_stress() -> None:
+    drawn = {accented("T_r_'i: s_'I_k_s", np.random.default_rng(seed)) for seed in range(40)}
+    assert {text.split()[1] for text in drawn} == {"s_'i_k_s"}
+    assert {text.split()[0] for text in drawn} == {"T_r_'i", "s_r_'i", "t_r_'i", "f_r_'i"}
+    assert accented("'aU_t", np.random.default_rng(0)) == "'a_u_t"
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng")
+def test_voices_know_every_sound_that_accents_leave() -> None:
+    left = {*NEAREST.values(), *(sound for ways in SOMETIMES.values() for sound in ways)}
+    sounds = sorted({sound for many in left for sound in many.split("_") if sound})
+    for language in LANGUAGES:
+        # What follows an unknown sound is left out.
+        words = " ".join(f"m_{sound}_m" for sound in [*sounds, "0"])
+        command = ["espeak-ng", "-q", "-x", "-v", language, f"[[{words}]]"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        known = [word.count("m") >= 2 for word in said]
+        assert known == [True] * len(sounds) + [False], (language, said)
 
 
 @pytest.mark.parametrize(
