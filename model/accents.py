@@ -25,8 +25,8 @@ NEAREST = {
 }  # fmt: skip
 # Consonants that some speakers replace and others do not, each drawn once per utterance.
 SOMETIMES = {
-    "T": ("T", "s", "t", "f"), "D": ("D", "d", "z"), "w": ("w", "w", "v"), "h": ("h", "h", "h", "x"),
-    "dZ": ("dZ", "tS"), "z": ("z", "z", "s"), "N": ("n_g",),
+    "T": ("T", "s", "t", "f"), "D": ("D", "d", "z"), "w": ("w", "w", "v"),
+    "h": ("h", "h", "h", "x"), "dZ": ("dZ", "tS"), "z": ("z", "z", "s"), "N": ("n_g",),
 }  # fmt: skip
 _STRESS = "',%="
 

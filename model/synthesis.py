@@ -2,7 +2,8 @@
 ``python -m model.synthesis sentences|strings --hours N -o FOLDER``.
 
 The voices are Debian's espeak-ng (many variants and accents, also those of other first languages:
-``accents``), flite and festival, each at a rate and a pitch of its own. What is written is a manifest ``train.tsv`` and FLAC files beside it.
+``accents``), flite and festival, each at a rate and a pitch of its own. What is written is a
+manifest ``train.tsv`` and FLAC files beside it.
 """
 
 from __future__ import annotations

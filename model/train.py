@@ -24,23 +24,19 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from edge_asr.errors import ConfigError, EdgeAsrError
 from model.batches import Batch, endless, prefetch
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.config import POSITION_PERIOD, feature_spec, network_config
+from model.config import feature_spec, network_config
 from model.data import Data, cmvn, load_data
 from model.evaluate import word_errors
 from model.initial import begin_from, freeze
-from model.masks import length_mask
 from model.network import Network
+from model.objective import View, draw_view, objective
 from model.recipe import TrainConfig, read_recipe, train_config
-from model.routing import RouterWatch, balance_loss, chunk_loss
 
 STDERR = Console(stderr=True)
-ROUTED_TOGETHER = 16  # encoder frames; the chunk that packages stream with
 
 
 def learning_rate(step: int, done: float, conf: TrainConfig) -> float:
@@ -82,15 +78,11 @@ class Trainer:
             self.network.encoder.global_cmvn.mean.copy_(mean)
             self.network.encoder.global_cmvn.istd.copy_(istd)
         freeze(self.network, conf.frozen)
-        self._middle: list[Tensor] = []  # the middle block's output of the step that runs
         self.average = copy.deepcopy(self.network).eval()
         # Large outputs; writing them a second time is a tenth of a step.
         for module in self.network.encoder.embed.conv:
             if isinstance(module, torch.nn.ReLU):
                 module.inplace = True
-        if conf.middle_ctc:
-            block = self.network.encoder.encoders[self.network.conf.blocks // 2 - 1]
-            block.norm_final.register_forward_hook(lambda _, __, x: self._middle.append(x))
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=0.0,
@@ -156,27 +148,13 @@ class Trainer:
         # Dropout follows from the place, so that a resumed training draws what it would have.
         torch.manual_seed((conf.seed << 40) + self.step * self.world + self.rank)
         rng = np.random.default_rng([conf.seed, self.step])
-        chunk, left_context, offset = 0, -1, 0
-        if batch.epoch >= conf.easy_epochs:
-            chunk = int(rng.choice(conf.chunk_choices))
-            left_context = int(rng.choice(conf.left_context_choices))
-            offset = int(rng.integers(POSITION_PERIOD)) if rng.random() < 0.5 else 0
+        view = draw_view(conf, rng) if batch.epoch >= conf.easy_epochs else View()
         self.network.train()
         total = 0.0
         drawn = batch.drawn
         if drawn:
-            lengths = torch.tensor([len(frames) for frames, _ in drawn])
-            padded = pad_sequence([frames for frames, _ in drawn], batch_first=True)
             with torch.autocast("cpu", torch.bfloat16, enabled=conf.bf16):
-                routed = conf.balance_weight > 0 or conf.chunk_weight > 0
-                with RouterWatch(self.network, routed) as watch:
-                    out, sizes = self.network.whole(padded, lengths, chunk, left_context, offset)
-                loss = self.network.loss(out, sizes, [label for _, label in drawn])
-                loss = loss + self._router_loss(watch.logits, length_mask(sizes, out.size(1)))
-                if conf.middle_ctc:
-                    middle = self.network.encoder.after_norm(self._middle.pop())
-                    ctc = self.network.ctc_loss(middle, sizes, [label for _, label in drawn])
-                    loss = (1 - conf.middle_ctc) * loss + conf.middle_ctc * ctc
+                loss = objective(self.network, conf, drawn, view)
             share = loss * (len(drawn) / batch.size)
             share.backward()
             total = float(share.detach())
@@ -195,15 +173,6 @@ class Trainer:
         self.step += 1
         self.epoch, self.batch = batch.epoch, batch.index + 1
         return total
-
-    def _router_loss(self, logits: list[Tensor], valid: Tensor) -> Tensor:
-        """The terms on routers that the recipe asks for, as a mean over layers."""
-        conf, total = self.conf, torch.zeros(())
-        activated = self.network.conf.feed_forward.n_expert_activated
-        for layer in logits:
-            total = total + conf.balance_weight * balance_loss(layer, valid, activated)
-            total = total + conf.chunk_weight * chunk_loss(layer, valid, ROUTED_TOGETHER)
-        return total / max(1, len(logits))
 
     def _sum_over_processes(self, loss: float) -> float:
         grads = [p.grad for p in self.network.parameters() if p.grad is not None]
