@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,15 @@ def test_words_and_clips_that_are_wrong(recognizer: Recognizer, tmp_path: Path) 
     assert words.low <= words.value <= words.high and words.verdict == "must reached"
     clips = measure(task("clips"), manifest, recognizer, GREEDY, 640)
     assert clips.value == pytest.approx(25) and clips.low < 25 < clips.high
+
+
+def test_a_grammar_leaves_nothing_else_to_say(recognizer: Recognizer, tmp_path: Path) -> None:
+    said = [("\u2581one", "one", "a"), ("\u2581two", "two", "a")]
+    manifest = write_set(tmp_path / "said", said, "test")
+    prefix = Decoding(second_pass="off")
+    assert measure(task("clips"), manifest, recognizer, prefix, 640).value == 0
+    only = replace(task("clips"), grammar=("two",))
+    assert measure(only, manifest, recognizer, prefix, 640).value == pytest.approx(50)
 
 
 def test_clips_that_were_cut_tightly_get_quiet_around_them() -> None:
