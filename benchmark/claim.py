@@ -33,7 +33,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.data import Example, batches
 from model.evaluate import word_error_rate
 from model.recordings import Versions, load_all
-from model.routing import RouterWatch, experts_per_chunk
+from model.routing import experts_per_chunk, watch_routers
 from model.tokenizer import Tokenizer
 
 BASE = "dense-s"
@@ -69,10 +69,11 @@ def touched(checkpoint: Checkpoint, examples: Sequence[Example], chunk: int = 16
     for batch in batches(lengths, 20000, np.random.default_rng(0)):
         feats = [torch.from_numpy(examples[i].frames[0].astype(np.float32)) for i in batch]
         padded = pad_sequence(feats, batch_first=True)
-        with RouterWatch(checkpoint.network) as watch:
+        with watch_routers(checkpoint.network.encoder) as seen:
             sizes = torch.tensor([len(feat) for feat in feats])
             _, frames = checkpoint.network.whole(padded, sizes, chunk, LEFT_CONTEXT)
-        found = experts_per_chunk(watch.logits, frames.tolist(), chunk, activated)
+        logits = [calls[0] for calls in seen.values()]
+        found = experts_per_chunk(logits, frames.tolist(), chunk, activated)
         counts = [a + b for a, b in zip(counts or [[]] * len(found), found, strict=True)]
     return [statistics.fmean(layer) for layer in counts]
 

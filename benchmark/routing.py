@@ -26,20 +26,11 @@ from benchmark.workload import (
     input_frames,
 )
 from model.decoder import BiDecoder
-from model.feed_forward import MoeFeedForward
 from model.network import Network
+from model.routing import expert_layers, watch_routers
 
 _WARM_CHUNKS = LEFT_FRAMES // CHUNK_FRAMES
 _CHUNKS = 6  # counted, after the warm ones
-
-
-def expert_layers(network: nn.Module) -> dict[str, MoeFeedForward]:
-    """Every mixture of experts by its name."""
-    return {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, MoeFeedForward)
-    }
 
 
 @torch.inference_mode()
@@ -88,25 +79,15 @@ def measure_routing(network: Network) -> dict[str, Any]:
     ``chunk``: calls of CHUNK_FRAMES frames with a full cache. ``second``: one second pass.
     ``chunk_top_1``: had each frame gone to its best expert alone.
     """
-    layers = expert_layers(network)
-    seen: dict[str, list[tuple[int, int]]] = {name: [] for name in layers}
-
-    def count(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            assert isinstance(module, MoeFeedForward)
-            _, expert = module.route(inputs[0].flatten(0, -2))
-            seen[name].append((len(expert.unique()), len(expert[:, 0].unique())))
-
-        return hook
-
-    handles = [m.register_forward_pre_hook(count(n)) for n, m in layers.items()]
-    try:
+    with watch_routers(network) as routers:
         _stream(network)
         memory = _whole(network, torch.from_numpy(features(SECOND_FEATURES)))
         _rescore(network, memory)
-    finally:
-        for handle in handles:
-            handle.remove()
+    layers = expert_layers(network)
+    seen = {
+        name: [_distinct(logits, layers[name].n_expert_activated) for logits in calls]
+        for name, calls in routers.items()
+    }
     chunks = slice(_WARM_CHUNKS, _WARM_CHUNKS + _CHUNKS)
     encoder = {name: calls[chunks] for name, calls in seen.items() if name.startswith("encoder.")}
     decoder = {name: calls for name, calls in seen.items() if name.startswith("decoder.")}
@@ -115,6 +96,12 @@ def measure_routing(network: Network) -> dict[str, Any]:
         "chunk_top_1": {name: [best for _, best in calls] for name, calls in encoder.items()},
         "second": {name: [both for both, _ in calls] for name, calls in decoder.items()},
     }
+
+
+def _distinct(logits: Tensor, activated: int) -> tuple[int, int]:
+    """Distinct experts of a call, and had each frame gone to its best one alone."""
+    best = logits.flatten(0, -2).topk(activated, dim=-1).indices
+    return len(best.unique()), len(best[:, 0].unique())
 
 
 def _stream(network: Network) -> None:

@@ -67,14 +67,17 @@ class MoeFeedForward(nn.Module):
         return expert(nn.functional.pad(rows, (0, 0, 0, padding)))[: len(rows)]
 
     def route(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (N, k) float32 and experts (N, k) int64 of rows (N, D).
+        """Weights (N, k) float32 and experts (N, k) int64 of rows (N, D)."""
+        value, expert = self.router_logits(rows).topk(self.n_expert_activated, dim=-1)
+        return torch.softmax(value, dim=-1), expert
+
+    def router_logits(self, rows: Tensor) -> Tensor:
+        """Float32 logits (..., E) of rows (..., D).
 
         The router runs in float32 whatever the rest does: its choice is discrete.
         """
         with torch.autocast("cpu", enabled=False):
-            logits = nn.functional.linear(rows.float(), self.gate.weight.float())
-        value, expert = logits.topk(self.n_expert_activated, dim=-1)
-        return torch.softmax(value, dim=-1), expert
+            return nn.functional.linear(rows.float(), self.gate.weight.float())
 
 
 def build_feed_forward(dim: int, conf: FeedForwardConfig) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from model.config import POSITION_PERIOD
 from model.masks import length_mask
 from model.network import Network
 from model.recipe import TrainConfig
-from model.routing import RouterWatch, balance_loss, chunk_loss
+from model.routing import balance_loss, chunk_loss, watch_routers
 
 ROUTED_TOGETHER = 16  # encoder frames; the chunk that packages stream with
 
@@ -45,15 +45,18 @@ def objective(
     lengths = torch.tensor([len(frames) for frames, _ in drawn])
     padded = pad_sequence([frames for frames, _ in drawn], batch_first=True)
     labels = [label for _, label in drawn]
+    encoder = network.encoder
+    block = encoder.encoders[network.conf.blocks // 2 - 1]
     routed = conf.balance_weight > 0 or conf.chunk_weight > 0
-    block = network.encoder.encoders[network.conf.blocks // 2 - 1]
-    with RouterWatch(network, routed) as watch, _outputs(block.norm_final) as middle:
+    watch = watch_routers(encoder) if routed else nullcontext({})
+    with watch as routers, _outputs(block.norm_final) as middle:
         out, sizes = network.whole(padded, lengths, view.chunk, view.left_context, view.offset)
     loss = network.loss(out, sizes, labels)
-    if routed:
-        loss = loss + _router_terms(watch.logits, length_mask(sizes, out.size(1)), network, conf)
+    if routers:  # a dense model has none
+        logits = [calls[0] for calls in routers.values()]
+        loss = loss + _router_terms(logits, length_mask(sizes, out.size(1)), network, conf)
     if conf.middle_ctc:  # arXiv 2102.03216
-        ctc = network.ctc_loss(network.encoder.after_norm(middle[0]), sizes, labels)
+        ctc = network.ctc_loss(encoder.after_norm(middle[0]), sizes, labels)
         loss = (1 - conf.middle_ctc) * loss + conf.middle_ctc * ctc
     return loss
 
@@ -67,7 +70,7 @@ def _router_terms(
     for layer in logits:
         total = total + conf.balance_weight * balance_loss(layer, valid, activated)
         total = total + conf.chunk_weight * chunk_loss(layer, valid, ROUTED_TOGETHER)
-    return total / max(1, len(logits))
+    return total / len(logits)
 
 
 @contextmanager

@@ -7,42 +7,45 @@ of distinct experts per chunk that counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.feed_forward import MoeFeedForward
-from model.network import Network
 
 
-class RouterWatch:
-    """Inside ``with``, the logits (B, T, E) of every router of the encoder, in the order in which
-    they run; none unless ``watched``."""
+def expert_layers(network: nn.Module) -> dict[str, MoeFeedForward]:
+    """Every mixture of experts by its name, in the order in which they run."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, MoeFeedForward)
+    }
 
-    def __init__(self, network: Network, watched: bool = True) -> None:
-        self.logits: list[Tensor] = []
-        modules = network.encoder.modules() if watched else ()
-        self._layers = [module for module in modules if isinstance(module, MoeFeedForward)]
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
-    def __enter__(self) -> RouterWatch:
-        self._hooks = [layer.register_forward_pre_hook(self._see) for layer in self._layers]
-        return self
+@contextmanager
+def watch_routers(network: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Inside ``with``, the logits (B, T, E) of every router by its layer's name, one tensor for
+    each call."""
+    seen: dict[str, list[Tensor]] = {}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        for hook in self._hooks:
-            hook.remove()
-
-    def _see(self, layer: nn.Module, inputs: tuple[Tensor]) -> None:
+    def see(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, MoeFeedForward)
-        with torch.autocast("cpu", enabled=False):
-            self.logits.append(F.linear(inputs[0].float(), layer.gate.weight.float()))
+        seen.setdefault(name, []).append(layer.router_logits(inputs[0]))
+
+    hooks = [
+        layer.register_forward_pre_hook(partial(see, name))
+        for name, layer in expert_layers(network).items()
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def balance_loss(logits: Tensor, valid: Tensor, activated: int) -> Tensor:

@@ -9,11 +9,12 @@ import torch
 
 from benchmark.floors import read_routing
 from benchmark.paper_models import BLANK, SCALES, main, random_weights, size_of, write_model
-from benchmark.routing import expert_layers, measure_routing
+from benchmark.routing import measure_routing
 from benchmark.workload import features
 from edge_asr.errors import UsageError
 from model.checkpoint import load_checkpoint
 from model.network import Network
+from model.routing import expert_layers
 from tests.benchmark.sizes import DENSE, MOE
 
 

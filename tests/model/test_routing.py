@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.routing import RouterWatch, balance_loss, chunk_loss, experts_per_chunk
+from model.routing import (
+    balance_loss,
+    chunk_loss,
+    expert_layers,
+    experts_per_chunk,
+    watch_routers,
+)
 from tests.model.networks import network
 from tests.model.test_train import trainer
 
@@ -21,19 +27,17 @@ def one_hot(experts: list[int], count: int, scale: float = 50.0) -> torch.Tensor
 def test_the_watch_sees_what_the_routers_decide_by() -> None:
     ours = network()
     feats, lengths = torch.randn(2, 80, ours.conf.input_dim), torch.tensor([80, 60])
-    with RouterWatch(ours) as watch:
+    with watch_routers(ours.encoder) as routers:
         ours.whole(feats, lengths, 0, -1)
-    layers = [m for m in ours.encoder.modules() if hasattr(m, "route")]
-    assert len(watch.logits) == len(layers) == 2 * ours.conf.blocks
+    layers = expert_layers(ours.encoder)
+    assert list(routers) == list(layers) and len(layers) == 2 * ours.conf.blocks
     seen: list[torch.Tensor] = []
-    layers[0].register_forward_hook(lambda layer, inputs, _: seen.append(inputs[0]))
+    name, layer = next(iter(layers.items()))
+    layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     ours.whole(feats, lengths, 0, -1)
-    assert len(watch.logits) == len(layers)  # no longer watched
-    _, expert = layers[0].route(seen[0].flatten(0, 1))
-    assert torch.equal(watch.logits[0].flatten(0, 1).topk(2).indices, expert)
-    with RouterWatch(ours, watched=False) as nothing:
-        ours.whole(feats, lengths, 0, -1)
-    assert nothing.logits == []
+    assert all(len(calls) == 1 for calls in routers.values())  # no longer watched
+    _, expert = layer.route(seen[0].flatten(0, 1))
+    assert torch.equal(routers[name][0].flatten(0, 1).topk(2).indices, expert)
 
 
 def test_balance_is_one_where_all_are_used_alike_and_most_where_one_is() -> None:
@@ -78,9 +82,10 @@ def test_the_terms_change_what_is_learned(tmp_path: Path) -> None:
         lengths = [len(frames) for frames, _ in batch.drawn]
         padded = torch.nn.utils.rnn.pad_sequence([f for f, _ in batch.drawn], batch_first=True)
         ours.network.eval()
-        with RouterWatch(ours.network) as watch, torch.no_grad():
+        with watch_routers(ours.network.encoder) as routers, torch.no_grad():
             _, sizes = ours.network.whole(padded, torch.tensor(lengths), 0, -1)
-        layers = experts_per_chunk(watch.logits, sizes.tolist(), 8, 2)
+        logits = [calls[0] for calls in routers.values()]
+        layers = experts_per_chunk(logits, sizes.tolist(), 8, 2)
         counts = list(itertools.chain.from_iterable(layers))
         found[name] = sum(counts) / len(counts)
     assert found["chunk"] <= found["plain"] and found["chunk"] < found["balance"]
