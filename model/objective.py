@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +48,9 @@ def objective(
     encoder = network.encoder
     block = encoder.encoders[network.conf.blocks // 2 - 1]
     routed = conf.balance_weight > 0 or conf.chunk_weight > 0
-    watch = watch_routers(encoder) if routed else nullcontext({})
-    with watch as routers, _outputs(block.norm_final) as middle:
+    with ExitStack() as stack:
+        routers = stack.enter_context(watch_routers(encoder)) if routed else {}
+        middle = stack.enter_context(_outputs(block.norm_final))
         out, sizes = network.whole(padded, lengths, view.chunk, view.left_context, view.offset)
     loss = network.loss(out, sizes, labels)
     if routers:  # a dense model has none
