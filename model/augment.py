@@ -14,6 +14,7 @@ import numpy.typing as npt
 Frames = npt.NDArray[np.float32]
 
 LEAST_FRAMES = 20  # of what is left of a clip; shorter ones are not said by anybody
+_LOW_HZ, _HIGH_HZ = 20.0, 8000.0  # of the mel bins
 LOG_FLOOR = np.float32(-15.942385)  # kaldi: log(FLT_EPSILON), the features of digital silence
 
 
@@ -26,6 +27,11 @@ class AugmentConfig:
     snr_high_db: float = 35.0
     gain_db: float = 15.0
     tilt_db: float = 6.0
+    voice: float = 0.5
+    max_voice: float = 0.12
+    tempo: float = 0.5
+    tempo_low: float = 0.85
+    tempo_high: float = 1.2
     trim: float = 0.25
     trim_low_db: float = 20.0
     trim_high_db: float = 45.0
@@ -45,6 +51,35 @@ def mix(speech: Frames, noise: Frames, snr_db: float) -> Frames:
     noise = np.tile(noise, (repeats, 1))[: len(speech)]
     level = np.log(np.exp(speech).mean() / np.exp(noise).mean())
     return np.logaddexp(speech, noise + np.float32(level - snr_db * np.log(10) / 10))
+
+
+def warp_voice(speech: Frames, factor: float) -> Frames:
+    """Another length of the vocal tract (Jaitly and Hinton 2013): what is heard at frequency f is
+    what was heard at ``factor`` times f, and at the highest one beyond it."""
+    bins = speech.shape[1]
+    ends = _mel(np.array([_LOW_HZ, _HIGH_HZ]))
+    mels = ends[0] + (ends[1] - ends[0]) * np.arange(1, bins + 1) / (bins + 1)
+    source = _mel(factor * 700 * np.expm1(mels / 1127))
+    place = (source - ends[0]) / (ends[1] - ends[0]) * (bins + 1) - 1
+    return _interpolated(speech.T, np.clip(place, 0, bins - 1)).T
+
+
+def warp_tempo(speech: Frames, rate: float) -> Frames:
+    """The same sounds, ``rate`` times as fast; at least one frame."""
+    count = max(1, round(len(speech) / rate))
+    return _interpolated(speech, np.linspace(0, len(speech) - 1, count))
+
+
+def _mel(hertz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 1127 * np.log1p(hertz / 700)  # as kaldi counts
+
+
+def _interpolated(rows: Frames, places: npt.NDArray[np.float64]) -> Frames:
+    """Rows (N, D) at fractional places (M,), each between 0 and N - 1."""
+    below = np.floor(places).astype(np.int64)
+    above = np.minimum(below + 1, len(rows) - 1)
+    part = (places - below).astype(np.float32)[:, None]
+    return rows[below] * (1 - part) + rows[above] * part
 
 
 def trim(speech: Frames, below_db: float, least_frames: int) -> Frames:
@@ -134,6 +169,10 @@ def augment(
     rng: np.random.Generator,
 ) -> Frames:
     """One random version of an utterance."""
+    if rng.random() < conf.voice:
+        speech = warp_voice(speech, 1 + rng.uniform(-conf.max_voice, conf.max_voice))
+    if rng.random() < conf.tempo and len(speech) >= 2 * LEAST_FRAMES:
+        speech = warp_tempo(speech, rng.uniform(conf.tempo_low, conf.tempo_high))
     quiet = draw_quiet(speech, noises, rng)
     if rng.random() < conf.trim:
         speech = trim(speech, rng.uniform(conf.trim_low_db, conf.trim_high_db), LEAST_FRAMES)

@@ -19,6 +19,8 @@ from model.augment import (
     spec_augment,
     spec_substitute,
     trim,
+    warp_tempo,
+    warp_voice,
 )
 
 
@@ -76,6 +78,33 @@ def test_quiet_is_digital_or_the_utterances_own_or_of_another_place() -> None:
     assert kinds == {"digital", "own", "elsewhere"}
     without = [draw_quiet(speech, [], np.random.default_rng(seed)) for seed in range(40)]
     assert all((q == LOG_FLOOR).all() or q[0].tobytes() in own for q in without)
+
+
+def hertz_of_bins(bins: int) -> np.ndarray:
+    mels = 1127 * np.log1p(np.array([20.0, 8000.0]) / 700)
+    return 700 * np.expm1(np.linspace(*mels, bins + 2)[1:-1] / 1127)
+
+
+@pytest.mark.parametrize("factor", [0.88, 1.0, 1.12])
+def test_another_voice_moves_what_is_heard_along_the_frequencies(factor: float) -> None:
+    centres = hertz_of_bins(80)
+    speech = np.tile(np.log(centres), (3, 1)).astype(np.float32)  # says where it came from
+    warped = np.exp(warp_voice(speech, factor))
+    assert warped.shape == speech.shape and warped.dtype == np.float32
+    expected = np.clip(factor * centres, centres[0], centres[-1])
+    np.testing.assert_allclose(warped, np.tile(expected, (3, 1)), rtol=2e-2)
+    if factor == 1.0:
+        np.testing.assert_allclose(warped, np.exp(speech), rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(count=st.integers(1, 200), rate=st.floats(0.5, 2.0))
+def test_another_tempo_keeps_the_ends_and_the_line_between(count: int, rate: float) -> None:
+    speech = np.arange(count, dtype=np.float32)[:, None].repeat(4, 1)
+    warped = warp_tempo(speech, rate)
+    assert len(warped) == max(1, round(count / rate)) and warped[0, 0] == 0
+    if len(warped) > 1:
+        np.testing.assert_allclose(warped[:, 0], np.linspace(0, count - 1, len(warped)), atol=1e-3)
 
 
 def test_trimming_leaves_what_is_loud() -> None:
