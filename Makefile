@@ -107,10 +107,11 @@ exp/synthetic/sentences/train.tsv: | $(DEV)/.ready
 	@$(DEV)/bin/python -m model.synthesis sentences --hours 7 --seed 1 --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) -o $(@D)
 
 SEEDS ?= 1 2
-claim: $(DEV)/.ready exp/synthetic/strings/train.tsv ## train the recipes of model/recipes/claim, one on each core, and compare them
-	@for seed in $(SEEDS); do for recipe in model/recipes/claim/*.yaml; do \
-	echo "$$recipe --data $(DATA) --data exp --features exp/features --seed $$seed" \
-	"-o exp/claim/$$(basename $$recipe .yaml)-$$seed"; done; done | \
+RECIPES ?= $(basename $(notdir $(wildcard model/recipes/claim/*.yaml)))
+claim: $(DEV)/.ready exp/synthetic/strings/train.tsv ## train recipes of model/recipes/claim, one on each core, and compare all that are trained: [RECIPES=names] [SEEDS=numbers]
+	@for seed in $(SEEDS); do for recipe in $(RECIPES); do \
+	echo "model/recipes/claim/$$recipe.yaml --data $(DATA) --data exp --features exp/features" \
+	"--seed $$seed -o exp/claim/$$recipe-$$seed"; done; done | \
 	PROCESSES=1 xargs -P $$(nproc --all) -L 1 requirements/train $(DEV)
 	@$(DEV)/bin/python -m benchmark.claim exp/claim --data "$(DATA)" -o docs/benchmarks/claim.md
 

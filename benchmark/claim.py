@@ -51,7 +51,7 @@ class Trained:
 
     name: str
     seed: int
-    parameters: int
+    parameters: int  # of encoder and CTC
     wer: dict[str, dict[str, float]]  # by set and chunk
     experts: list[float]  # distinct ones per chunk of 16, by layer
     package_bytes: int = 0
@@ -105,7 +105,8 @@ def evaluate(folder: Path, data: Path) -> Trained:
         # Chunks of joined words are what a stream sees; single words are shorter than one.
         experts = experts or touched(checkpoint, examples)
     recipe, _, seed = folder.name.rpartition("-")
-    count = sum(parameter.numel() for parameter in checkpoint.network.parameters())
+    parts = checkpoint.network.encoder, checkpoint.network.ctc
+    count = sum(parameter.numel() for part in parts for parameter in part.parameters())
     return Trained(recipe, int(seed), count, wer, experts)
 
 
