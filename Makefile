@@ -48,7 +48,7 @@ bundle: $(DEV)/.ready ## make the package that comes with edge_asr anew, from it
 	@$(DEV)/bin/python -m export model/checkpoints/commands-en --out edge_asr/packages/commands-en \
 	--backends onnx --language en --license Apache-2.0 --replace \
 	--card model/checkpoints/commands-en/README.md \
-	--metrics model/checkpoints/commands-en/metrics.json --ctc-weight 2 --reverse-weight 0.5 $(ARGS)
+	--metrics model/checkpoints/commands-en/metrics.json --ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
 
 check: lint ## format, lint, types, import contracts and the fast tests; within a minute
 	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)
