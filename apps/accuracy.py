@@ -187,7 +187,7 @@ def page(report: Report) -> Iterator[str]:
         "`apps/accuracy_sets.py`; the single letters and digits are cuts of an4's test set and the "
         "test part of the Free Spoken Digit Dataset, made by `python -m apps.spelled_clips`, with "
         "half a second of a quiet room around each. Noise is the fifth fold of ESC-10, which the "
-        "last stage of training keeps away from and the stages before it do not, and silence."
+        "last stages of training keep away from and those before them do not, and silence."
     )
     yield ""
     for origin in report.origins:
