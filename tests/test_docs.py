@@ -190,7 +190,7 @@ def test_python_of_the_decoding_page_runs(
     for program in programs:
         exec(compile(program, "decoding.md", "exec"), {})
     out = capsys.readouterr().out
-    assert out.count("ENTER EIGHT NINE SEVEN") >= 2
+    assert out.count("ENTER EIGHT NINETY SEVEN") >= 2
     assert "'señor' is left out" in out
     assert "Final(" in out.splitlines()[-1]
 
