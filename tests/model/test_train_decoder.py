@@ -15,10 +15,10 @@ from torch import Tensor
 from edge_asr.errors import ConfigError
 from edge_asr.manifest import FeatureSpec
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.config import network_config, read_yaml
+from model.config import network_config
 from model.data import load_data
 from model.network import Network
-from model.recipe import train_config
+from model.recipe import read_recipe, train_config
 from model.train_decoder import DecoderTrainer, encode_pass, encoded_passes, main, prepare, run
 from tests.model.recipes import TRAIN, recipe, recipe_tree
 
@@ -107,8 +107,9 @@ def test_choosing_is_learned_in_the_last_steps(checkpoint: Checkpoint, tmp_path:
     plain = trainer(checkpoint, tmp_path, **changes, choice_weight=0.0)
     choosing = trainer(checkpoint, tmp_path, **changes, choice_weight=5.0)
     losses = [[ours.train_step() for _ in range(6)] for ours in (plain, choosing)]
-    assert losses[0][:3] == losses[1][:3]
-    assert losses[1][3] > losses[0][3] + 0.1
+    # Where the texts of a batch do not differ in errors, there is nothing to choose.
+    first = next(step for step in range(6) if losses[0][step] != losses[1][step])
+    assert first >= 3 and losses[1][first] > losses[0][first] + 0.1
 
 
 def test_passes_hold_all_data_and_differ(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -180,4 +181,4 @@ def test_recipes_of_the_project() -> None:
     paths = sorted(RECIPES.glob("*.yaml"))
     assert paths
     for path in paths:
-        assert train_config(read_yaml(path), path.name).passes > 0
+        assert train_config(read_recipe(path), path.name).passes > 0
