@@ -100,7 +100,7 @@ exp/letters/train.tsv: | $(DEV)/.ready
 
 exp/synthetic/strings/train.tsv: | $(DEV)/.ready
 	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
-	@$(DEV)/bin/python -m model.synthesis strings --hours 2.5 --seed 2 -o $(@D)
+	@$(DEV)/bin/python -m model.synthesis strings --hours 4 --seed 2 -o $(@D)
 
 exp/synthetic/sentences/train.tsv: | $(DEV)/.ready
 	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
