@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Literal
 
-LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+LETTERS = tuple(ascii_uppercase)
 DIGITS = tuple("ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split())
 # The ten words that keyword spotters are compared by (Warden, 1804.03209, section 7.1).
 KEYWORDS = frozenset("YES NO UP DOWN LEFT RIGHT ON OFF STOP GO".split())

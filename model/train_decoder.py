@@ -33,11 +33,11 @@ from edge_asr.errors import ConfigError, EdgeAsrError
 from model.batches import endless, prefetch
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_decoder
 from model.choice import Choice, choice_loss, choices
-from model.config import POSITION_PERIOD
 from model.data import Data, Example, load_data
 from model.evaluate import unit_accuracy
 from model.masks import length_mask
 from model.network import Network
+from model.objective import draw_view
 from model.recipe import TrainConfig, read_recipe, train_config
 from model.train import learning_rate
 
@@ -61,14 +61,11 @@ def encode_pass(network: Network, data: Data, conf: TrainConfig, number: int) ->
     for batch in prefetch(endless(data, conf, conf.easy_epochs + number, 0, 0, 1)):
         if batch.epoch != conf.easy_epochs + number:
             return result
-        rng = np.random.default_rng([conf.seed, batch.epoch, batch.index])
-        chunk = int(rng.choice(conf.chunk_choices))
-        left_context = int(rng.choice(conf.left_context_choices))
-        offset = int(rng.integers(POSITION_PERIOD)) if rng.random() < 0.5 else 0
+        view = draw_view(conf, np.random.default_rng([conf.seed, batch.epoch, batch.index]))
         lengths = torch.tensor([len(frames) for frames, _ in batch.drawn])
         padded = pad_sequence([frames for frames, _ in batch.drawn], batch_first=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=conf.bf16):
-            out, sizes = network.whole(padded, lengths, chunk, left_context, offset)
+            out, sizes = network.whole(padded, lengths, view.chunk, view.left_context, view.offset)
         rows = [row[:size].half() for row, size in zip(out, sizes.tolist(), strict=True)]
         result.append(Encoded(rows, [label for _, label in batch.drawn]))
     raise AssertionError("batches are endless")
