@@ -104,7 +104,7 @@ exp/synthetic/strings/train.tsv: | $(DEV)/.ready
 
 exp/synthetic/sentences/train.tsv: | $(DEV)/.ready
 	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
-	@$(DEV)/bin/python -m model.synthesis sentences --hours 7 --seed 1 --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) -o $(@D)
+	@$(DEV)/bin/python -m model.synthesis sentences --hours 12 --seed 1 --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) -o $(@D)
 
 SEEDS ?= 1 2
 RECIPES ?= $(basename $(notdir $(wildcard model/recipes/claim/*.yaml)))

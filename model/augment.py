@@ -39,7 +39,8 @@ class AugmentConfig:
     max_silence_frames: int = 60
     frequency_masks: int = 2
     max_frequency_bins: int = 12
-    time_masks: int = 2
+    time_masks: int = 2  # at least, and one for so many frames:
+    time_mask_every_frames: int = 100
     max_time_frames: int = 15
     substitute: float = 0.3
     max_substitute_frames: int = 15
@@ -146,7 +147,8 @@ def spec_substitute(speech: Frames, conf: AugmentConfig, rng: np.random.Generato
 
 
 def spec_augment(speech: Frames, conf: AugmentConfig, rng: np.random.Generator) -> Frames:
-    """Hide bands and stretches behind the utterance's mean (SpecAugment, arXiv 1904.08779)."""
+    """Hide bands and stretches behind the utterance's mean (SpecAugment, arXiv 1904.08779), more
+    stretches of a longer utterance (arXiv 1912.05533, section 3.1)."""
     out = speech.copy()
     fill = speech.mean(axis=0)
     widest = min(conf.max_frequency_bins, speech.shape[1])
@@ -155,7 +157,7 @@ def spec_augment(speech: Frames, conf: AugmentConfig, rng: np.random.Generator) 
         begin = int(rng.integers(0, speech.shape[1] - width + 1))
         out[:, begin : begin + width] = fill[begin : begin + width]
     longest = min(conf.max_time_frames, len(speech) // 8)
-    for _ in range(conf.time_masks):
+    for _ in range(max(conf.time_masks, len(speech) // conf.time_mask_every_frames)):
         width = int(rng.integers(0, longest + 1))
         begin = int(rng.integers(0, len(speech) - width + 1))
         out[begin : begin + width] = fill

@@ -1,7 +1,9 @@
 """An n-gram language model that scores hypotheses as they grow (shallow fusion).
 
 At word level a word counts once it is complete: when the next one begins, or at the end of the
-segment. At unit level every unit counts at once.
+segment. Until then it counts as the most probable of all words that it may still become, context
+aside (look-ahead, Ortmanns et al. 1996), so that a narrow beam loses few that the model would like.
+At unit level every unit counts at once.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class LanguageModel:
     _contexts: NgramContexts
     _end: int  # the word that ends a sentence
     _spelling: Spelling | None  # at word level
+    _ahead: Scores  # (places,) at word level: what the open word counts as
     _word_of_unit: Ints  # (V,) at unit level
     _bonus_of_unit: Scores  # (V,) at unit level
 
@@ -77,9 +80,13 @@ class LanguageModel:
         contexts = NgramContexts.build(ngrams, where)
         none = np.array([NO_CONTEXT])
         context = int(contexts.follow(none, np.array([marks[BEGIN]]))[1][0])
-        spelling = None
+        spelling, ahead = None, np.zeros(0)
         if level == "word":
             spelling = _spell(ngrams, unknown, units, where)
+            words = spelling.words
+            alone, _ = contexts.follow(np.full(len(words), NO_CONTEXT), words)
+            ahead = weight * spelling.best_ahead(alone) + word_bonus
+            ahead[0] = 0.0  # where no word is open
         return cls(
             start=context * (spelling.places if spelling else 1),
             weight=weight,
@@ -87,6 +94,7 @@ class LanguageModel:
             _contexts=contexts,
             _end=marks[END],
             _spelling=spelling,
+            _ahead=ahead,
             _word_of_unit=_units_as_words(ngrams, unknown, units, where, check=level == "unit"),
             _bonus_of_unit=np.where(units.starts_word, word_bonus, 0.0),
         )
@@ -100,9 +108,10 @@ class LanguageModel:
             return self._advance_units(states, units)
         contexts, places = np.divmod(states, self._spelling.places)
         ended, after = self._spelling.advance(places, units)
-        scores = np.zeros(len(states))
+        scores = self._ahead[after] - self._ahead[places]
         if (pairs := np.flatnonzero(ended)).size:
-            scores[pairs], contexts[pairs] = self._word_ends(contexts[pairs], places[pairs])
+            words, contexts[pairs] = self._word_ends(contexts[pairs], places[pairs])
+            scores[pairs] += words
         return scores, contexts * self._spelling.places + after
 
     def finish(self, states: States) -> Scores:
@@ -112,6 +121,7 @@ class LanguageModel:
             contexts, places = np.divmod(states, self._spelling.places)
             if (open_ := np.flatnonzero(places)).size:
                 scores[open_], contexts[open_] = self._word_ends(contexts[open_], places[open_])
+                scores[open_] -= self._ahead[places[open_]]
         ends, _ = self._contexts.follow(contexts, np.full(len(states), self._end))
         return scores + self.weight * ends
 

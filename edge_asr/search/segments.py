@@ -221,11 +221,14 @@ class Segments:
         return frame == state.search.frames
 
     def _needed_silence(self, state: SegmentState) -> int:
-        """Frames of silence that will end the open segment as it is; 0 if nothing was said."""
+        """Frames of silence that will end the open segment as it is; 0 if nothing was said, and 1
+        if it is so old that any may."""
         tokens = state.search.tokens()
         if not tokens:
             return 0
         age_ms = segment_age_ms(tokens, self._frame_ms)
+        if age_ms >= self._rule.max_segment_ms:
+            return 1
         return math.ceil(self._rule.needed_silence_ms(age_ms) / self._frame_ms)
 
     def _cut(self, state: SegmentState, frame: int, clock: FrameClock, end_ms: int | None) -> None:

@@ -163,6 +163,19 @@ def test_masks_hide_behind_the_mean(count: int, seed: int) -> None:
     assert hidden.all(axis=1).sum() <= 2 * (count // 8) or count == 1
 
 
+def test_longer_utterances_have_more_masks() -> None:
+    conf = AugmentConfig(frequency_masks=0)
+    speech = frames(1000)
+
+    def stretches(seed: int) -> int:
+        out = spec_augment(speech, conf, np.random.default_rng(seed))
+        hidden = (out != speech).any(axis=1).astype(int)
+        return int((np.diff(hidden) == 1).sum())
+
+    # Ten, of which some overlap or have no width; two would be too few.
+    assert 7 <= np.mean([stretches(seed) for seed in range(20)]) <= 10
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     count=st.integers(15, 120),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_asr.errors import UsageError
@@ -119,6 +119,8 @@ def test_no_word_is_lost_or_doubled(
     chunks=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     rule=st.sampled_from([HASTY, EndpointRule(silence_ms=480)]),
 )
+# As old as a segment can become when its last word ends, and then quiet for less than enough.
+@example(script=[1] * 5 + [0] * 11 + [1] * 14 + [0] * 2, chunks=(1, 7), rule=HASTY)
 def test_no_final_depends_on_the_step(
     script: list[int], chunks: tuple[int, int], rule: EndpointRule
 ) -> None:
