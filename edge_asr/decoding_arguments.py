@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge_asr.commandline import complain
 from edge_asr.errors import UsageError
@@ -93,14 +93,28 @@ def add_decoding_arguments(
         help="of those without their own: nats per unit (default: 1.5)",
     )
     expect.add_argument(
-        "--lm", metavar="FILE", help="an n-gram model in ARPA format, as edge-asr lm makes it"
+        "--lm",
+        metavar="FILE",
+        help="an n-gram model in ARPA format, as edge-asr lm makes it (default: the package's, if "
+        "it has one)",
     )
-    expect.add_argument("--lm-weight", type=float, metavar="X", help="of it (default: 0.5)")
     expect.add_argument(
-        "--lm-word-bonus", type=float, metavar="X", help="nats for each word (default: 0)"
+        "--lm-weight",
+        type=float,
+        metavar="X",
+        help="of it; the package's has its own (default: 0.5)",
     )
     expect.add_argument(
-        "--lm-level", choices=("word", "unit"), help="what it is made of (default: word)"
+        "--lm-word-bonus",
+        type=float,
+        metavar="X",
+        help="nats for each word; the package's has its own (default: 0)",
+    )
+    expect.add_argument(
+        "--lm-level", choices=("word", "unit"), help="what FILE is made of (default: word)"
+    )
+    expect.add_argument(
+        "--no-lm", action="store_true", help="leave out the language model of the package"
     )
     expect.add_argument(
         "--grammar",
@@ -204,18 +218,22 @@ def _decoding(
 ) -> Decoding:
     from edge_asr.fusion.grammar import Grammar
     from edge_asr.fusion.language_model import LanguageModel
+    from edge_asr.loading import load_language_model
     from edge_asr.search.commit import CommitRule
     from edge_asr.search.decoding import Decoding
 
     lm_settings = _given(
         arguments, weight="lm_weight", word_bonus="lm_word_bonus", level="lm_level"
     )
-    if lm_settings and arguments.lm is None:
+    own = arguments.lm is None and recognizer.package.manifest.language_model is not None
+    if lm_settings and arguments.lm is None and (not own or "level" in lm_settings):
         raise UsageError(
             "--lm-weight, --lm-word-bonus and --lm-level are of a model; give --lm FILE"
         )
+    if arguments.no_lm and (arguments.lm is not None or lm_settings):
+        raise UsageError("--no-lm leaves out what --lm and its weights are for; give one of them")
     if arguments.search == "greedy" and (
-        arguments.hotword or arguments.hotwords or arguments.lm or arguments.grammar
+        arguments.hotword or arguments.hotwords or arguments.lm or lm_settings or arguments.grammar
     ):
         raise UsageError(
             "greedy search takes no hotwords, language model or grammar; leave --search out"
@@ -231,11 +249,14 @@ def _decoding(
         **_given(arguments, beam="beam", nbest="nbest", hotword_bonus="hotword_bonus"),
     )
     # Files take longer, so all other mistakes were found before.
-    units, grammar, model = recognizer.package.units, None, None
+    units, grammar = recognizer.package.units, None
+    model: LanguageModel | Literal["off"] | None = "off" if arguments.no_lm else None
     if arguments.grammar is not None:
         grammar = Grammar.read(Path(arguments.grammar), units)
     if arguments.lm is not None:
         model = LanguageModel.read(arguments.lm, units, **lm_settings)
+    elif lm_settings:
+        model = load_language_model(recognizer.package, **lm_settings)
     return dataclasses.replace(decoding, grammar=grammar, language_model=model)
 
 

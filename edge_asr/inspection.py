@@ -66,6 +66,7 @@ def inspect_package(package: Package) -> dict[str, Any]:
         "units": len(package.units),
         "state_bytes_per_stream": state_bytes(spec),
         "state_tensors": len(spec.state),
+        "language_model": _language_model(manifest),
         "latency": [latency(manifest, frames) for frames in _chunks(manifest)],
         "metrics": dict(manifest.metrics),
         "provenance": {
@@ -74,6 +75,20 @@ def inspect_package(package: Package) -> dict[str, Any]:
             "quantization": manifest.provenance.quantization,
             "versions": dict(manifest.provenance.versions),
         },
+    }
+
+
+def _language_model(manifest: Manifest) -> dict[str, Any]:
+    """Its file, size and weights; empty where there is none."""
+    spec = manifest.language_model
+    if spec is None:
+        return {}
+    (size,) = (entry.bytes for entry in manifest.files if entry.file == spec.file)
+    return {
+        "file": spec.file,
+        "bytes": size,
+        "weight": spec.weight,
+        "word_bonus": spec.word_bonus,
     }
 
 
@@ -137,6 +152,7 @@ def as_table(facts: dict[str, Any]) -> str:
         about = f"{program['role']}, {program['backend']} {program['precision']}"
         rows.append((program["file"], f"{about}, {program['bytes'] / 1e6:.2f} MB{native}"))
         rows.append(("", _scalars(program["parity"])))
+    rows.append(("language model", _scalars(facts["language_model"])))
     rows.append(("other files", f"{facts['other_files_bytes'] / 1e6:.2f} MB"))
     for row in facts["latency"]:
         rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from edge_asr.backends import (
     register_operators,
 )
 from edge_asr.errors import BackendError, PackageError, UsageError
+from edge_asr.fusion.arpa import parse_ngrams
+from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.manifest import Dispatch, Program, Role
 from edge_asr.native import library
 from edge_asr.native.library import Levers, NativeWeights
@@ -135,6 +138,33 @@ def load_decoder(package: Package, program: Program, threads: int = 1) -> Decode
         return open_decoder(program.backend, data, spec, threads)
     return _NativeDecoder(
         open_decoder(program.backend, data, spec, _prepare(program, threads)), weights
+    )
+
+
+def load_language_model(
+    package: Package, *, weight: float | None = None, word_bonus: float | None = None
+) -> LanguageModel | None:
+    """The language model of a package, if it has one; ``weight`` and ``word_bonus`` replace those
+    of its manifest.
+
+    Raises:
+        PackageError: the file is damaged, or no model of the package's words.
+        UsageError: a weight or bonus out of its range.
+    """
+    spec = package.manifest.language_model
+    if spec is None:
+        return None
+    where = repr(str(package.root / spec.file))
+    try:
+        ngrams = parse_ngrams(io.BytesIO(package.read(spec.file)), where)
+    except UsageError as error:
+        raise PackageError(f"{error}, or copy the package again") from error
+    return LanguageModel.build(
+        ngrams,
+        package.units,
+        where,
+        weight=spec.weight if weight is None else weight,
+        word_bonus=spec.word_bonus if word_bonus is None else word_bonus,
     )
 
 

@@ -185,6 +185,16 @@ class DecoderSpec(Strict, frozen=True, kw_only=True):
             )
 
 
+class LanguageModelSpec(Strict, frozen=True, kw_only=True):
+    """An n-gram model of words in ARPA format (``edge_asr.fusion.arpa``), which prefix search uses
+    unless told otherwise: its natural log-probabilities times ``weight``, and ``word_bonus`` nats
+    for every word, chosen on development data."""
+
+    file: FileName
+    weight: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    word_bonus: Annotated[float, msgspec.Meta(ge=-100, le=100)] = 0.0
+
+
 class UnitsSpec(Strict, frozen=True, kw_only=True):
     """Which file lists the units, and the ids with a meaning of their own."""
 
@@ -251,6 +261,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     provenance: Provenance
     metrics: dict[str, float] = {}
     decoder: DecoderSpec | None = None
+    language_model: LanguageModelSpec | None = None
 
     @property
     def frame_samples(self) -> int:

@@ -68,7 +68,8 @@ def open_package(path_or_name: str | os.PathLike[str] = DEFAULT_PACKAGE) -> Pack
     manifest = decode_manifest(text, str(root / MANIFEST))
     entries = _listed(manifest)
     _check_directory(root, entries)
-    for name in (manifest.units.file, GOLDEN, PARITY):
+    model = manifest.language_model
+    for name in (manifest.units.file, GOLDEN, PARITY, *([model.file] if model else [])):
         if name not in entries:
             raise PackageError(f"{root / MANIFEST}: does not list {name!r}; export it again")
     entry = entries[manifest.units.file]

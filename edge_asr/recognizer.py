@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from edge_asr.audio import read_blocks
 from edge_asr.backends import BACKENDS, Decoder, Encoder
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final
 from edge_asr.fusion.hotword_text import Phrase
+from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.golden import check_golden
 from edge_asr.golden_decoder import check_decoder_golden
-from edge_asr.loading import choose_program, load_decoder, load_encoder, offers, set_levers
+from edge_asr.loading import (
+    choose_program,
+    load_decoder,
+    load_encoder,
+    load_language_model,
+    offers,
+    set_levers,
+)
 from edge_asr.manifest import BackendName, Dispatch, Precision, Program
 from edge_asr.native.library import Levers
 from edge_asr.package import DEFAULT_PACKAGE, Package, open_package
@@ -101,6 +110,15 @@ class Recognizer:
         """Which backend runs the program."""
         return self.program.backend
 
+    @cached_property
+    def language_model(self) -> LanguageModel | None:
+        """That of the package, if it has one; read when the first stream wants it.
+
+        Raises:
+            PackageError: its file is damaged.
+        """
+        return load_language_model(self.package)
+
     def stream(
         self,
         chunk_ms: ChunkMs = None,
@@ -120,8 +138,11 @@ class Recognizer:
             UsageError: a chunk that is not a multiple of the encoder frame or outside the
                 program's bounds; hotwords or decoding that cannot be; a second pass without a
                 decoder.
+            PackageError: the package's language model is damaged.
         """
         manifest, decoding = self.package.manifest, decoding or Decoding()
+        if decoding.takes_language_model:
+            decoding = replace(decoding, language_model=self.language_model)
         return Stream(
             self.encoder,
             manifest,

@@ -85,15 +85,27 @@ def read_ngrams(path: str | os.PathLike[str]) -> Ngrams:
     with open(descriptor, "rb") as file:
         if (size := os.fstat(descriptor).st_size) > _MAX_FILE_BYTES:
             raise UsageError(f"{where}: {size} bytes; allowed are {_MAX_FILE_BYTES}; prune it")
-        packed = file.read(len(_GZIP)) == _GZIP
-        try:
-            file.seek(0)
-            text = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
-            return _Reader(text, where).read()
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UsageError(f"{where}: damaged gzip data; compress it again") from error
-        except OSError as error:
-            raise InputMissingError(f"{where}: {error.strerror}; make it readable") from error
+        return parse_ngrams(file, where)
+
+
+def parse_ngrams(file: IO[bytes], where: str) -> Ngrams:
+    """Read an ARPA file that is open.
+
+    Args:
+        where: what errors call it.
+
+    Raises:
+        InputMissingError: it may not be read. UsageError: it is no ARPA file as above.
+    """
+    packed = file.read(len(_GZIP)) == _GZIP
+    try:
+        file.seek(0)
+        text = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
+        return _Reader(text, where).read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UsageError(f"{where}: damaged gzip data; compress it again") from error
+    except OSError as error:
+        raise InputMissingError(f"{where}: {error.strerror}; make it readable") from error
 
 
 def ngram_lines(ngrams: Ngrams) -> Iterator[str]:

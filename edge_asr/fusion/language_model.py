@@ -58,6 +58,7 @@ class LanguageModel:
         """The model of an ARPA file (see ``edge_asr.fusion.arpa``).
 
         Args:
+            path: of the file.
             units: those of the acoustic model. If all their letters are of one case, the words of
                 the file are read in that case.
             weight: of the natural log-probabilities.
@@ -69,13 +70,39 @@ class LanguageModel:
             InputMissingError: there is no such file, or it may not be read.
             UsageError: it is damaged or does not fit the units, or an argument is out of range.
         """
-        where = repr(os.fspath(path))
+        return cls.build(
+            read_ngrams(path),
+            units,
+            repr(os.fspath(path)),
+            weight=weight,
+            word_bonus=word_bonus,
+            level=level,
+            unknown_log_prob=unknown_log_prob,
+        )
+
+    @classmethod
+    def build(
+        cls,
+        ngrams: Ngrams,
+        units: Units,
+        where: str,
+        *,
+        weight: float = 0.5,
+        word_bonus: float = 0.0,
+        level: Level = "word",
+        unknown_log_prob: float = DEFAULT_UNKNOWN_LOG_PROB,
+    ) -> LanguageModel:
+        """The model of ``ngrams``, which errors call ``where``; see ``read``.
+
+        Raises:
+            UsageError: they do not fit the units, or an argument is out of range.
+        """
         _check_range("weight", weight, 0.0, MAX_WEIGHT)
         _check_range("word_bonus", word_bonus, -MAX_WEIGHT, MAX_WEIGHT)
         _check_range("unknown_log_prob", unknown_log_prob, -1000.0, 0.0)
         if level not in get_args(Level):
             raise UsageError(f"level is {level!r}; allowed are {' and '.join(get_args(Level))}")
-        ngrams, unknown = _with_unknown(read_ngrams(path), unknown_log_prob)
+        ngrams, unknown = _with_unknown(ngrams, unknown_log_prob)
         marks = {mark: _index(ngrams, mark, where) for mark in (BEGIN, END)}
         contexts = NgramContexts.build(ngrams, where)
         none = np.array([NO_CONTEXT])

@@ -35,7 +35,8 @@ class Decoding:
         ctc_weight, reverse_weight: of the second pass; None are those of the training.
         nbest: texts that a ``Final`` lists.
         hotword_bonus: nats per unit of a phrase that has no bonus of its own.
-        language_model: an automaton that scores; see ``edge_asr.fusion.language_model``.
+        language_model: an automaton that scores; see ``edge_asr.fusion.language_model``. None is
+            the package's, if it has one, for prefix search without a grammar.
         grammar: an automaton that forbids; see ``edge_asr.fusion.grammar``. Nothing is committed
             before the end of a segment then, since any text may turn out not to be allowed.
         endpoint, commit: where segments end, and what is promised not to change.
@@ -55,7 +56,7 @@ class Decoding:
     reverse_weight: float | None = None
     nbest: int = 1
     hotword_bonus: float = DEFAULT_BONUS
-    language_model: Automaton | None = None
+    language_model: Automaton | Literal["off"] | None = None
     grammar: Automaton | None = None
     endpoint: EndpointRule = field(default_factory=EndpointRule)
     commit: CommitRule = field(default_factory=CommitRule)
@@ -80,7 +81,7 @@ class Decoding:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} is {value}; allowed are {low:g} to {high:g}")
-        if self.search == "greedy" and (self.language_model or self.grammar):
+        if self.search == "greedy" and (self.language_model not in (None, "off") or self.grammar):
             raise UsageError(
                 "greedy search takes no language model and no grammar; choose prefix search"
             )
@@ -93,7 +94,8 @@ class Decoding:
         """
         if hotwords is not None and self.search == "greedy":
             raise UsageError("greedy search takes no hotwords; choose prefix search")
-        found = (hotwords, self.language_model, self.grammar)
+        model = None if self.language_model == "off" else self.language_model
+        found = (hotwords, model, self.grammar)
         return Fusion(tuple(automaton for automaton in found if automaton is not None))
 
     def new_search(self, blank: int, fusion: Fusion) -> Search:
@@ -101,6 +103,11 @@ class Decoding:
         if self.search == "greedy":
             return GreedySearch(blank)
         return PrefixSearch(blank, self.beam, self.score_beam, self.blank_skip, fusion)
+
+    @property
+    def takes_language_model(self) -> bool:
+        """Whether that of the package is meant, if it has one."""
+        return self.language_model is None and self.search == "prefix" and self.grammar is None
 
     @property
     def commit_rule(self) -> CommitRule:

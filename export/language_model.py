@@ -1,0 +1,71 @@
+"""``python -m export.language_model PACKAGE ARPA``: gives a package a language model of its own.
+
+Its programs stay as they are, byte for byte. The weights belong to it: choose them on development
+data first (``python -m apps.decoding_tune``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import sys
+from pathlib import Path
+
+import msgspec
+
+from edge_asr.errors import EdgeAsrError, InputMissingError
+from edge_asr.fusion.arpa import ngram_lines, read_ngrams
+from edge_asr.fusion.language_model import LanguageModel
+from edge_asr.manifest import LanguageModelSpec
+from edge_asr.package import Package, open_package
+from edge_asr.package_writer import write_package
+from export.addition import join_files, join_programs
+
+FILE = "language_model.arpa.gz"
+
+
+def add_language_model(base: Package, arpa: Path, weight: float, word_bonus: float) -> Package:
+    """Write ``base`` anew with the model of an ARPA file, in the place of one that it had.
+
+    Raises:
+        InputMissingError, UsageError: the file is none that can be read, or none of the package's
+            words, or a weight is out of its range.
+        PackageError: the package is damaged.
+        OutputError: it cannot be written.
+    """
+    ngrams = read_ngrams(arpa)
+    LanguageModel.build(ngrams, base.units, repr(str(arpa)), weight=weight, word_bonus=word_bonus)
+    text = "\n".join(ngram_lines(ngrams)) + "\n"
+    spec = LanguageModelSpec(file=FILE, weight=weight, word_bonus=word_bonus)
+    files = join_files(base, {})
+    if base.manifest.language_model is not None:
+        del files[base.manifest.language_model.file]
+    files[FILE] = gzip.compress(text.encode(), mtime=0)
+    manifest = msgspec.structs.replace(base.manifest, language_model=spec)
+    return write_package(base.root, manifest, join_programs(base, []), files, replace=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m export.language_model", description=__doc__)
+    parser.add_argument("package", type=Path, help="the package's directory")
+    parser.add_argument("arpa", type=Path, help="an ARPA file of words, as edge-asr lm writes it")
+    parser.add_argument("--weight", type=float, required=True, help="of its log-probabilities")
+    parser.add_argument("--word-bonus", type=float, default=0.0,
+                        help="nats for every word (default: 0)")  # fmt: skip
+    options = parser.parse_args(arguments)
+    try:
+        if not options.package.is_dir():
+            raise InputMissingError(f"{options.package}: no such package; export it first")
+        base = open_package(options.package)
+        base.check_files()
+        found = add_language_model(base, options.arpa, options.weight, options.word_bonus)
+    except EdgeAsrError as error:
+        print(f"export.language_model: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{found.root / FILE}: {found.entry(FILE).bytes / 1e6:.2f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,132 @@
+"""A language model that belongs to a package: used, or left out, and nothing else moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from pathlib import Path
+
+import pytest
+
+import edge_asr
+from edge_asr.__main__ import main as edge_asr_main
+from edge_asr.commandline import Parser, add_model_arguments
+from edge_asr.decoding_arguments import StreamOptions, add_decoding_arguments, stream_options
+from edge_asr.errors import PackageError, UsageError
+from edge_asr.events import Final
+from edge_asr.fusion.language_model import LanguageModel
+from edge_asr.inspection import inspect_package
+from edge_asr.package import Package, open_package
+from edge_asr.package_writer import write_package
+from edge_asr.recognizer import Recognizer
+from edge_asr.search.decoding import Decoding
+from export.addition import join_files, join_programs
+from export.language_model import FILE, main
+from tests.tiny import RATE, tones
+
+# What is said is less probable, in this language, than what sounds a little alike.
+TEXT = ["two twos", "two two", "twos two"]
+
+
+@pytest.fixture
+def arpa(tmp_path: Path) -> Path:
+    text, path = tmp_path / "text.txt", tmp_path / "my.arpa"
+    text.write_text("\n".join(TEXT) + "\n")
+    assert edge_asr_main(["lm", str(text), "-o", str(path), "--order", "2"]) == 0
+    return path
+
+
+@pytest.fixture
+def package(tiny_package: Package, arpa: Path) -> Package:
+    assert main([str(tiny_package.root), str(arpa), "--weight", "0.7", "--word-bonus", "1"]) == 0
+    return open_package(tiny_package.root)
+
+
+def options(recognizer: Recognizer, *words: str) -> StreamOptions:
+    parser = Parser()
+    add_model_arguments(parser)
+    add_decoding_arguments(parser, "inline")
+    return stream_options(parser.parse_args(words), recognizer, "inline")
+
+
+def text_and_score(recognizer: Recognizer, decoding: Decoding | None) -> tuple[str, float]:
+    decoding = dataclasses.replace(decoding or Decoding(), nbest=2)
+    with recognizer.stream(decoding=decoding) as stream:
+        events = stream.push(tones("▁one s 400 ▁two"), RATE) + stream.flush()
+    (final,) = (event for event in events if isinstance(event, Final))
+    return final.text, final.alternatives[0].score
+
+
+def test_it_is_what_a_stream_uses(package: Package, arpa: Path) -> None:
+    recognizer = edge_asr.load(package.root)
+    own = LanguageModel.read(arpa, package.units, weight=0.7, word_bonus=1.0)
+    expected = text_and_score(recognizer, Decoding(language_model=own))
+    assert text_and_score(recognizer, None) == pytest.approx(expected)
+    without = text_and_score(recognizer, Decoding(language_model="off"))
+    assert abs(without[1] - expected[1]) > 1
+    greedy = recognizer.stream(decoding=Decoding(search="greedy"))
+    assert greedy.flush() == []  # takes none, and says nothing about it
+
+
+def test_the_rest_stays(tiny_package: Package, arpa: Path) -> None:
+    before = {path.name: path.read_bytes() for path in tiny_package.root.iterdir()}
+    for weight in ("0.3", "0.4"):  # once more, in the place of the first
+        assert main([str(tiny_package.root), str(arpa), "--weight", weight]) == 0
+    package = open_package(tiny_package.root)
+    after = {path.name: path.read_bytes() for path in package.root.iterdir()}
+    model = gzip.decompress(after.pop(FILE))
+    assert sorted(model.split()) == sorted(arpa.read_bytes().split())
+    assert {name for name in after if after[name] != before[name]} == {"manifest.json"}
+    found = inspect_package(package)["language_model"]
+    assert found["file"] == FILE and (found["weight"], found["word_bonus"]) == (0.4, 0.0)
+    assert package.manifest.language_model is not None
+    assert {**before, "manifest.json": b""} == {**after, "manifest.json": b""}
+
+
+def test_options(package: Package, arpa: Path) -> None:
+    recognizer = edge_asr.load(package.root)
+    assert options(recognizer).decoding.takes_language_model
+    assert options(recognizer, "--no-lm").decoding.language_model == "off"
+    model = options(recognizer, "--lm-weight", "0.2").decoding.language_model
+    assert isinstance(model, LanguageModel)
+    assert (model.weight, model.word_bonus) == (0.2, 1.0)
+    model = options(recognizer, "--lm", str(arpa)).decoding.language_model
+    assert isinstance(model, LanguageModel)
+    assert (model.weight, model.word_bonus) == (0.5, 0.0), "not the package's"
+    for wrong in ("--no-lm --lm-weight 1", f"--no-lm --lm {arpa}", "--lm-level word",
+                  "--search greedy --lm-weight 1"):  # fmt: skip
+        with pytest.raises(UsageError):
+            options(recognizer, *wrong.split())
+
+
+def test_a_model_that_does_not_fit(
+    tiny_package: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.arpa"
+    other.write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-1 <s>\n-1 </s>\n-1 你\n\n\\end\\\n")
+    before = sorted(tiny_package.root.iterdir())
+    for words, part in (
+        ([str(tiny_package.root), str(other), "--weight", "1"], "can write none of its 1 words"),
+        ([str(tiny_package.root), str(tmp_path / "none"), "--weight", "1"], "none"),
+        ([str(tmp_path / "none"), str(other), "--weight", "1"], "no such package"),
+    ):
+        assert main(words) != 0
+        error = capsys.readouterr().err
+        assert part in error and error.count("\n") == 1
+    assert sorted(tiny_package.root.iterdir()) == before
+
+
+def test_a_file_that_is_not_listed(package: Package) -> None:
+    before, _, after = (package.root / "manifest.json").read_text().rpartition(FILE)
+    (package.root / "manifest.json").write_text(f"{before}other.arpa{after}")
+    with pytest.raises(PackageError, match="does not list"):
+        open_package(package.root)
+
+
+def test_a_damaged_one_is_said_when_it_is_wanted(package: Package) -> None:
+    files = {**join_files(package, {}), FILE: b"\\data\\\nnothing"}
+    write_package(package.root, package.manifest, join_programs(package, []), files, replace=True)
+    recognizer = edge_asr.load(package.root)
+    assert recognizer.stream(decoding=Decoding(language_model="off")).flush() == []
+    with pytest.raises(PackageError, match=r"arpa.gz.*copy the package again"):
+        recognizer.stream()
