@@ -25,7 +25,6 @@ from edge_asr.bench_play import Clip
 from edge_asr.errors import EdgeAsrError, InputMissingError
 from edge_asr.events import Final
 from edge_asr.fusion.grammar import Grammar
-from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
 from edge_asr.speech_manifest import Utterance, read_manifest
@@ -182,8 +181,9 @@ def page(report: Report) -> Iterator[str]:
     yield ""
     yield (
         f"Speakers that training has not heard; int8, streamed in chunks of {report.chunk_ms} ms, "
-        "with the second pass. In brackets, the middle 95 % (words: resampled utterances; clips: "
-        "normal approximation; false words: a Poisson count). The sets are in "
+        "with the second pass and the language model that a package has. In brackets, the middle "
+        "95 % (words: resampled utterances; clips: normal approximation; false words: a Poisson "
+        "count). The sets are in "
         "`apps/accuracy_sets.py`; the single letters and digits are cuts of an4's test set and the "
         "test part of the Free Spoken Digit Dataset, made by `python -m apps.spelled_clips`, with "
         "half a second of a quiet room around each. Noise is the fifth fold of ESC-10, which the "
@@ -211,7 +211,7 @@ def run(options: argparse.Namespace, argv: Sequence[str] | None) -> Report:
     """Measure everything whose model was given.
 
     Raises:
-        EdgeAsrError: a package, language model or recording that cannot be used.
+        EdgeAsrError: a package or recording that cannot be used.
     """
     packages: dict[Model, str | None] = {"commands": options.commands, "english": options.english}
     rows: list[Reached] = []
@@ -221,14 +221,6 @@ def run(options: argparse.Namespace, argv: Sequence[str] | None) -> Report:
             continue
         recognizer = edge_asr.load(package, backend=options.backend)
         decoding = Decoding(second_pass="inline" if recognizer.decoder else "off")
-        if model == "english" and options.language_model is not None:
-            decoding = Decoding(
-                second_pass=decoding.second_pass,
-                language_model=LanguageModel.read(
-                    options.language_model, recognizer.package.units,
-                    weight=options.lm_weight, word_bonus=options.word_bonus,
-                ),
-            )  # fmt: skip
         command = command_line("apps.accuracy", argv)
         origins.append(Origin.of(recognizer, command, shared=options.shared))
         for task in TASKS:
@@ -249,9 +241,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--commands", metavar="PACKAGE", help="the model of a small vocabulary")
     parser.add_argument("--english", metavar="PACKAGE", help="the model of any words")
     parser.add_argument("--backend", help="onnx, executorch or torchscript")
-    parser.add_argument("--language-model", type=Path, help="ARPA file, for --english")
-    parser.add_argument("--lm-weight", type=float, default=0.3)
-    parser.add_argument("--word-bonus", type=float, default=0.0)
     parser.add_argument("--chunk-ms", type=int, default=640)
     parser.add_argument("--shared", action="store_true", help="others use the machine meanwhile")
     parser.add_argument("-o", "--out", type=Path, help="the page, with figures beside it")

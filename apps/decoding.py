@@ -22,6 +22,7 @@ from apps.replay import read_clips, record_all, texts
 from apps.word_errors import Errors, count_errors
 from edge_asr.errors import UsageError
 from edge_asr.fusion.language_model import LanguageModel
+from edge_asr.loading import load_language_model
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
 from edge_asr.speech_manifest import read_manifest
@@ -45,21 +46,25 @@ def ways(
     Raises:
         InputMissingError, UsageError: the language model cannot be used.
     """
-    prefix = Decoding(second_pass="off")
-    inline = Decoding(second_pass="inline")  # so that all work is in one thread
+    prefix = Decoding(second_pass="off", language_model="off")
+    # "inline", so that all work is in one thread.
+    inline = replace(prefix, second_pass="inline")
     tuned = replace(inline, ctc_weight=weights.ctc)
     found = {"greedy": Decoding(search="greedy", second_pass="off"), "prefix": prefix}
     if recognizer.decoder is not None:
         found["prefix + second pass"] = inline
         if weights.ctc is not None:
             found[f"prefix + second pass, CTC weight {weights.ctc:g}"] = tuned
-    if language_model is not None:
+    if language_model is None:
+        model = load_language_model(recognizer.package)
+    else:
         model = LanguageModel.read(
             language_model,
             recognizer.package.units,
             weight=weights.language_model,
             word_bonus=weights.word_bonus,
         )
+    if model is not None:
         found["prefix + LM"] = replace(prefix, language_model=model)
         if recognizer.decoder is not None:
             name = "prefix + LM + second pass"
@@ -112,15 +117,17 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         speeds = measure_speed(recognizer, played, clips, options.rounds)
         for row, speed in zip(rows, speeds, strict=True):
             row.speed = speed
-    said = (
-        f"The language model has the weight {weights.language_model:g} and {weights.word_bonus:g} "
-        "nats for every word, and what it adds counts in both passes."
-    )
+    model, said = compared["prefix + LM"].language_model if "prefix + LM" in compared else None, ""
+    if isinstance(model, LanguageModel):
+        said = (
+            f"The language model has the weight {model.weight:g} and {model.word_bonus:g} nats for "
+            "every word, and what it adds counts in both passes."
+        )
     return Report(
         origin=Origin.of(recognizer, command, shared=options.shared),
         rounds=options.rounds,
         audio_s=sum(clip.duration_s for clip in clips),
-        weights=said if options.lm else "",
+        weights=said,
         rows=rows,
     )
 

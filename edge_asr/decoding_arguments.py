@@ -152,6 +152,13 @@ def add_decoding_arguments(
     )
 
 
+def wants_language_model(arguments: argparse.Namespace) -> bool:
+    """Whether the options leave the package's language model as it is, so that ``load`` may read
+    it."""
+    others = (arguments.lm, arguments.lm_weight, arguments.lm_word_bonus, arguments.grammar)
+    return arguments.search == "prefix" and not arguments.no_lm and others == (None,) * len(others)
+
+
 @dataclass(frozen=True)
 class StreamOptions:
     """What the options say of a stream."""

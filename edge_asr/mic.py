@@ -22,6 +22,7 @@ from edge_asr.commandline import Parser, add_model_arguments, complain, exit_cod
 from edge_asr.decoding_arguments import (
     add_decoding_arguments,
     stream_options,
+    wants_language_model,
     warn_of_hotwords,
     warning_lines,
 )
@@ -231,6 +232,7 @@ def run(arguments: argparse.Namespace) -> int:
         levers=arguments.levers,
         threads=arguments.threads,
         second_pass=arguments.second_pass != "off",
+        language_model=wants_language_model(arguments),
     )
     options = stream_options(arguments, recognizer, SECOND_PASS)
     with options.open() as stream, Interruption() as interruption:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from edge_asr.audio import read_blocks
 from edge_asr.backends import BACKENDS, Decoder, Encoder
@@ -44,6 +43,7 @@ def load(
     levers: Levers | None = None,
     threads: int = 1,
     second_pass: bool = True,
+    language_model: bool = True,
 ) -> Recognizer:
     """Load a package and prove with its golden vector that it computes what it should.
 
@@ -57,6 +57,7 @@ def load(
             recognizer of the same package.
         threads: of the backend; one is fastest for small models.
         second_pass: load the decoders too, where the package has them for this backend.
+        language_model: read the package's language model too, where it has one.
 
     Raises:
         PackageError: there is no such package or program, or it is damaged.
@@ -80,7 +81,8 @@ def load(
         check_decoder_golden(opened, decoder, decoder_program)
     if levers is not None:
         set_levers(opened, program, levers)
-    return Recognizer(opened, program, encoder, decoder)
+    model = load_language_model(opened) if language_model else None
+    return Recognizer(opened, program, encoder, decoder, model)
 
 
 @dataclass(frozen=True)
@@ -104,20 +106,12 @@ class Recognizer:
     program: Program
     encoder: Encoder
     decoder: Decoder | None = None
+    language_model: LanguageModel | None = None
 
     @property
     def backend(self) -> BackendName:
         """Which backend runs the program."""
         return self.program.backend
-
-    @cached_property
-    def language_model(self) -> LanguageModel | None:
-        """That of the package, if it has one; read when the first stream wants it.
-
-        Raises:
-            PackageError: its file is damaged.
-        """
-        return load_language_model(self.package)
 
     def stream(
         self,
@@ -138,7 +132,6 @@ class Recognizer:
             UsageError: a chunk that is not a multiple of the encoder frame or outside the
                 program's bounds; hotwords or decoding that cannot be; a second pass without a
                 decoder.
-            PackageError: the package's language model is damaged.
         """
         manifest, decoding = self.package.manifest, decoding or Decoding()
         if decoding.takes_language_model:

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_asr.commandline import add_model_arguments, complain
-from edge_asr.decoding_arguments import add_decoding_arguments, stream_options, warn_of_hotwords
+from edge_asr.decoding_arguments import (
+    add_decoding_arguments,
+    stream_options,
+    wants_language_model,
+    warn_of_hotwords,
+)
 from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageError
 from edge_asr.output_file import Put, open_output
 
@@ -66,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         levers=arguments.levers,
         threads=arguments.threads,
         second_pass=arguments.second_pass != "off",
+        language_model=wants_language_model(arguments),
     )
     options, style = stream_options(arguments, recognizer, SECOND_PASS), arguments.format
     with options.open() as stream:  # refuses wrong values before any file is opened

@@ -11,7 +11,12 @@ import pytest
 import edge_asr
 from edge_asr.__main__ import main as edge_asr_main
 from edge_asr.commandline import Parser, add_model_arguments
-from edge_asr.decoding_arguments import StreamOptions, add_decoding_arguments, stream_options
+from edge_asr.decoding_arguments import (
+    StreamOptions,
+    add_decoding_arguments,
+    stream_options,
+    wants_language_model,
+)
 from edge_asr.errors import PackageError, UsageError
 from edge_asr.events import Final
 from edge_asr.fusion.language_model import LanguageModel
@@ -47,6 +52,12 @@ def options(recognizer: Recognizer, *words: str) -> StreamOptions:
     add_model_arguments(parser)
     add_decoding_arguments(parser, "inline")
     return stream_options(parser.parse_args(words), recognizer, "inline")
+
+
+def wants(*words: str) -> bool:
+    parser = Parser()
+    add_decoding_arguments(parser, "inline")
+    return wants_language_model(parser.parse_args(words))
 
 
 def text_and_score(recognizer: Recognizer, decoding: Decoding | None) -> tuple[str, float]:
@@ -87,6 +98,8 @@ def test_options(package: Package, arpa: Path) -> None:
     recognizer = edge_asr.load(package.root)
     assert options(recognizer).decoding.takes_language_model
     assert options(recognizer, "--no-lm").decoding.language_model == "off"
+    assert not wants("--no-lm") and not wants("--lm-weight", "0.2") and not wants("--lm", "x")
+    assert not wants("--search", "greedy") and not wants("--grammar", "x") and wants()
     model = options(recognizer, "--lm-weight", "0.2").decoding.language_model
     assert isinstance(model, LanguageModel)
     assert (model.weight, model.word_bonus) == (0.2, 1.0)
@@ -126,7 +139,6 @@ def test_a_file_that_is_not_listed(package: Package) -> None:
 def test_a_damaged_one_is_said_when_it_is_wanted(package: Package) -> None:
     files = {**join_files(package, {}), FILE: b"\\data\\\nnothing"}
     write_package(package.root, package.manifest, join_programs(package, []), files, replace=True)
-    recognizer = edge_asr.load(package.root)
-    assert recognizer.stream(decoding=Decoding(language_model="off")).flush() == []
+    assert edge_asr.load(package.root, language_model=False).stream().flush() == []
     with pytest.raises(PackageError, match=r"arpa.gz.*copy the package again"):
-        recognizer.stream()
+        edge_asr.load(package.root)
