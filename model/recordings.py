@@ -3,6 +3,7 @@ computed once and kept."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import zlib
@@ -108,7 +109,11 @@ def cached(
     count = len(versions.speeds)
     if not sizes_path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _write_cache(load_all(paths, versions, spec, quiet), frames_path, sizes_path, spec)
+        # Several trainings, and the processes of one, may come here at once: the first computes.
+        with (folder / f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not sizes_path.is_file():
+                _write_cache(load_all(paths, versions, spec, quiet), frames_path, sizes_path, spec)
     try:
         sizes = np.load(sizes_path)
         bins = spec.num_mel_bins
@@ -124,8 +129,7 @@ def _write_cache(
     found: Iterator[tuple[HalfFrames, ...]], frames_path: Path, sizes_path: Path, spec: FeatureSpec
 ) -> None:
     sizes: list[int] = []
-    # Several trainings may come here at once; each writes for itself, and the last one stays.
-    part = frames_path.with_suffix(f".{os.getpid()}.part")
+    part = frames_path.with_suffix(".part")
     with part.open("wb") as file:
         for versions in found:
             for frames in versions:

@@ -284,11 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
         conf = train_config(tree, str(options.recipe))
         features = feature_spec(tree, str(options.recipe))
         quiet = dist.is_initialized() and dist.get_rank() > 0
-        if quiet:  # the first process computes what the others read
-            dist.barrier()
         data = load_data(conf, options.data, features, quiet, options.features)
-        if dist.is_initialized() and not quiet:
-            dist.barrier()
         trainer = Trainer(tree, conf, data, options.out, options.hours)
         trainer.resume()
         run(trainer)

@@ -30,7 +30,7 @@ from model.network import Network
 from quant.convolution import conv2d_rows, quantize_conv2d
 from quant.linear import QuantLinear, quantize_linear
 from quant.linear4 import GROUPS, HIGHEST, LOWEST, QuantLinear4, quantize_linear4
-from quant.plan import expert_layers, quantizable, replace_module
+from quant.plan import expert_linears, quantizable, replace_module
 
 # "int4" is int8 with int4 experts.
 Precision = Literal["fp32", "int8", "int4"]
@@ -178,7 +178,7 @@ def quantized_layers(network: nn.Module) -> list[tuple[str, QuantLinear | QuantL
 
 def _round_layers(network: Network, group: int) -> list[LayerReport]:
     """Replace every layer of the plan by its integers; the experts' are int4 with a group."""
-    experts = expert_layers(network) if group else set()
+    experts = expert_linears(network) if group else set()
     if group and not experts:
         raise ConfigError(
             "int4 is for experts, and the network in train.yaml has none; use --precision int8"

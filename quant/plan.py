@@ -26,7 +26,7 @@ def quantizable(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
                 yield name, module
 
 
-def expert_layers(root: nn.Module) -> set[str]:
+def expert_linears(root: nn.Module) -> set[str]:
     """Names of the experts' linear layers, the only ones that int4 makes smaller than int8.
 
     Most of a model's bytes are theirs, and a step waits for bytes; a dense layer's, which every

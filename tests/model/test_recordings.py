@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import soundfile
 from edge_asr.errors import AudioError, ConfigError, InputMissingError
 from edge_asr.features import fbank
 from edge_asr.manifest import FeatureSpec
-from model.recordings import Versions, cached, load_all, load_frames, read_samples
+from model.recordings import HalfFrames, Versions, cached, load_all, load_frames, read_samples
 
 SPEC = FeatureSpec()
 
@@ -90,10 +94,33 @@ def test_kept_features_are_the_same_and_are_not_computed_again(tmp_path: Path) -
         cached(paths, Versions((1.0,)), SPEC, cache, True)
 
 
+def test_who_comes_meanwhile_waits_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, cache = noises(tmp_path), tmp_path / "features"
+    begun, computed = threading.Barrier(2, timeout=60), []
+
+    def slow(*arguments: object) -> Iterator[tuple[HalfFrames, ...]]:
+        computed.append(1)
+        time.sleep(0.2)  # long enough for the other one to come
+        return load_all(*arguments)  # type: ignore[arg-type]
+
+    def come(_: int) -> list[tuple[HalfFrames, ...]]:
+        begun.wait()
+        return cached(paths, Versions(), SPEC, cache, True)
+
+    monkeypatch.setattr("model.recordings.load_all", slow)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(come, range(2))
+    assert len(computed) == 1
+    for ours, theirs in zip(one, other, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+
+
 def test_damaged_cache(tmp_path: Path) -> None:
     paths, cache = noises(tmp_path, 1), tmp_path / "features"
     cached(paths, Versions(), SPEC, cache, True)
-    frames = next(path for path in cache.iterdir() if "sizes" not in path.name)
+    frames = next(path for path in cache.glob("*.npy") if "sizes" not in path.name)
     frames.write_bytes(frames.read_bytes()[:100])
     with pytest.raises(ConfigError, match="features"):
         cached(paths, Versions(), SPEC, cache, True)
