@@ -119,7 +119,7 @@ exp/lm/english.arpa: | $(DEV)/.ready ## the language model for english-small: [D
 	@mkdir -p $(@D)
 	@$(DEV)/bin/python -m model.lm_text --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) \
 	--manifest $(DATA)/librispeech/train.tsv $(DATA)/speechocean762/train.tsv > $(@D)/english.txt
-	@$(DEV)/bin/python -m edge_asr lm $(@D)/english.txt --order 3 --min-counts 1,1,2 -o $@
+	@$(DEV)/bin/python -m edge_asr lm $(@D)/english.txt --order 3 --min-counts 1,2,2 -o $@
 
 train-smoke: $(DEV)/.ready ## a minute of training on the tests' clips, through export to text
 	@$(DEV)/bin/python -m pytest -q tests/model/test_smoke.py $(ARGS)

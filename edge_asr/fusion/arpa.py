@@ -108,8 +108,8 @@ def parse_ngrams(file: IO[bytes], where: str) -> Ngrams:
         raise InputMissingError(f"{where}: {error.strerror}; make it readable") from error
 
 
-def ngram_lines(ngrams: Ngrams) -> Iterator[str]:
-    """The lines of an ARPA file."""
+def ngram_lines(ngrams: Ngrams, digits: int = 7) -> Iterator[str]:
+    """The lines of an ARPA file, with so many significant digits."""
     yield "\\data\\"
     for length, order in enumerate(ngrams.orders, start=1):
         yield f"ngram {length}={len(order.words)}"
@@ -124,7 +124,8 @@ def ngram_lines(ngrams: Ngrams) -> Iterator[str]:
             strict=True,
         ):
             text = " ".join([ngrams.words[word] for word in row])
-            yield f"{log_prob:.7g}\t{text}" if longest else f"{log_prob:.7g}\t{text}\t{backoff:.7g}"
+            line = f"{log_prob:.{digits}g}\t{text}"
+            yield line if longest else f"{line}\t{backoff:.{digits}g}"
     yield ""
     yield "\\end\\"
 
