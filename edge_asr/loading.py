@@ -148,8 +148,9 @@ def load_language_model(
     of its manifest.
 
     Raises:
-        PackageError: the file is damaged, or no model of the package's words.
-        UsageError: a weight or bonus out of its range.
+        PackageError: the file is damaged.
+        UsageError: it has none of the words that the units write, or a weight or bonus is out of
+            its range.
     """
     spec = package.manifest.language_model
     if spec is None:
