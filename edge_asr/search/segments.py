@@ -233,7 +233,8 @@ class Segments:
 
     def _cut(self, state: SegmentState, frame: int, clock: FrameClock, end_ms: int | None) -> None:
         """Take what began before ``frame`` out of the search, to wait for its Final."""
-        heard = [token.id for token in state.search.tokens() if token.start < frame]
+        tokens = state.search.tokens()
+        heard = [token.id for token in tokens if token.start < frame]
         hypotheses = tuple(state.search.cut(frame))
         # A grammar may forbid that nothing is said. That alone makes silence no phrase.
         if not hypotheses or not self._units.text(heard):
@@ -241,15 +242,18 @@ class Segments:
         encoder_out = self._take_encoder_out(state, hypotheses, frame)
         if len(state.waiting) >= MAX_WAITING:
             encoder_out = encoder_out[:, :0]  # nothing to read: the first pass decides
+        state.committed = 0
+        said = bool(self._text(hypotheses[0]))
+        if not said and self._units.text(token.id for token in tokens[len(heard) :]):
+            return  # what was shown lies behind the cut, and stays this segment
         if state.shown is None:
             # What nobody has seen cannot turn out to be nothing.
-            said = bool(self._text(hypotheses[0]))
             hypotheses = tuple(one for one in hypotheses if said and self._text(one))
         if hypotheses:
             limit_ms = _ms(clock, frame, end_ms)
             state.waiting.append(Cut(state.segment, hypotheses, encoder_out, clock, limit_ms))
             state.segment += 1
-        state.committed, state.shown = 0, None
+        state.shown = None
 
     def _take_encoder_out(
         self, state: SegmentState, hypotheses: Sequence[Hypothesis], frame: int

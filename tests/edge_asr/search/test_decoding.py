@@ -121,6 +121,8 @@ def test_no_word_is_lost_or_doubled(
 )
 # As old as a segment can become when its last word ends, and then quiet for less than enough.
 @example(script=[1] * 5 + [0] * 11 + [1] * 14 + [0] * 2, chunks=(1, 7), rule=HASTY)
+# A unit that writes nothing, cut off a word that was shown or not yet.
+@example(script=[0] + [4] * 6 + [0] * 11 + [1] * 14, chunks=(1, 16), rule=HASTY)
 def test_no_final_depends_on_the_step(
     script: list[int], chunks: tuple[int, int], rule: EndpointRule
 ) -> None:
