@@ -26,7 +26,6 @@ class Spelling:
     places: int
     words: Ints  # (places,) the word that is complete at each place; ``unknown`` where none is
     _tree: Trie  # of the words' characters; its nodes are all places but the last
-    _ends: Ints  # those of the words
     _units: int
     _goes_on: Ints  # (V,) 1 for units that go on with a word, 0 for those that begin one
     _silent: npt.NDArray[np.bool_]  # (V,) units that write nothing
@@ -59,7 +58,6 @@ class Spelling:
             places=elsewhere + 1,
             words=word_at,
             _tree=tree,
-            _ends=ends,
             _units=len(units),
             _goes_on=(~units.starts_word).astype(np.int64),
             _silent=np.array([not text for text in written]) & ~units.starts_word,
@@ -86,8 +84,8 @@ class Spelling:
     def best_ahead(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Of values (places,) for the words that are complete there: the best one among those of
         the words that can still come of each place, its own where none can; (places,)."""
-        known = np.isin(np.arange(self.places), self._ends)
-        best = np.where(known, values, -np.inf)
+        unknown = self.words[-1]
+        best = np.where(self.words == unknown, -np.inf, values)
         best[-1] = values[-1]
         parents = self._tree.parents()
         # A deeper level's nodes come later, so each is settled before what is above it.
