@@ -66,7 +66,7 @@ def inspect_package(package: Package) -> dict[str, Any]:
         "units": len(package.units),
         "state_bytes_per_stream": state_bytes(spec),
         "state_tensors": len(spec.state),
-        "language_model": _language_model(manifest),
+        "language_model": _language_model(package),
         "latency": [latency(manifest, frames) for frames in _chunks(manifest)],
         "metrics": dict(manifest.metrics),
         "provenance": {
@@ -78,15 +78,14 @@ def inspect_package(package: Package) -> dict[str, Any]:
     }
 
 
-def _language_model(manifest: Manifest) -> dict[str, Any]:
+def _language_model(package: Package) -> dict[str, Any]:
     """Its file, size and weights; empty where there is none."""
-    spec = manifest.language_model
+    spec = package.manifest.language_model
     if spec is None:
         return {}
-    (size,) = (entry.bytes for entry in manifest.files if entry.file == spec.file)
     return {
         "file": spec.file,
-        "bytes": size,
+        "bytes": package.entry(spec.file).bytes,
         "weight": spec.weight,
         "word_bonus": spec.word_bonus,
     }
