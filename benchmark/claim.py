@@ -161,10 +161,10 @@ def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
         f"int8, streaming, {ROUNDS} rounds in turns, median of the ratios to {BASE}."
     )
     yield ""
-    yield "```bash"
-    yield "make claim"
-    yield "```"
     names = list(dict.fromkeys(trained.name for trained in found))
+    yield "```bash"
+    yield f'make claim RECIPES="{" ".join(names)}"'
+    yield "```"
     base = next(trained for trained in found if trained.name == BASE)
     for name in SETS:
         yield ""
