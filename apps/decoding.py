@@ -41,7 +41,8 @@ class Weights:
 def ways(
     recognizer: Recognizer, language_model: Path | None, weights: Weights
 ) -> dict[str, Decoding]:
-    """What is compared, by name; greedy search first, which the others are compared with.
+    """What is compared, by name; greedy search first, which the others are compared with. Without a
+    language model, that of the package with weights of its own, if it has one.
 
     Raises:
         InputMissingError, UsageError: the language model cannot be used.
@@ -117,7 +118,8 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         speeds = measure_speed(recognizer, played, clips, options.rounds)
         for row, speed in zip(rows, speeds, strict=True):
             row.speed = speed
-    model, said = compared["prefix + LM"].language_model if "prefix + LM" in compared else None, ""
+    fused = compared.get("prefix + LM")
+    model, said = fused and fused.language_model, ""
     if isinstance(model, LanguageModel):
         said = (
             f"The language model has the weight {model.weight:g} and {model.word_bonus:g} nats for "

@@ -232,8 +232,8 @@ def _decoding(
     lm_settings = _given(
         arguments, weight="lm_weight", word_bonus="lm_word_bonus", level="lm_level"
     )
-    own = arguments.lm is None and recognizer.package.manifest.language_model is not None
-    if lm_settings and arguments.lm is None and (not own or "level" in lm_settings):
+    own = recognizer.package.manifest.language_model
+    if lm_settings and arguments.lm is None and (own is None or "level" in lm_settings):
         raise UsageError(
             "--lm-weight, --lm-word-bonus and --lm-level are of a model; give --lm FILE"
         )
