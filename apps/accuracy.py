@@ -22,7 +22,8 @@ from apps.page import Origin, command_line, table, write
 from apps.replay import blocks, read_clips
 from apps.word_errors import count_errors
 from edge_asr.bench_play import Clip
-from edge_asr.errors import EdgeAsrError, InputMissingError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import InputMissingError
 from edge_asr.events import Final
 from edge_asr.fusion.grammar import Grammar
 from edge_asr.recognizer import Recognizer
@@ -233,6 +234,7 @@ def run(options: argparse.Namespace, argv: Sequence[str] | None) -> Report:
     return Report(origins, options.chunk_ms, rows)
 
 
+@errors_as_lines("apps.accuracy")
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.accuracy", description=__doc__)
@@ -245,12 +247,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shared", action="store_true", help="others use the machine meanwhile")
     parser.add_argument("-o", "--out", type=Path, help="the page, with figures beside it")
     options = parser.parse_args(argv)
-    try:
-        report = run(options, argv)
-        write(page(report), report, options.out)
-    except EdgeAsrError as error:
-        print(f"apps.accuracy: {error}", file=sys.stderr)
-        return error.exit_code
+    report = run(options, argv)
+    write(page(report), report, options.out)
     return 0
 
 

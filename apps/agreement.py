@@ -19,6 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 import edge_asr
+from edge_asr.commandline import errors_as_lines
 from edge_asr.manifest import Program
 from edge_asr.package import open_package
 from edge_asr.speech_manifest import Utterance, read_manifest
@@ -104,6 +105,7 @@ def print_table(rows: Sequence[Agreement]) -> None:
     Console().print(table)
 
 
+@errors_as_lines("apps.agreement")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.agreement", description=__doc__)
@@ -113,13 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--whole", action="store_true", help="whole utterances, not streamed")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args(argv)
-    try:
-        rows = compare(
-            options.package, options.manifests, "whole" if options.whole else options.chunk_ms
-        )
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.agreement: {error}", file=sys.stderr)
-        return error.exit_code
+    rows = compare(
+        options.package, options.manifests, "whole" if options.whole else options.chunk_ms
+    )
     if options.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:

@@ -24,6 +24,7 @@ from apps.page import Origin, command_line, table, write
 from apps.replay import Recording, microphone_block_s, read_clips, replay
 from apps.streams import PAUSES_S, UTTERANCES, record_streams
 from apps.word_errors import count_errors
+from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final, Partial
 from edge_asr.recognizer import Recognizer
@@ -216,6 +217,7 @@ def _cells(row: Row) -> list[str]:
     return [f"**{cell}**" for cell in cells] if _is_default(row) else cells
 
 
+@errors_as_lines("apps.commits")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.commits", description=__doc__)
@@ -228,14 +230,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--utterances", type=int, default=300, help="of each set (default: 300)")
     add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    try:
-        if options.utterances < 1:
-            raise UsageError("--utterances must be 1 or more")
-        report = measure(options, command_line("apps.commits", argv))
-        write(page(report), report, options.out)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.commits: {error}", file=sys.stderr)
-        return error.exit_code
+    if options.utterances < 1:
+        raise UsageError("--utterances must be 1 or more")
+    report = measure(options, command_line("apps.commits", argv))
+    write(page(report), report, options.out)
     return 0
 
 

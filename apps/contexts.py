@@ -20,6 +20,7 @@ from apps.replay import blocks, join, read_clips
 from apps.streams import UTTERANCES
 from apps.word_errors import count_errors
 from edge_asr.bench_play import Clip
+from edge_asr.commandline import errors_as_lines
 from edge_asr.events import Final
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding, SearchName
@@ -104,6 +105,7 @@ def page(report: Report) -> Iterator[str]:
     )
 
 
+@errors_as_lines("apps.contexts")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.contexts", description=__doc__)
@@ -111,20 +113,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files")
     parser.add_argument("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    try:
-        recognizer = edge_asr.load(options.package, second_pass=False)
-        origin = Origin.of(recognizer, command_line("apps.contexts", argv), shared=False)
-        rows: list[Row] = []
-        for manifest in options.manifests:
-            utterances = read_manifest(manifest)
-            texts = [utterance.text for utterance in utterances]
-            recordings = joined(read_clips(utterances), texts)
-            rows += compare(recognizer, f"{manifest.parent.name} {manifest.stem}", recordings)
-        report = Report(origin, rows)
-        write(page(report), report, options.out)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.contexts: {error}", file=sys.stderr)
-        return error.exit_code
+    recognizer = edge_asr.load(options.package, second_pass=False)
+    origin = Origin.of(recognizer, command_line("apps.contexts", argv), shared=False)
+    rows: list[Row] = []
+    for manifest in options.manifests:
+        utterances = read_manifest(manifest)
+        texts = [utterance.text for utterance in utterances]
+        recordings = joined(read_clips(utterances), texts)
+        rows += compare(recognizer, f"{manifest.parent.name} {manifest.stem}", recordings)
+    report = Report(origin, rows)
+    write(page(report), report, options.out)
     return 0
 
 

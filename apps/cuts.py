@@ -19,6 +19,7 @@ from apps.page import Origin, command_line, table, write
 from apps.replay import blocks, join, read_clips
 from apps.word_errors import aligned
 from edge_asr.bench_play import Clip
+from edge_asr.commandline import errors_as_lines
 from edge_asr.events import Final
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.commit import NEVER
@@ -138,6 +139,7 @@ def page(report: Report) -> Iterator[str]:
     )
 
 
+@errors_as_lines("apps.cuts")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.cuts", description=__doc__)
@@ -145,20 +147,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files")
     parser.add_argument("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    try:
-        recognizer = edge_asr.load(options.package, second_pass=False)
-        origin = Origin.of(recognizer, command_line("apps.cuts", argv), shared=False)
-        rows = []
-        for manifest in options.manifests:
-            clips = read_clips(read_manifest(manifest))
-            name = f"{manifest.parent.name} {manifest.stem}"
-            for search in ("greedy", "prefix"):
-                rows.append(compare(recognizer, name, clips, search))
-        report = Report(origin, rows)
-        write(page(report), report, options.out)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.cuts: {error}", file=sys.stderr)
-        return error.exit_code
+    recognizer = edge_asr.load(options.package, second_pass=False)
+    origin = Origin.of(recognizer, command_line("apps.cuts", argv), shared=False)
+    rows = []
+    for manifest in options.manifests:
+        clips = read_clips(read_manifest(manifest))
+        name = f"{manifest.parent.name} {manifest.stem}"
+        for search in ("greedy", "prefix"):
+            rows.append(compare(recognizer, name, clips, search))
+    report = Report(origin, rows)
+    write(page(report), report, options.out)
     return 0
 
 

@@ -20,6 +20,7 @@ from apps.levers import choose_clips
 from apps.page import Origin, command_line, write
 from apps.replay import read_clips, record_all, texts
 from apps.word_errors import Errors, count_errors
+from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import UsageError
 from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.loading import load_language_model
@@ -134,6 +135,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     )
 
 
+@errors_as_lines("apps.decoding")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.decoding", description=__doc__)
@@ -150,14 +152,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--shared", action="store_true", help="say that others use this machine meanwhile")
     add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    try:
-        if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
-            raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
-        report = measure(options, command_line("apps.decoding", argv))
-        write(page(report), report, options.out)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.decoding: {error}", file=sys.stderr)
-        return error.exit_code
+    if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
+        raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
+    report = measure(options, command_line("apps.decoding", argv))
+    write(page(report), report, options.out)
     return 0
 
 

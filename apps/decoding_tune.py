@@ -16,6 +16,7 @@ import edge_asr
 from apps.decoding import Weights, ways
 from apps.replay import Recording, read_clips, record_all, texts
 from apps.word_errors import count_errors
+from edge_asr.commandline import errors_as_lines
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
 from edge_asr.speech_manifest import read_manifest
@@ -70,6 +71,7 @@ def _way(found: dict[str, Decoding], name: str) -> Decoding:
     return next(decoding for full, decoding in found.items() if full.startswith(name))
 
 
+@errors_as_lines("apps.decoding_tune")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.decoding_tune", description=__doc__)
@@ -79,22 +81,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
     options = parser.parse_args(argv)
     put: Callable[[str], None] = print
-    try:
-        recognizer = edge_asr.load(options.package)
-        recordings: list[Recording] = []
-        for path in options.manifests:
-            utterances = read_manifest(path)
-            clips = read_clips(utterances)
-            recordings += record_all(recognizer, utterances, clips, None, str(path.parent.name))
-        words = sum(len(one.text.split()) for one in recordings)
-        for name, weights, errors in tune(recognizer, recordings, options.lm):
-            put(
-                f"{100 * errors / max(1, words):6.2f} %  {name}: CTC {weights.ctc or 'default'}, "
-                f"LM {weights.language_model:g}, word bonus {weights.word_bonus:g}"
-            )
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.decoding_tune: {error}", file=sys.stderr)
-        return error.exit_code
+    recognizer = edge_asr.load(options.package)
+    recordings: list[Recording] = []
+    for path in options.manifests:
+        utterances = read_manifest(path)
+        clips = read_clips(utterances)
+        recordings += record_all(recognizer, utterances, clips, None, str(path.parent.name))
+    words = sum(len(one.text.split()) for one in recordings)
+    for name, weights, errors in tune(recognizer, recordings, options.lm):
+        put(
+            f"{100 * errors / max(1, words):6.2f} %  {name}: CTC {weights.ctc or 'default'}, "
+            f"LM {weights.language_model:g}, word bonus {weights.word_bonus:g}"
+        )
     return 0
 
 

@@ -23,6 +23,7 @@ from apps.levers import choose_clips
 from apps.page import Origin, command_line, write
 from apps.replay import Recording, read_clips, record_all, texts
 from apps.streams import record_streams
+from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import UsageError
 from edge_asr.fusion.hotwords import Hotwords
 from edge_asr.recognizer import Recognizer
@@ -183,6 +184,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     )
 
 
+@errors_as_lines("apps.hotwords")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.hotwords", description=__doc__)
@@ -200,16 +202,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--shared", action="store_true", help="say that others use this machine meanwhile")
     add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    try:
-        if len(options.dev) != len(options.test):
-            raise UsageError("--dev and --test must name as many manifests, in the same order")
-        if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
-            raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
-        report = measure(options, command_line("apps.hotwords", argv))
-        write(page(report), report, options.out)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.hotwords: {error}", file=sys.stderr)
-        return error.exit_code
+    if len(options.dev) != len(options.test):
+        raise UsageError("--dev and --test must name as many manifests, in the same order")
+    if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
+        raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
+    report = measure(options, command_line("apps.hotwords", argv))
+    write(page(report), report, options.out)
     return 0
 
 

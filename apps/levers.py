@@ -24,6 +24,7 @@ import edge_asr
 from apps.levers_report import Report, Row, draw, page
 from edge_asr.bench import expert_figures, import_jiwer, word_errors
 from edge_asr.bench_play import Clip, Tally, TimedEncoder, play, read_clip
+from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import OutputError, UsageError
 from edge_asr.loading import set_levers
 from edge_asr.machine import describe_machine
@@ -216,6 +217,7 @@ def measure(options: argparse.Namespace) -> Report:
     )
 
 
+@errors_as_lines("apps.levers")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.levers", description=__doc__)
@@ -229,19 +231,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--shared", action="store_true", help="say that others use this machine meanwhile")
     add("-o", "--out", type=Path, default=Path("docs/benchmarks/levers.md"), help="the page")
     options = parser.parse_args(argv)
+    if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
+        raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
+    report = measure(options)
+    picture = options.out.with_suffix(".svg")
     try:
-        if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
-            raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
-        report = measure(options)
-        picture = options.out.with_suffix(".svg")
-        try:
-            options.out.write_text(page(report, picture.name), encoding="utf-8")
-            draw(report, picture)
-        except OSError as error:
-            raise OutputError(f"{options.out}: {error.strerror}; choose another --out") from error
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.levers: {error}", file=sys.stderr)
-        return error.exit_code
+        options.out.write_text(page(report, picture.name), encoding="utf-8")
+        draw(report, picture)
+    except OSError as error:
+        raise OutputError(f"{options.out}: {error.strerror}; choose another --out") from error
     print(options.out)
     return 0
 

@@ -20,6 +20,7 @@ import edge_asr
 from edge_asr.audio import read_blocks
 from edge_asr.captions import Meter
 from edge_asr.capture_clock import Block
+from edge_asr.commandline import errors_as_lines
 from edge_asr.live import LiveCaptions
 
 WIDTH = 90
@@ -53,6 +54,7 @@ def draw(recognizer: edge_asr.Recognizer, paths: Sequence[str]) -> Console:
     return console
 
 
+@errors_as_lines("apps.picture")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.picture", description=__doc__)
@@ -60,11 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="the picture")
     parser.add_argument("--package", default="commands-en", help="package: name or directory")
     options = parser.parse_args(argv)
-    try:
-        console = draw(edge_asr.load(options.package), options.files)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.picture: {error}", file=sys.stderr)
-        return error.exit_code
+    console = draw(edge_asr.load(options.package), options.files)
     console.save_svg(str(options.out), title="make captions")
     return 0
 

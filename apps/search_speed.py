@@ -24,6 +24,7 @@ from apps.levers import choose_clips
 from apps.page import Origin, command_line, table, write
 from apps.replay import record
 from edge_asr.backends import FloatArray, zero_state
+from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Fusion
 from edge_asr.fusion.hotwords import Hotwords
@@ -236,6 +237,7 @@ def _cells(row: Row, encoders_ms: Sequence[float]) -> list[str]:
     return [row.speech, row.name, *(f"{ms:.2f}" for ms in figures), *shares]
 
 
+@errors_as_lines("apps.search_speed")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.search_speed", description=__doc__)
@@ -253,16 +255,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--shared", action="store_true", help="say that others use this machine meanwhile")
     add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    try:
-        if options.rounds < 1 or options.chunk < 1 or not 1 <= options.audio_s <= 3600:
-            raise UsageError("--rounds and --chunk must be 1 or more, and --audio-s 1 to 3600")
-        if not 200 <= options.vocab <= 1 << 16:
-            raise UsageError(f"--vocab is {options.vocab}; allowed are 200 to 65536")
-        report = measure(options, command_line("apps.search_speed", argv))
-        write(page(report), report, options.out)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.search_speed: {error}", file=sys.stderr)
-        return error.exit_code
+    if options.rounds < 1 or options.chunk < 1 or not 1 <= options.audio_s <= 3600:
+        raise UsageError("--rounds and --chunk must be 1 or more, and --audio-s 1 to 3600")
+    if not 200 <= options.vocab <= 1 << 16:
+        raise UsageError(f"--vocab is {options.vocab}; allowed are 200 to 65536")
+    report = measure(options, command_line("apps.search_speed", argv))
+    write(page(report), report, options.out)
     return 0
 
 

@@ -21,6 +21,7 @@ from rich.table import Table
 
 import edge_asr
 from edge_asr.audio import read_blocks
+from edge_asr.commandline import errors_as_lines
 from edge_asr.machine import resident_memory_bytes
 
 BLOCK_S = 0.5
@@ -65,6 +66,7 @@ def soak(
             words, work_s, row_s = 0, 0.0, 0.0
 
 
+@errors_as_lines("apps.soak")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.soak", description=__doc__)
@@ -77,16 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     console = Console()
     table = Table("minute", "RSS MiB", "state KiB", "words", "RTF")
-    try:
-        recognizer = edge_asr.load(options.package, backend=options.backend)
-        for row in soak(recognizer, options.files, options.minutes, options.every_minutes):
-            if options.json:
-                print(json.dumps(asdict(row)), flush=True)
-            figures = f"{row.rss_mib:.1f}", f"{row.state_kib:.0f}", f"{row.words}", f"{row.rtf:.4f}"
-            table.add_row(f"{row.minute:.1f}", *figures)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.soak: {error}", file=sys.stderr)
-        return error.exit_code
+    recognizer = edge_asr.load(options.package, backend=options.backend)
+    for row in soak(recognizer, options.files, options.minutes, options.every_minutes):
+        if options.json:
+            print(json.dumps(asdict(row)), flush=True)
+        figures = f"{row.rss_mib:.1f}", f"{row.state_kib:.0f}", f"{row.words}", f"{row.rtf:.4f}"
+        table.add_row(f"{row.minute:.1f}", *figures)
     if not options.json:
         console.print(table)
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from apps.accuracy_sets import DIGITS
 from apps.alignment import align
 from apps.replay import read_clips, record_all
 from edge_asr.bench_play import Clip
-from edge_asr.errors import EdgeAsrError, InputMissingError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import InputMissingError
 from edge_asr.recognizer import Recognizer
 from edge_asr.speech_manifest import Utterance, read_manifest, write_manifest
 
@@ -102,6 +102,7 @@ def digit_rows(folder: Path) -> Iterator[tuple[str, float, str, str]]:
         yield str(path.resolve()), seconds, speaker, DIGITS[int(digit)]
 
 
+@errors_as_lines("apps.spelled_clips")
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.spelled_clips", description=__doc__)
@@ -112,17 +113,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--digits", type=Path, help="recordings/ of the Free Spoken Digit Dataset")
     options = parser.parse_args(argv)
-    try:
-        recognizer = edge_asr.load(options.package, second_pass=False)
-        utterances = [u for path in options.manifest for u in read_manifest(path)]
-        folder = options.out.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = write_clips(recognizer, utterances, folder)
-        rows += digit_rows(options.digits) if options.digits else []
-        write_manifest(options.out, rows)
-    except EdgeAsrError as error:
-        print(f"apps.spelled_clips: {error}", file=sys.stderr)
-        return error.exit_code
+    recognizer = edge_asr.load(options.package, second_pass=False)
+    utterances = [u for path in options.manifest for u in read_manifest(path)]
+    folder = options.out.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = write_clips(recognizer, utterances, folder)
+    rows += digit_rows(options.digits) if options.digits else []
+    write_manifest(options.out, rows)
     print(f"{options.out}: {len(rows)} clips")
     return 0
 

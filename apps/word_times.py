@@ -21,6 +21,7 @@ from apps.page import Origin, command_line, table, write
 from apps.replay import Recording, finals, read_clips, record_all
 from apps.sounding import sounding_ms
 from apps.word_errors import aligned
+from edge_asr.commandline import errors_as_lines
 from edge_asr.events import Word
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
@@ -183,6 +184,7 @@ def _median(values: Sequence[int]) -> float:
     return float(np.median(np.abs(values)))
 
 
+@errors_as_lines("apps.word_times")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.word_times", description=__doc__)
@@ -192,12 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
     add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    try:
-        report = measure(options, command_line("apps.word_times", argv))
-        write(page(report), report, options.out)
-    except edge_asr.EdgeAsrError as error:
-        print(f"apps.word_times: {error}", file=sys.stderr)
-        return error.exit_code
+    report = measure(options, command_line("apps.word_times", argv))
+    write(page(report), report, options.out)
     return 0
 
 

@@ -24,7 +24,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import edge_asr
-from edge_asr.errors import EdgeAsrError, InputMissingError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import InputMissingError
 from edge_asr.machine import describe_machine
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
@@ -199,6 +200,7 @@ def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
         )
 
 
+@errors_as_lines("benchmark.claim")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.claim", description=__doc__)
@@ -211,14 +213,10 @@ def main(arguments: list[str] | None = None) -> int:
         (path.parent for path in options.folder.glob("*/final.pt")),
         key=lambda path: (not path.name.startswith(BASE), path.name),
     )
-    try:
-        if not folders or not folders[0].name.startswith(BASE):
-            raise InputMissingError(f"{options.folder}: no {BASE}-1; run make claim first")
-        found = [evaluate(folder, options.data) for folder in folders]
-        audio_s = measure_speed(found, folders)
-    except EdgeAsrError as error:
-        print(f"benchmark.claim: {error}", file=sys.stderr)
-        return error.exit_code
+    if not folders or not folders[0].name.startswith(BASE):
+        raise InputMissingError(f"{options.folder}: no {BASE}-1; run make claim first")
+    found = [evaluate(folder, options.data) for folder in folders]
+    audio_s = measure_speed(found, folders)
     text = "\n".join(page(found, audio_s)) + "\n"
     if options.out is None:
         print(text, end="")

@@ -40,7 +40,8 @@ from benchmark.variants import (
     split,
     wenet_file,
 )
-from edge_asr.errors import EdgeAsrError, OutputError, UsageError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import OutputError, UsageError
 from edge_asr.machine import describe_machine
 from model.config import NetworkConfig, network_config, read_yaml
 
@@ -221,15 +222,12 @@ def write(report: PaperReport, out: Path) -> None:
         raise OutputError(f"{out}: {error.strerror}") from error
 
 
+@errors_as_lines("bench-paper")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
-    try:
-        conf = _config(options)
-        write(measure(conf, say=lambda line: print(line, file=sys.stderr, flush=True)), conf.out)
-    except EdgeAsrError as error:
-        print(f"bench-paper: {error}", file=sys.stderr)
-        return error.exit_code
+    conf = _config(options)
+    write(measure(conf, say=lambda line: print(line, file=sys.stderr, flush=True)), conf.out)
     print(conf.out / "paper.md")
     return 0
 

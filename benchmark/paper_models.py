@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from torch import Tensor
 from benchmark.floors import FACTS, ROUTING
 from benchmark.routing import centre_routers, measure_routing
 from benchmark.workload import FEATURE_DEVIATION, FEATURE_MEAN, SOS
-from edge_asr.errors import EdgeAsrError, UsageError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import UsageError
 from model.config import network_config
 from model.network import Network
 from model.tokenizer import write_units
@@ -210,6 +210,7 @@ def _cmvn_statistics() -> dict[str, Any]:
     }
 
 
+@errors_as_lines("paper_models")
 def main(arguments: list[str] | None = None) -> int:
     """Write the models that a folder lacks; prints the folder of each."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.paper_models", description=__doc__)
@@ -218,17 +219,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", help="names with a comma (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    try:
-        names = options.models.split(",") if options.models else None
-        sizes = [size_of(options.scale, name) for name in names] if names else None
-        for size in sizes or SCALES.get(options.scale) or [size_of(options.scale, "")]:
-            folder = options.work / size.name
-            if not folder.exists():
-                write_model(size, folder, options.seed)
-            print(folder)
-    except EdgeAsrError as error:
-        print(f"paper_models: {error}", file=sys.stderr)
-        return error.exit_code
+    names = options.models.split(",") if options.models else None
+    sizes = [size_of(options.scale, name) for name in names] if names else None
+    for size in sizes or SCALES.get(options.scale) or [size_of(options.scale, "")]:
+        folder = options.work / size.name
+        if not folder.exists():
+            write_model(size, folder, options.seed)
+        print(folder)
     return 0
 
 

@@ -42,7 +42,8 @@ from benchmark.workload import (
     hypotheses,
     input_frames,
 )
-from edge_asr.errors import EdgeAsrError, InputMissingError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import InputMissingError
 from edge_asr.machine import peak_memory_bytes
 
 # What WeNet imports on the way to its model, and its model does not use.
@@ -229,6 +230,7 @@ class WenetPlayer:
         return {"log_probs": self._model.ctc_activation(out)[0].tolist()}
 
 
+@errors_as_lines("wenet_today")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.wenet_today")
@@ -244,11 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "serve":
         return serve(lambda: load(options.file, options.threads))
-    try:
-        figures = export(options.checkpoint, options.wenet, options.out, options.engine)
-    except EdgeAsrError as error:
-        print(f"wenet_today: {error}", file=sys.stderr)
-        return error.exit_code
+    figures = export(options.checkpoint, options.wenet, options.out, options.engine)
     print(json.dumps(figures))
     return 0
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import io
 import os
 import re
@@ -24,12 +25,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from edge_asr.errors import ConfigError, EdgeAsrError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from edge_asr.native.library import Levers
+
+P = ParamSpec("P")
 
 _IO_ERROR = 74
 _MAX_USAGE_CHARS = 300  # of argparse, which repeats what it was given
@@ -120,10 +123,10 @@ def levers(text: str) -> Levers:
     )
 
 
-def complain(message: object) -> None:
+def complain(message: object, program: str = "edge-asr") -> None:
     """One line on stderr. File names and messages of libraries are input, so they are cleaned."""
     with contextlib.suppress(OSError, ValueError):  # nobody is there to be told
-        print(f"edge-asr: {printable(str(message))}", file=sys.stderr, flush=True)
+        print(f"{program}: {printable(str(message))}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
@@ -133,6 +136,24 @@ def printable(text: str) -> str:
     except ImportError:
         return ascii(text)[1:-1]
     return clean(text)
+
+
+def errors_as_lines(program: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Decorates the main function of a program for the workstation: an ``EdgeAsrError`` becomes
+    one line, after the program's name, and the exit code."""
+
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @functools.wraps(main)
+        def run(*args: P.args, **kwargs: P.kwargs) -> int:
+            try:
+                return main(*args, **kwargs)
+            except EdgeAsrError as error:
+                complain(error, program)
+                return error.exit_code
+
+        return run
+
+    return decorate
 
 
 def exit_code(run: Callable[[], int]) -> int:

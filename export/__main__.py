@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError, UsageError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import ConfigError, InputMissingError, UsageError
 from edge_asr.manifest import BackendName, Precision, Role
 from export.package import ExportConfig, export_package
 from quant.checkpoint import GROUP
@@ -18,15 +19,12 @@ from quant.linear4 import GROUPS
 CLIPS = Path(__file__).parent.parent / "tests" / "data" / "clips.tsv"
 
 
+@errors_as_lines("export")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
-    try:
-        conf = _config(options)
-        export_package(conf, say=lambda line: print(line, file=sys.stderr))
-    except EdgeAsrError as error:
-        print(f"export: {error}", file=sys.stderr)
-        return error.exit_code
+    conf = _config(options)
+    export_package(conf, say=lambda line: print(line, file=sys.stderr))
     print(conf.out)
     return 0
 

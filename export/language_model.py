@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import sys
 from pathlib import Path
 
 import msgspec
 
-from edge_asr.errors import EdgeAsrError, InputMissingError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import InputMissingError
 from edge_asr.fusion.arpa import ngram_lines, read_ngrams
 from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.manifest import LanguageModelSpec
@@ -46,6 +46,7 @@ def add_language_model(base: Package, arpa: Path, weight: float, word_bonus: flo
     return write_package(base.root, manifest, join_programs(base, []), files, replace=True)
 
 
+@errors_as_lines("export.language_model")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m export.language_model", description=__doc__)
@@ -55,15 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--word-bonus", type=float, default=0.0,
                         help="nats for every word (default: 0)")  # fmt: skip
     options = parser.parse_args(arguments)
-    try:
-        if not options.package.is_dir():
-            raise InputMissingError(f"{options.package}: no such package; export it first")
-        base = open_package(options.package)
-        base.check_files()
-        found = add_language_model(base, options.arpa, options.weight, options.word_bonus)
-    except EdgeAsrError as error:
-        print(f"export.language_model: {error}", file=sys.stderr)
-        return error.exit_code
+    if not options.package.is_dir():
+        raise InputMissingError(f"{options.package}: no such package; export it first")
+    base = open_package(options.package)
+    base.check_files()
+    found = add_language_model(base, options.arpa, options.weight, options.word_bonus)
     print(f"{found.root / FILE}: {found.entry(FILE).bytes / 1e6:.2f} MB")
     return 0
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from torch import Tensor
 
-from edge_asr.errors import ConfigError, EdgeAsrError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import ConfigError
 from model.checkpoint import SCALE, load_checkpoint, save_weights
 
 SMALLEST = 4096  # weights with fewer elements stay as they are
@@ -38,23 +38,20 @@ def compact(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+@errors_as_lines("model.compact")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.compact", description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the smaller one")
     options = parser.parse_args(arguments)
-    try:
-        if options.out.resolve() == options.checkpoint.resolve():
-            raise ConfigError(f"{options.out}: is the checkpoint itself; name another folder")
-        checkpoint = load_checkpoint(options.checkpoint)
-        options.out.mkdir(parents=True, exist_ok=True)
-        save_weights(compact(checkpoint.network.state_dict()), options.out / "final.pt")
-        for name in ("train.yaml", "units.txt"):
-            shutil.copy(options.checkpoint / name, options.out / name)
-    except EdgeAsrError as error:
-        print(f"model.compact: {error}", file=sys.stderr)
-        return error.exit_code
+    if options.out.resolve() == options.checkpoint.resolve():
+        raise ConfigError(f"{options.out}: is the checkpoint itself; name another folder")
+    checkpoint = load_checkpoint(options.checkpoint)
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_weights(compact(checkpoint.network.state_dict()), options.out / "final.pt")
+    for name in ("train.yaml", "units.txt"):
+        shutil.copy(options.checkpoint / name, options.out / name)
     size = (options.out / "final.pt").stat().st_size
     print(f"{options.out / 'final.pt'}: {size / 1e6:.1f} MB")
     return 0

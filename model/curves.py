@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import ConfigError, InputMissingError
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -60,17 +60,14 @@ def draw(folders: Sequence[Path], out: Path) -> None:
         figure.savefig(out, metadata={"Date": None})
 
 
+@errors_as_lines("model.curves")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.curves", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="+", help="what model.train wrote into")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args(arguments)
-    try:
-        draw(options.folder, options.out)
-    except EdgeAsrError as error:
-        print(f"model.curves: {error}", file=sys.stderr)
-        return error.exit_code
+    draw(options.folder, options.out)
     print(options.out)
     return 0
 

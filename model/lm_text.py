@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edge_asr.errors import EdgeAsrError
+from edge_asr.commandline import errors_as_lines
 from edge_asr.speech_manifest import read_manifest
 from model.synthesis_texts import plain, read_lines
 
@@ -31,6 +30,7 @@ def lm_lines(
             yield text
 
 
+@errors_as_lines("model.lm_text")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.lm_text", description=__doc__)
@@ -38,12 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--manifest", type=Path, nargs="*", default=[], help="of training sets")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="of dev and test sets")
     options = parser.parse_args(arguments)
-    try:
-        for line in lm_lines(options.text, options.manifest, options.exclude):
-            print(line)
-    except EdgeAsrError as error:
-        print(f"model.lm_text: {error}", file=sys.stderr)
-        return error.exit_code
+    for line in lm_lines(options.text, options.manifest, options.exclude):
+        print(line)
     return 0
 
 

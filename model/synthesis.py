@@ -13,7 +13,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,8 @@ import soxr
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr.errors import EdgeAsrError, InputMissingError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import InputMissingError
 from edge_asr.speech_manifest import read_manifest, write_manifest
 from model.accents import LANGUAGES, accented
 from model.synthesis_texts import plain, read_lines, sentences, strings
@@ -197,6 +197,7 @@ def _with_length(wav: bytes) -> bytes:
     return wav[:4] + riff + wav[8:40] + data + wav[44:]
 
 
+@errors_as_lines("model.synthesis")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.synthesis", description=__doc__)
@@ -211,23 +212,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     rng = np.random.default_rng(options.seed)
-    try:
-        if options.kind == "strings":
-            texts = strings(rng)
-        else:
-            lines = [line for path in options.text for line in read_lines(path)]
-            if not lines:
-                raise InputMissingError("sentences: name at least one file with --text")
-            excluded = {plain(u.text) for path in options.exclude for u in read_manifest(path)}
-            texts = sentences(lines, excluded, rng)
-        named = options.program or _SHARES
-        shares = {name: float(share) for name, share in (item.split("=") for item in named)}
-        count = write_corpus(
-            requests(texts, options.kind == "strings", shares, rng), options.hours, options.out
-        )
-    except EdgeAsrError as error:
-        print(f"model.synthesis: {error}", file=sys.stderr)
-        return error.exit_code
+    if options.kind == "strings":
+        texts = strings(rng)
+    else:
+        lines = [line for path in options.text for line in read_lines(path)]
+        if not lines:
+            raise InputMissingError("sentences: name at least one file with --text")
+        excluded = {plain(u.text) for path in options.exclude for u in read_manifest(path)}
+        texts = sentences(lines, excluded, rng)
+    named = options.program or _SHARES
+    shares = {name: float(share) for name, share in (item.split("=") for item in named)}
+    count = write_corpus(
+        requests(texts, options.kind == "strings", shares, rng), options.hours, options.out
+    )
     print(f"{options.out / 'train.tsv'}: {count} utterances")
     return 0
 

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import pickle
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,8 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge_asr.errors import ConfigError, EdgeAsrError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import ConfigError
 from model.batches import Batch, endless, prefetch
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import feature_spec, network_config
@@ -261,6 +261,7 @@ def run(trainer: Trainer) -> None:
                 return
 
 
+@errors_as_lines("model.train")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__)
@@ -288,9 +289,6 @@ def main(arguments: list[str] | None = None) -> int:
         trainer = Trainer(tree, conf, data, options.out, options.hours)
         trainer.resume()
         run(trainer)
-    except EdgeAsrError as error:
-        print(f"model.train: {error}", file=sys.stderr)
-        return error.exit_code
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -15,7 +15,6 @@ import argparse
 import copy
 import json
 import pickle
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,8 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from edge_asr.errors import ConfigError, EdgeAsrError
+from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import ConfigError
 from model.batches import endless, prefetch
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_decoder
 from model.choice import Choice, choice_loss, choices
@@ -288,6 +288,7 @@ def _damaged(path: Path, error: Exception) -> ConfigError:
     )
 
 
+@errors_as_lines("model.train_decoder")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.train_decoder", description=__doc__)
@@ -301,15 +302,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    try:
-        conf = train_config(read_recipe(options.recipe), str(options.recipe))
-        checkpoint = load_checkpoint(options.checkpoint)
-        trainer = prepare(checkpoint, conf, options.data, options.out, features=options.features)
-        trainer.resume()
-        run(trainer)
-    except EdgeAsrError as error:
-        print(f"model.train_decoder: {error}", file=sys.stderr)
-        return error.exit_code
+    conf = train_config(read_recipe(options.recipe), str(options.recipe))
+    checkpoint = load_checkpoint(options.checkpoint)
+    trainer = prepare(checkpoint, conf, options.data, options.out, features=options.features)
+    trainer.resume()
+    run(trainer)
     return 0
 
 

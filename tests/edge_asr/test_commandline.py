@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge_asr import errors
-from edge_asr.commandline import Parser, add_model_arguments, exit_code
+from edge_asr.commandline import Parser, add_model_arguments, errors_as_lines, exit_code
 from edge_asr.native.library import Levers
 
 
@@ -38,6 +38,22 @@ def test_errors_of_ours_are_one_line(
 ) -> None:
     assert exit_code(raising(kind("a\nb \x1b[31mred"))) == kind.exit_code
     assert capsys.readouterr().err == "edge-asr: a b [31mred\n"
+
+
+def test_programs_beside_the_command_say_who_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    @errors_as_lines("apps.one")
+    def main(argv: list[str]) -> int:
+        """What it does."""
+        if argv:
+            raise errors.UsageError(f"{argv[0]}: no\nsuch thing")
+        return 3
+
+    assert main([]) == 3
+    assert main.__doc__ == "What it does."
+    assert main(["a"]) == errors.UsageError.exit_code
+    assert capsys.readouterr().err == "apps.one: a: no such thing\n"
+    with pytest.raises(TypeError):
+        main(["a"], "b")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
