@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import edge_asr
@@ -30,47 +30,30 @@ from edge_asr.speech_manifest import read_manifest
 from edge_asr.windows import ChunkMs
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Of the second pass and the language model; None are the defaults of the package."""
-
-    ctc: float | None = None
-    language_model: float = 0.3
-    word_bonus: float = 0.0
-
-
 def ways(
-    recognizer: Recognizer, language_model: Path | None, weights: Weights
+    recognizer: Recognizer, language_model: LanguageModel | None, ctc_weight: float | None
 ) -> dict[str, Decoding]:
     """What is compared, by name; greedy search first, which the others are compared with. Without a
     language model, that of the package with weights of its own, if it has one.
 
     Raises:
-        InputMissingError, UsageError: the language model cannot be used.
+        PackageError: the package's language model is damaged.
     """
     prefix = Decoding(second_pass="off", language_model="off")
     # "inline", so that all work is in one thread.
     inline = replace(prefix, second_pass="inline")
-    tuned = replace(inline, ctc_weight=weights.ctc)
+    tuned = replace(inline, ctc_weight=ctc_weight)
     found = {"greedy": Decoding(search="greedy", second_pass="off"), "prefix": prefix}
     if recognizer.decoder is not None:
         found["prefix + second pass"] = inline
-        if weights.ctc is not None:
-            found[f"prefix + second pass, CTC weight {weights.ctc:g}"] = tuned
-    if language_model is None:
-        model = load_language_model(recognizer.package)
-    else:
-        model = LanguageModel.read(
-            language_model,
-            recognizer.package.units,
-            weight=weights.language_model,
-            word_bonus=weights.word_bonus,
-        )
+        if ctc_weight is not None:
+            found[f"prefix + second pass, CTC weight {ctc_weight:g}"] = tuned
+    model = language_model or load_language_model(recognizer.package)
     if model is not None:
         found["prefix + LM"] = replace(prefix, language_model=model)
         if recognizer.decoder is not None:
             name = "prefix + LM + second pass"
-            name += "" if weights.ctc is None else f", CTC weight {weights.ctc:g}"
+            name += "" if ctc_weight is None else f", CTC weight {ctc_weight:g}"
             found[name] = replace(tuned, language_model=model)
     return found
 
@@ -97,8 +80,13 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         EdgeAsrError: a package, a manifest, a recording or the language model cannot be used.
     """
     recognizer = edge_asr.load(options.package)
-    weights = Weights(options.ctc_weight, options.lm_weight, options.word_bonus)
-    compared = ways(recognizer, options.lm, weights)
+    given = options.lm and LanguageModel.read(
+        options.lm,
+        recognizer.package.units,
+        weight=options.lm_weight,
+        word_bonus=options.word_bonus,
+    )
+    compared = ways(recognizer, given, options.ctc_weight)
     chunks = chunks_ms(recognizer, options.chunks.split(","))
     sets = {f"{path.parent.name} {path.stem}": read_manifest(path) for path in options.manifests}
     rows = [Row(name, chunk) for chunk in chunks for name in compared]

@@ -9,14 +9,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 import edge_asr
-from apps.decoding import Weights, ways
+from apps.decoding import ways
 from apps.replay import Recording, read_clips, record_all, texts
 from apps.word_errors import count_errors
 from edge_asr.commandline import errors_as_lines
+from edge_asr.errors import UsageError
+from edge_asr.fusion.arpa import read_ngrams
+from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
 from edge_asr.speech_manifest import read_manifest
@@ -26,8 +31,17 @@ LM_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
 WORD_BONUSES = (0.0, 0.5, 1.0, 2.0)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Of the second pass (None: the package's) and the language model."""
+
+    ctc: float | None = None
+    language_model: float = 0.3
+    word_bonus: float = 0.0
+
+
 def tune(
-    recognizer: Recognizer, recordings: Sequence[Recording], language_model: Path | None
+    recognizer: Recognizer, recordings: Sequence[Recording], arpa: Path | None
 ) -> Iterator[tuple[str, Weights, int]]:
     """What was tried, its weights and the word errors; the best of each kind once more, as
     "chosen".
@@ -36,9 +50,22 @@ def tune(
         InputMissingError, UsageError: the language model cannot be used.
     """
     truth = [one.text for one in recordings]
+    ngrams = None if arpa is None else read_ngrams(arpa)
+
+    def model(weights: Weights) -> LanguageModel | None:
+        if ngrams is None:
+            return None
+        return LanguageModel.build(
+            ngrams,
+            recognizer.package.units,
+            repr(str(arpa)),
+            weight=weights.language_model,
+            word_bonus=weights.word_bonus,
+        )
 
     def errors(name: str, weights: Weights) -> int:
-        decoding = _way(ways(recognizer, language_model, weights), name)
+        fused = model(weights) if "LM" in name else None
+        decoding = _way(ways(recognizer, fused, weights.ctc), name)
         return int(count_errors(truth, texts(recognizer, recordings, decoding)).edits.sum())
 
     def best(name: str, tried: Sequence[Weights]) -> Iterator[tuple[str, Weights, int]]:
@@ -54,7 +81,7 @@ def tune(
         name = "prefix + second pass, CTC weight"
         for what, chosen, count in best(name, [Weights(one) for one in CTC_WEIGHTS]):
             yield what, chosen, count
-    if language_model is None:
+    if ngrams is None:
         return
     start = chosen
     for name in ("prefix + LM", "prefix + LM + second pass"):
@@ -79,12 +106,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("package", help="package: name or directory")
     add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of dev sets")
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
+    add("--utterances", type=int, help="of each set, drawn by chance (default: all)")
     options = parser.parse_args(argv)
     put: Callable[[str], None] = print
+    if options.utterances is not None and options.utterances < 1:
+        raise UsageError("--utterances must be 1 or more")
     recognizer = edge_asr.load(options.package)
     recordings: list[Recording] = []
     for path in options.manifests:
         utterances = read_manifest(path)
+        drawn = np.random.default_rng(0).permutation(len(utterances))[: options.utterances]
+        utterances = [utterances[i] for i in sorted(drawn)]
         clips = read_clips(utterances)
         recordings += record_all(recognizer, utterances, clips, None, str(path.parent.name))
     words = sum(len(one.text.split()) for one in recordings)

@@ -66,7 +66,8 @@ def plan_epoch(data: Data, conf: TrainConfig, epoch: int) -> list[list[list[int]
 def draw(
     item: list[int], data: Data, conf: TrainConfig, seed: list[int], easy: bool
 ) -> tuple[Tensor, list[int]]:
-    """Features (T, F), augmented unless ``easy``, and label of one item."""
+    """Features (T, F) and label of one item. Of those that are not ``easy``, the recipe's share is
+    augmented."""
     rng = np.random.default_rng(seed)
     frames: list[np.ndarray] = []
     label: list[int] = []
@@ -77,7 +78,7 @@ def draw(
     if not item:
         frames.append(data.noises[int(rng.integers(len(data.noises)))].astype(np.float32)[:400])
     speech = join(frames, rng)
-    if easy:
+    if easy or rng.random() >= conf.augmented:
         return torch.from_numpy(speech), label
     return torch.from_numpy(augment(speech, data.noises, AugmentConfig(), rng)), label
 

@@ -51,6 +51,7 @@ class TrainConfig:
     pieces: Annotated[int, msgspec.Meta(ge=0)] = 0  # units: so many pieces of words (0: see above)
     room: Share = 0.0  # of the versions of a recording: heard in a room that echoes
     telephone: Share = 0.0  # of them: heard over a telephone
+    augmented: Share = 1.0  # of the items: augmented (model.augment)
     # This part of the loss: CTC of the middle block's output (arXiv 2102.03216).
     middle_ctc: Share = 0.0
     # Terms on the routers (model.routing), which the paper does without:

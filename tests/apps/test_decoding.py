@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from apps import decoding, decoding_tune
-from apps.decoding import Weights, chunks_ms, ways
+from apps.decoding import chunks_ms, ways
 from apps.decoding_report import Rate
 from apps.decoding_speed import Played, Speed, play_round
 from apps.word_errors import Errors
 from edge_asr.bench_play import Clip
 from edge_asr.errors import UsageError
+from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.recognizer import Recognizer, load
 from edge_asr.search.decoding import Decoding
 from edge_asr.speech_manifest import read_manifest
@@ -60,15 +61,14 @@ def test_the_whole_command(recognizer: Recognizer, language_model: Path, tmp_pat
 
 
 def test_what_is_compared(recognizer: Recognizer, language_model: Path) -> None:
-    assert list(ways(recognizer, None, Weights(ctc=3))) == ["greedy", "prefix"], "no decoder"
-    found = ways(recognizer, language_model, Weights(language_model=0.4, word_bonus=1.5))
-    model = found["prefix + LM"].language_model
-    assert (model.weight, model.word_bonus) == (0.4, 1.5)  # type: ignore[union-attr]
+    assert list(ways(recognizer, None, 3)) == ["greedy", "prefix"], "no decoder"
+    model = LanguageModel.read(language_model, recognizer.package.units)
+    assert ways(recognizer, model, None)["prefix + LM"].language_model is model
 
 
 @pytest.mark.slow
 def test_with_decoders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = ways(load(), None, Weights(ctc=3))
+    found = ways(load(), None, 3)
     assert [one.second_pass for one in found.values()] == ["off", "off", "inline", "inline"]
     assert found["prefix + second pass, CTC weight 3"].ctc_weight == 3
     assert decoding.main(["commands-en", str(CLIPS), "--chunks", "16", "--rounds", "0"]) == 0
@@ -121,6 +121,11 @@ def test_tuning_takes_the_fewest_errors(
     rates = [float(line.split("%")[0]) for line in tried]
     weights = len(decoding_tune.LM_WEIGHTS)
     assert float(chosen[0].split("%")[0]) == min(rates[:weights])
+    assert decoding_tune.main([*arguments, "--utterances", "1"]) == 0
+    assert {line.split("%")[0].strip() for line in capsys.readouterr().out.splitlines()} <= {
+        "0.00", "50.00", "100.00"
+    }, "one of two words, or of one"  # fmt: skip
+    assert decoding_tune.main([*arguments, "--utterances", "0"]) == 64
 
 
 @pytest.mark.parametrize("options", [["--rounds", "-1"], ["--audio-s", "nan"]])

@@ -81,6 +81,17 @@ def test_draw_joins_speech_and_labels_in_order() -> None:
     assert again.shape != different.shape or not torch.equal(again, different)
 
 
+def test_a_share_of_the_items_is_augmented() -> None:
+    given_data = data([60])
+    plain, _ = draw([0], given_data, recipe(), [0], easy=True)
+    kept = [
+        torch.equal(draw([0], given_data, recipe(augmented=0.3), [seed], easy=False)[0], plain)
+        for seed in range(200)
+    ]
+    assert 115 <= sum(kept) <= 165
+    assert not torch.equal(draw([0], given_data, recipe(), [0], easy=False)[0], plain)
+
+
 def test_draw_of_nothing_is_noise_without_a_label() -> None:
     given_data = data([60])
     frames, label = draw([], given_data, recipe(), [1], easy=True)
