@@ -84,14 +84,16 @@ bench-paper: $(DEV)/.ready ## models of the paper's sizes, beside WeNet's and th
 train: $(DEV)/.ready ## train a model; ARGS="--help" tells how
 	@$(DEV)/bin/python -m model.train $(ARGS)
 
-# What a recipe begins with (train.init) and the voices that it hears are made first; what fails
+# What a recipe begins with (train.init) and the voices that it hears are made first, but for a
+# checkpoint that was put into exp without the state of its training; what fails
 # where DATA is wrong, before what takes minutes.
 DATA ?= ../shared/data
-NEVER_SAID = $(wildcard $(addprefix $(DATA)/,librispeech/dev.tsv speechocean762/dev.tsv speechocean762/test.tsv))
+NEVER_SAID = $(addprefix $(DATA)/,librispeech/dev.tsv speechocean762/dev.tsv speechocean762/test.tsv)
 
 train-%: model/recipes/%.yaml $(DEV)/.ready exp/letters/train.tsv exp/synthetic/sentences/train.tsv exp/synthetic/strings/train.tsv ## train a recipe of model/recipes into exp, and first what it begins with: [DATA=folder]
 	@init=$$(sed -nE 's/^ *init: *//p' model/recipes/$*.yaml); \
-	[ -z "$$init" ] || $(MAKE) --no-print-directory "train-$$init"
+	[ -z "$$init" ] || { [ -f "exp/$$init/final.pt" ] && [ ! -f "exp/$$init/state.pt" ]; } || \
+	$(MAKE) --no-print-directory "train-$$init"
 	@requirements/train $(DEV) model/recipes/$*.yaml --data "$(DATA)" --data exp -o exp/$* \
 	--features exp/features $(ARGS)
 
@@ -115,7 +117,7 @@ claim: $(DEV)/.ready exp/synthetic/strings/train.tsv ## train recipes of model/r
 	PROCESSES=1 xargs -P $$(nproc --all) -L 1 requirements/train $(DEV)
 	@$(DEV)/bin/python -m benchmark.claim exp/claim --data "$(DATA)" -o docs/benchmarks/claim.md
 
-exp/lm/english.arpa: | $(DEV)/.ready ## the language model for english-small: [DATA=folder]
+exp/lm/english.arpa: | $(DEV)/.ready
 	@mkdir -p $(@D)
 	@$(DEV)/bin/python -m model.lm_text --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) \
 	--manifest $(DATA)/librispeech/train.tsv $(DATA)/speechocean762/train.tsv > $(@D)/english.txt

@@ -23,7 +23,7 @@ from apps.replay import blocks, read_clips
 from apps.word_errors import count_errors
 from edge_asr.bench_play import Clip
 from edge_asr.commandline import errors_as_lines
-from edge_asr.errors import InputMissingError
+from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.events import Final
 from edge_asr.fusion.grammar import Grammar
 from edge_asr.recognizer import Recognizer
@@ -135,6 +135,8 @@ def measure(
         clips, truth = noises(found), list[str]()
     else:
         utterances = chosen(task, read_manifest(found))
+        if not utterances:
+            raise InputMissingError(f"{found}: lists none of the utterances of {task.name!r}")
         clips = [_opened(clip, task.quiet_s) for clip in read_clips(utterances)]
         truth = [utterance.text for utterance in utterances]
     if task.grammar:
@@ -214,6 +216,8 @@ def run(options: argparse.Namespace, argv: Sequence[str] | None) -> Report:
     Raises:
         EdgeAsrError: a package or recording that cannot be used.
     """
+    if options.commands is None and options.english is None:
+        raise UsageError("nothing to measure; name a package with --commands or --english")
     packages: dict[Model, str | None] = {"commands": options.commands, "english": options.english}
     rows: list[Reached] = []
     origins: list[Origin] = []

@@ -33,12 +33,7 @@ from edge_asr.windows import ChunkMs
 def ways(
     recognizer: Recognizer, language_model: LanguageModel | None, ctc_weight: float | None
 ) -> dict[str, Decoding]:
-    """What is compared, by name; greedy search first, which the others are compared with. Without a
-    language model, that of the package with weights of its own, if it has one.
-
-    Raises:
-        PackageError: the package's language model is damaged.
-    """
+    """What is compared, by name; greedy search first, which the others are compared with."""
     prefix = Decoding(second_pass="off", language_model="off")
     # "inline", so that all work is in one thread.
     inline = replace(prefix, second_pass="inline")
@@ -48,13 +43,12 @@ def ways(
         found["prefix + second pass"] = inline
         if ctc_weight is not None:
             found[f"prefix + second pass, CTC weight {ctc_weight:g}"] = tuned
-    model = language_model or load_language_model(recognizer.package)
-    if model is not None:
-        found["prefix + LM"] = replace(prefix, language_model=model)
+    if language_model is not None:
+        found["prefix + LM"] = replace(prefix, language_model=language_model)
         if recognizer.decoder is not None:
             name = "prefix + LM + second pass"
             name += "" if ctc_weight is None else f", CTC weight {ctc_weight:g}"
-            found[name] = replace(tuned, language_model=model)
+            found[name] = replace(tuned, language_model=language_model)
     return found
 
 
@@ -80,13 +74,16 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         EdgeAsrError: a package, a manifest, a recording or the language model cannot be used.
     """
     recognizer = edge_asr.load(options.package)
-    given = options.lm and LanguageModel.read(
-        options.lm,
-        recognizer.package.units,
-        weight=options.lm_weight,
-        word_bonus=options.word_bonus,
-    )
-    compared = ways(recognizer, given, options.ctc_weight)
+    if options.lm is None:  # that of the package with weights of its own, if it has one
+        model = load_language_model(recognizer.package)
+    else:
+        model = LanguageModel.read(
+            options.lm,
+            recognizer.package.units,
+            weight=options.lm_weight,
+            word_bonus=options.word_bonus,
+        )
+    compared = ways(recognizer, model, options.ctc_weight)
     chunks = chunks_ms(recognizer, options.chunks.split(","))
     sets = {f"{path.parent.name} {path.stem}": read_manifest(path) for path in options.manifests}
     rows = [Row(name, chunk) for chunk in chunks for name in compared]
@@ -107,9 +104,8 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         speeds = measure_speed(recognizer, played, clips, options.rounds)
         for row, speed in zip(rows, speeds, strict=True):
             row.speed = speed
-    fused = compared.get("prefix + LM")
-    model, said = fused and fused.language_model, ""
-    if isinstance(model, LanguageModel):
+    said = ""
+    if model is not None:
         said = (
             f"The language model has the weight {model.weight:g} and {model.word_bonus:g} nats for "
             "every word, and what it adds counts in both passes."

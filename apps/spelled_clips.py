@@ -73,7 +73,7 @@ def write_clips(
     recognizer: Recognizer, utterances: list[Utterance], folder: Path
 ) -> list[tuple[str, float, str, str]]:
     """The rows of a manifest of the clips that were written into ``folder``."""
-    rows = []
+    rows: list[tuple[str, float, str, str]] = []
     clips = read_clips(utterances)
     recordings = record_all(recognizer, utterances, clips, "whole", "words")
     for utterance, recording in zip(utterances, recordings, strict=True):
@@ -81,7 +81,8 @@ def write_clips(
         for number, (word, samples) in enumerate(
             single(recognizer, clip, utterance.text, log_probs)
         ):
-            name = f"{utterance.path.stem}-{number}.flac"
+            # Recordings of several folders may have one name.
+            name = f"{len(rows):05}-{utterance.path.stem}-{number}.flac"
             soundfile.write(folder / name, samples, clip.rate)
             rows.append((name, len(samples) / clip.rate, utterance.speaker, word))
     return rows

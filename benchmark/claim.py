@@ -52,6 +52,7 @@ class Trained:
 
     name: str
     seed: int
+    steps: int
     parameters: int  # of encoder and CTC
     wer: dict[str, dict[str, float]]  # by set and chunk
     experts: list[float]  # distinct ones per chunk of 16, by layer
@@ -103,20 +104,22 @@ def evaluate(folder: Path, data: Path) -> Trained:
             left = LEFT_CONTEXT if chunk else -1
             rate = word_error_rate(checkpoint.network, examples, texts, tokenizer, chunk, left)
             wer[name][str(chunk or "whole")] = rate
-        # Chunks of joined words are what a stream sees; single words are shorter than one.
+        # Of the first set: strings, as a stream hears them; the others hold one word each.
         experts = experts or touched(checkpoint, examples)
     recipe, _, seed = folder.name.rpartition("-")
+    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True, mmap=True)
     parts = checkpoint.network.encoder, checkpoint.network.ctc
     count = sum(parameter.numel() for part in parts for parameter in part.parameters())
-    return Trained(recipe, int(seed), count, wer, experts)
+    return Trained(recipe, int(seed), state["place"][0], count, wer, experts)
 
 
 def package(folder: Path) -> Path:
-    """The int8 package of a checkpoint, made if it is not there."""
+    """The int8 package of a checkpoint, made if it is not there or older."""
     out = folder / "package"
-    if not (out / "manifest.json").is_file():
+    made = out / "manifest.json"
+    if not made.is_file() or made.stat().st_mtime < (folder / "final.pt").stat().st_mtime:
         command = [sys.executable, "-m", "export", str(folder.resolve()), "-o", str(out.resolve()),
-                   "--backends", "onnx", "--roles", "encoder"]  # fmt: skip
+                   "--backends", "onnx", "--roles", "encoder", "--replace"]  # fmt: skip
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines()[-1]
@@ -183,8 +186,11 @@ def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
     yield ""
     yield "## Size, time and experts"
     yield ""
-    yield "| recipe | parameters, M | int8 encoder, MB | time | RTF | experts per chunk of 16 |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "| recipe | steps | parameters, M | int8 encoder, MB | time | RTF | experts per chunk of 16, "
+        f"{SETS[0]} |"
+    )
+    yield "|---|---|---|---|---|---|---|"
     for recipe in names:
         seeds_of = [trained for trained in found if trained.name == recipe]
         first = seeds_of[0]
@@ -195,7 +201,8 @@ def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
             f"{statistics.fmean(layers):.2f} ({min(layers):.1f} to {max(layers):.1f} by layer)"
         )  # fmt: skip
         yield (
-            f"| {recipe} | {first.parameters / 1e6:.2f} | {first.package_bytes / 1e6:.1f} | "
+            f"| {recipe} | {', '.join(str(trained.steps) for trained in seeds_of)} | "
+            f"{first.parameters / 1e6:.2f} | {first.package_bytes / 1e6:.1f} | "
             f"{ratio:.2f} | {rtf:.4f} | {experts} |"
         )
 
@@ -210,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     folders = sorted(
-        (path.parent for path in options.folder.glob("*/final.pt")),
+        (path.parent for path in options.folder.glob("*-[0-9]*/final.pt")),
         key=lambda path: (not path.name.startswith(BASE), path.name),
     )
     if not folders or not folders[0].name.startswith(BASE):
@@ -221,9 +228,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out is None:
         print(text, end="")
         return 0
-    options.out.write_text(text, encoding="utf-8")
     figures = json.dumps([asdict(trained) for trained in found], indent=1)
     options.out.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
+    options.out.write_text(text, encoding="utf-8")
     print(options.out)
     return 0
 

@@ -139,21 +139,34 @@ def printable(text: str) -> str:
 
 
 def errors_as_lines(program: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
-    """Decorates the main function of a program for the workstation: an ``EdgeAsrError`` becomes
-    one line, after the program's name, and the exit code."""
+    """Decorates the main function of a program for the workstation: errors of ours and of the
+    system become one line, after the program's name, and the exit code."""
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def run(*args: P.args, **kwargs: P.kwargs) -> int:
             try:
                 return main(*args, **kwargs)
-            except EdgeAsrError as error:
-                complain(error, program)
-                return error.exit_code
+            except (EdgeAsrError, OSError) as error:
+                return _explain(error, program)
 
         return run
 
     return decorate
+
+
+def _explain(error: EdgeAsrError | OSError, program: str = "edge-asr") -> int:
+    """One line, and the exit code."""
+    if isinstance(error, EdgeAsrError):
+        complain(error, program)
+        return error.exit_code
+    what = f"{error.filename}: " if error.filename else ""
+    what += error.strerror or str(error)
+    if error.errno not in _NOT_WRITTEN:
+        complain(what, program)
+        return _IO_ERROR
+    complain(f"{what}; make room or choose another place", program)
+    return OutputError.exit_code
 
 
 def exit_code(run: Callable[[], int]) -> int:
@@ -165,8 +178,7 @@ def exit_code(run: Callable[[], int]) -> int:
         with _termination():
             code = _run_and_flush(run)
     except EdgeAsrError as error:
-        complain(error)
-        return error.exit_code
+        return _explain(error)
     except ModuleNotFoundError as error:
         if (error.name or "edge_asr").partition(".")[0] == "edge_asr":
             raise
@@ -179,13 +191,7 @@ def exit_code(run: Callable[[], int]) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         _discard_stdout()  # else the interpreter tries to write the rest, and says so
-        what = f"{error.filename}: " if error.filename else ""
-        what += error.strerror or str(error)
-        if error.errno not in _NOT_WRITTEN:
-            complain(what)
-            return _IO_ERROR
-        complain(f"{what}; make room or choose another place")
-        return OutputError.exit_code
+        return _explain(error)
     return code
 
 

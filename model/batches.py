@@ -54,12 +54,12 @@ def plan_epoch(data: Data, conf: TrainConfig, epoch: int) -> list[list[list[int]
             if item and length + size > conf.max_joined_frames:
                 break
             item.append(order.pop())
-            length += size + 30
+            length += size + JOINED_PAUSE_FRAMES
         items.append(item)
         lengths.append(length)
         if data.noises and rng.random() < conf.noise_only:
             items.append([])
-            lengths.append(200)
+            lengths.append(NOISE_FRAMES)
     return [[items[i] for i in batch] for batch in batches(lengths, conf.frames_per_batch, rng)]
 
 
@@ -76,14 +76,15 @@ def draw(
         frames.append(example.frames[int(rng.integers(len(example.frames)))].astype(np.float32))
         label += example.label
     if not item:
-        frames.append(data.noises[int(rng.integers(len(data.noises)))].astype(np.float32)[:400])
-    speech = join(frames, rng)
+        noise = data.noises[int(rng.integers(len(data.noises)))]
+        frames.append(noise[:NOISE_FRAMES].astype(np.float32))
+    speech = join(frames)
     if easy or rng.random() >= conf.augmented:
         return torch.from_numpy(speech), label
     return torch.from_numpy(augment(speech, data.noises, AugmentConfig(), rng)), label
 
 
-def join(parts: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def join(parts: list[np.ndarray]) -> np.ndarray:
     """Put recordings after one another, brought to the first one's level."""
     level = parts[0].mean()
     shifted = [

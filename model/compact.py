@@ -1,8 +1,8 @@
 """A checkpoint at half its size: ``python -m model.compact CHECKPOINT -o FOLDER``.
 
 Large weights become int8 with one scale per output channel, as ``quant`` rounds them when it makes
-int8 programs: such programs are the same, made of either checkpoint. ``model.checkpoint`` reads
-both; programs in float32 see the rounded weights.
+int8 programs; the rest becomes float16. Made of a checkpoint in float16, such programs are the same
+from either. ``model.checkpoint`` reads both; programs in float32 see the rounded weights.
 """
 
 from __future__ import annotations

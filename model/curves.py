@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,13 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     path = folder / "log.jsonl"
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found = [{"step": row["step"], "loss": row["loss"], "wer": row["wer"]} for row in rows]
+        # Of a training that was killed and went on, a step may have two rows.
+        found = list(
+            {
+                row["step"]: {"step": row["step"], "loss": row["loss"], "wer": dict(row["wer"])}
+                for row in rows
+            }.values()
+        )
     except OSError as error:
         raise InputMissingError(f"{path}: {error.strerror}; is {folder} a training's?") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -46,9 +53,9 @@ def draw(folders: Sequence[Path], out: Path) -> None:
         rows = read_log(folder)
         steps = [row["step"] for row in rows]
         losses.plot(steps, [row["loss"] for row in rows], label=folder.name)
-        for name in rows[0]["wer"]:
+        for name in dict.fromkeys(name for row in rows for name in row["wer"]):
             label = f"{folder.name}: {name.removesuffix('.tsv')}"
-            errors.plot(steps, [row["wer"][name] for row in rows], label=label)
+            errors.plot(steps, [row["wer"].get(name, math.nan) for row in rows], label=label)
     losses.set_ylabel("loss per utterance")
     errors.set_ylabel("WER of dev, %, greedy, chunks of 16")
     errors.set_xlabel("step")
@@ -57,7 +64,7 @@ def draw(folders: Sequence[Path], out: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     with matplotlib.rc_context({"svg.hashsalt": "curves"}):  # the same log, the same file
-        figure.savefig(out, metadata={"Date": None})
+        figure.savefig(out, format="svg", metadata={"Date": None})
 
 
 @errors_as_lines("model.curves")

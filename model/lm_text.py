@@ -10,23 +10,24 @@ from pathlib import Path
 
 from edge_asr.commandline import errors_as_lines
 from edge_asr.speech_manifest import read_manifest
-from model.synthesis_texts import plain, read_lines
+from model.synthesis_texts import mentions, plain, read_lines
 
 
 def lm_lines(
     texts: Iterable[Path], manifests: Iterable[Path], excluded: Iterable[Path]
 ) -> Iterator[str]:
-    """Sentences of files and of manifests' transcripts, none of which an excluded manifest has.
+    """Sentences of files and of manifests' transcripts, none that ``mentions`` a text of an
+    excluded manifest.
 
     Raises:
         InputMissingError, ConfigError: a file that cannot be read.
     """
-    never = {plain(u.text) for path in excluded for u in read_manifest(path)}
+    never = mentions(plain(u.text) for path in excluded for u in read_manifest(path))
     lines = [line for path in texts for line in read_lines(path)]
     lines += [u.text for path in manifests for u in read_manifest(path)]
     for line in lines:
         text = plain(line)
-        if text and text not in never:
+        if text and not never(text):
             yield text
 
 

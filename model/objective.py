@@ -53,12 +53,12 @@ def objective(
         middle = stack.enter_context(_outputs(block.norm_final))
         out, sizes = network.whole(padded, lengths, view.chunk, view.left_context, view.offset)
     loss = network.loss(out, sizes, labels)
-    if routers:  # a dense model has none
-        logits = [calls[0] for calls in routers.values()]
-        loss = loss + _router_terms(logits, length_mask(sizes, out.size(1)), network, conf)
     if conf.middle_ctc:  # arXiv 2102.03216
         ctc = network.ctc_loss(encoder.after_norm(middle[0]), sizes, labels)
         loss = (1 - conf.middle_ctc) * loss + conf.middle_ctc * ctc
+    if routers:  # a dense model has none
+        logits = [calls[0] for calls in routers.values()]
+        loss = loss + _router_terms(logits, length_mask(sizes, out.size(1)), network, conf)
     return loss
 
 

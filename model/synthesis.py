@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -28,7 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_asr.commandline import errors_as_lines
-from edge_asr.errors import InputMissingError
+from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.speech_manifest import read_manifest, write_manifest
 from model.accents import LANGUAGES, accented
 from model.synthesis_texts import plain, read_lines, sentences, strings
@@ -197,6 +198,27 @@ def _with_length(wav: bytes) -> bytes:
     return wav[:4] + riff + wav[8:40] + data + wav[44:]
 
 
+def _shares(items: Iterable[str]) -> dict[str, float]:
+    """The weights in ``NAME=WEIGHT``.
+
+    Raises:
+        UsageError: another name, or no positive weight.
+    """
+    found: dict[str, float] = {}
+    for item in items:
+        name, _, weight = item.partition("=")
+        try:
+            found[name] = float(weight)
+        except ValueError:
+            found[name] = math.nan
+        if name not in _PROGRAMS or not 0 < found[name] < math.inf:
+            raise UsageError(
+                f"--program {item}; allowed are NAME=WEIGHT with a weight above 0 and a name of "
+                f"{', '.join(_PROGRAMS)}"
+            )
+    return found
+
+
 @errors_as_lines("model.synthesis")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
@@ -212,7 +234,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     rng = np.random.default_rng(options.seed)
+    shares = _shares(options.program or _SHARES)
     if options.kind == "strings":
+        if options.text or options.exclude:
+            raise UsageError("strings are drawn by chance; --text and --exclude are for sentences")
         texts = strings(rng)
     else:
         lines = [line for path in options.text for line in read_lines(path)]
@@ -220,8 +245,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise InputMissingError("sentences: name at least one file with --text")
         excluded = {plain(u.text) for path in options.exclude for u in read_manifest(path)}
         texts = sentences(lines, excluded, rng)
-    named = options.program or _SHARES
-    shares = {name: float(share) for name, share in (item.split("=") for item in named)}
     count = write_corpus(
         requests(texts, options.kind == "strings", shares, rng), options.hours, options.out
     )

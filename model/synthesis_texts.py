@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ COMMANDS = (
 
 _NOT_SPOKEN = re.compile(r"[^A-Z' ]")
 _MAX_WORDS = 16
+_TELLING_WORDS = 4  # shorter texts are phrases that anybody says
 
 
 def read_lines(path: Path) -> list[str]:
@@ -54,16 +55,44 @@ def plain(text: str) -> str:
     return " ".join(word for word in (word.strip("'") for word in words) if word)
 
 
+def mentions(excluded: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a text is one of ``excluded``, or says one of ``_TELLING_WORDS`` or more within."""
+    whole = set(excluded)
+    begins: dict[tuple[str, ...], list[list[str]]] = {}
+    for words in map(str.split, whole):
+        if len(words) >= _TELLING_WORDS:
+            begins.setdefault(tuple(words[:_TELLING_WORDS]), []).append(words)
+
+    def check(text: str) -> bool:
+        words = text.split()
+        return text in whole or any(
+            words[place : place + len(other)] == other
+            for place in range(len(words) - _TELLING_WORDS + 1)
+            for other in begins.get(tuple(words[place : place + _TELLING_WORDS]), ())
+        )
+
+    return check
+
+
 def sentences(
     lines: Sequence[str], excluded: Collection[str], rng: np.random.Generator
 ) -> Iterator[str]:
-    """Endless pieces of 3 to 16 words of random lines; none of an ``excluded`` text."""
-    texts = [text for text in map(plain, lines) if len(text.split()) > 2 and text not in excluded]
+    """Endless pieces of 3 to 16 words of random lines; none that ``mentions`` an excluded text.
+
+    Raises:
+        InputMissingError: no line is left.
+    """
+    never = mentions(excluded)
+    texts = [text for text in map(plain, lines) if len(text.split()) > 2 and not never(text)]
+    if not texts:
+        raise InputMissingError("sentences: no line of three words is left; name other --text")
     while True:
         words = texts[int(rng.integers(len(texts)))].split()
         size = int(rng.integers(3, _MAX_WORDS + 1))
         begin = int(rng.integers(max(1, len(words) - size + 1)))
-        yield " ".join(words[begin : begin + size])
+        piece = " ".join(words[begin : begin + size])
+        if not never(piece):
+            yield piece
 
 
 def _spelled(rng: np.random.Generator, low: int, high: int) -> list[str]:

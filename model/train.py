@@ -1,8 +1,8 @@
 """Train a network: ``python -m model.train RECIPE.yaml --data FOLDER -o FOLDER``.
 
 Resumes from the last saved state. Runs in several processes under ``torchrun``: every process
-draws the same batches and works on its share of each, so the number of processes does not
-change what is learned.
+draws the same batches and works on its share of each, so the number of processes changes what is
+learned by rounding only; by the draws of dropout too, and by router terms, which see a share.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_asr.commandline import errors_as_lines
-from edge_asr.errors import ConfigError
+from edge_asr.errors import ConfigError, UsageError
 from model.batches import Batch, endless, prefetch
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import feature_spec, network_config
@@ -69,7 +69,7 @@ class Trainer:
                 "cnn_module_norm is batch_norm, whose statistics would differ between processes; "
                 "use layer_norm, or one process"
             )
-        # Convolutions take two thirds of the time, and less of it in this layout.
+        # Convolutions that are not frozen take most of the time, and less of it in this layout.
         self.network.to(memory_format=torch.channels_last)
         if conf.init:
             begin_from(self.network, symbols, load_checkpoint(folder.parent / conf.init))
@@ -98,7 +98,12 @@ class Trainer:
         if self.rank:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Before the state, so that a training that is done has the checkpoint to show.
+        save_checkpoint(
+            self.average, self.data.tokenizer.symbols, self.tree, self.folder, torch.float16
+        )
         state = {
+            "units": self.data.tokenizer.symbols,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -106,9 +111,6 @@ class Trainer:
         }
         torch.save(state, self.folder / "state.pt.part")
         (self.folder / "state.pt.part").rename(self.folder / "state.pt")
-        save_checkpoint(
-            self.average, self.data.tokenizer.symbols, self.tree, self.folder, torch.float16
-        )
 
     def resume(self) -> None:
         """Go on from the last saved state, if there is one.
@@ -121,6 +123,8 @@ class Trainer:
             return
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            if state["units"] != self.data.tokenizer.symbols:  # as many, it may be, but others
+                raise ValueError("its units are others")
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -274,6 +278,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=math.inf, help="be done after so many hours")
     parser.add_argument("--seed", type=int, help="another than the recipe's")
     options = parser.parse_args(arguments)
+    if not options.hours > 0:
+        raise UsageError(f"--hours is {options.hours}; more than 0 are needed")
     if options.threads:
         torch.set_num_threads(options.threads)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

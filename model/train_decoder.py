@@ -1,7 +1,8 @@
 """Train only the decoders of a checkpoint:
 ``python -m model.train_decoder CHECKPOINT RECIPE.yaml --data FOLDER -o FOLDER``.
 
-Encoder and CTC stay as they are, bit for bit, and so do programs made of them. The encoder reads
+Encoder and CTC are not trained, so programs made of them stay. (``final.pt`` beside the decoders
+holds them in float16; ``decoder.pt`` alone fits every checkpoint.) The encoder reads
 the training data a few times, augmented, joined and under chunk masks as in ``model.train``; its
 outputs are kept, and the decoders, which cost little beside it, train on them many times. At last
 they also learn to choose among the texts of the first pass (``model.choice``).
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import pickle
 import time
@@ -72,19 +74,25 @@ def encode_pass(network: Network, data: Data, conf: TrainConfig, number: int) ->
 
 
 def encoded_passes(
-    network: Network, data: Data, conf: TrainConfig, folder: Path, quiet: bool = False
+    checkpoint: Checkpoint, data: Data, conf: TrainConfig, folder: Path, quiet: bool = False
 ) -> list[Encoded]:
-    """The batches of all passes; those that ``folder`` holds already are read from there."""
+    """The batches of all passes; those that ``folder`` holds already are read from there.
+
+    Raises:
+        ConfigError: those are damaged, or of another encoder or seed.
+    """
+    weights = (checkpoint.path / "final.pt").read_bytes()
+    origin = [hashlib.sha256(weights).hexdigest(), conf.seed]
     folder.mkdir(parents=True, exist_ok=True)
     result: list[Encoded] = []
     with Progress(*Progress.get_default_columns(), console=STDERR, disable=quiet) as progress:
         for number in progress.track(range(conf.passes), description="encoder"):
             path = folder / f"pass-{number}.pt"
             if path.is_file():
-                result += _read_pass(path, network.conf.dim)
+                result += _read_pass(path, origin)
                 continue
-            batches = encode_pass(network, data, conf, number)
-            _write([(batch.encoder_out, batch.labels) for batch in batches], path)
+            batches = encode_pass(checkpoint.network, data, conf, number)
+            _write((origin, [(batch.encoder_out, batch.labels) for batch in batches]), path)
             result += batches
     return result
 
@@ -253,19 +261,19 @@ def prepare(
         name: (examples, [data.tokenizer.encode(text) for text in texts])
         for name, (examples, texts) in data.dev.items()
     }
-    batches = encoded_passes(checkpoint.network, data, conf, folder, quiet)
+    batches = encoded_passes(checkpoint, data, conf, folder, quiet)
     return DecoderTrainer(checkpoint, conf, batches, dev, folder)
 
 
-def _read_pass(path: Path, dim: int) -> list[Encoded]:
-    batches = _read(path)
+def _read_pass(path: Path, origin: list[Any]) -> list[Encoded]:
+    found = _read(path)
     try:
-        found = [Encoded(rows, labels) for rows, labels in batches]
-        if {row.shape[1] for batch in found for row in batch.encoder_out} != {dim}:
-            raise ValueError(f"not outputs of an encoder of width {dim}")
+        known, batches = found
+        if list(known) != origin:
+            raise ValueError("of another checkpoint or seed")
+        return [Encoded(rows, labels) for rows, labels in batches]
     except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise _damaged(path, error) from error
-    return found
 
 
 def _write(value: Any, path: Path) -> None:

@@ -124,3 +124,15 @@ def test_the_page(
     assert accuracy.main(["--data", str(tmp_path / "empty"), "--commands",
                           str(tiny_package.root)]) == 66  # fmt: skip
     assert "test.tsv" in capsys.readouterr().err
+
+
+def test_nothing_to_measure(
+    recognizer: Recognizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page_path = tmp_path / "page.md"
+    assert accuracy.main(["--data", str(tmp_path), "-o", str(page_path)]) == 64
+    assert "--english" in capsys.readouterr().err and not page_path.exists()
+    manifest = write_set(tmp_path, [("▁one", "one", "anna")], "test")
+    nobody = replace(task("words"), speakers=frozenset({"ben"}))
+    with pytest.raises(InputMissingError, match="'tones'"):
+        measure(nobody, manifest, recognizer, GREEDY, 640)

@@ -67,6 +67,7 @@ def test_the_page_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert figures[1]["parameters"] > figures[0]["parameters"]
     assert all(len(figure["times_s"]) == 2 for figure in figures[:2])
     page = out.read_text()
+    assert "| moe-s | 30, 30 |" in page
     assert "| dense-s |" in page and "| moe-s |" in page and "make claim" in page
 
 

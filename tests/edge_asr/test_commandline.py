@@ -52,6 +52,10 @@ def test_programs_beside_the_command_say_who_they_are(capsys: pytest.CaptureFixt
     assert main.__doc__ == "What it does."
     assert main(["a"]) == errors.UsageError.exit_code
     assert capsys.readouterr().err == "apps.one: a: no such thing\n"
+    full = OSError(errno.ENOSPC, "No space left on device", "a.pt")
+    assert errors_as_lines("apps.one")(raising(full))() == errors.OutputError.exit_code
+    said = capsys.readouterr().err
+    assert said == "apps.one: a.pt: No space left on device; make room or choose another place\n"
     with pytest.raises(TypeError):
         main(["a"], "b")  # type: ignore[call-arg]
 

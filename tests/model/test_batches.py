@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.batches import Batch, draw, endless, join, plan_epoch, prefetch
+from model.batches import NOISE_FRAMES, Batch, draw, endless, join, plan_epoch, prefetch
 from model.data import Data, Example
 from model.tokenizer import Tokenizer, build_units
 from tests.model.recipes import recipe
@@ -97,11 +97,13 @@ def test_draw_of_nothing_is_noise_without_a_label() -> None:
     frames, label = draw([], given_data, recipe(), [1], easy=True)
     assert label == [] and len(frames) == 50
     assert any(np.array_equal(frames.numpy(), n.astype(np.float32)) for n in given_data.noises)
+    long = dataclasses.replace(given_data, noises=[np.zeros((999, 4), np.float16)])
+    assert len(draw([], long, recipe(), [1], easy=True)[0]) == NOISE_FRAMES
 
 
 def test_join_brings_recordings_nearer_to_the_first_ones_level() -> None:
     loud, quiet = np.full((5, 4), 10.0, np.float32), np.full((7, 4), 5.0, np.float32)
-    joined = join([loud, quiet, loud], np.random.default_rng(0))
+    joined = join([loud, quiet, loud])
     assert joined.dtype == np.float32
     np.testing.assert_allclose(joined[:5], 10.0)
     np.testing.assert_allclose(joined[5:12], 9.0, rtol=1e-6)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from model.curves import main
+from model.curves import main, read_log
 
 ROWS = [
-    {"step": step, "loss": 100 / step, "wer": {"an4/dev.tsv": 90 - step}} for step in (10, 20, 30)
+    {"step": step, "loss": 100 / step, "wer": {"an4/dev.tsv": 90 - step}}
+    for step in (10, 20, 20, 30)  # killed behind the evaluation of step 20
 ]
+ROWS[-1]["wer"]["new/dev.tsv"] = 50  # type: ignore[index]
 
 
 def test_the_picture_has_a_line_per_set_and_is_the_same_again(tmp_path: Path) -> None:
@@ -24,6 +26,8 @@ def test_the_picture_has_a_line_per_set_and_is_the_same_again(tmp_path: Path) ->
     picture = (tmp_path / "a.svg").read_text()
     assert picture == (tmp_path / "b.svg").read_text()
     assert picture.count("first: an4/dev") == picture.count("second: an4/dev") == 1
+    assert picture.count("first: new/dev") == 1
+    assert [row["step"] for row in read_log(tmp_path / "first")] == [10, 20, 30]
 
 
 @pytest.mark.parametrize(("log", "code"), [(None, 66), ("", 78), ("{}\n", 78), ("no json\n", 78)])

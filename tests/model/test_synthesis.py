@@ -36,6 +36,7 @@ def test_sentences_leave_out_what_is_tested() -> None:
     lines = [
         "It was, as he said, a fine day.",
         "The secret test sentence.",
+        "But, the secret test sentence!",
         "Too short",
         "In 1999.",
     ]
@@ -129,8 +130,26 @@ def test_what_cannot_speak_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_sentences_need_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sentences", "--hours", "1", "-o", str(tmp_path)]) == 66
-    assert "--text" in capsys.readouterr().err
+    (tmp_path / "short.txt").write_text("Too short.\n")
+    for more in ([], ["--text", str(tmp_path / "short.txt")]):
+        assert main(["sentences", "--hours", "1", "-o", str(tmp_path), *more]) == 66
+        assert "--text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--exclude", "dev.tsv"],
+        ["--program", "flite"],
+        ["--program", "hal=1"],
+        ["--program", "flite=0"],
+    ],
+)
+def test_wrong_usage(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["strings", "--hours", "1", "-o", str(tmp_path / "out"), *options]) == 64
+    assert options[0] in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -105,6 +105,10 @@ def test_state_of_another_network_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"state\.pt") as caught:
             trainer(tmp_path, change).resume()
         assert "\n" not in str(caught.value)
+    other = trainer(tmp_path)
+    other.data.tokenizer.symbols[-2:] = reversed(other.data.tokenizer.symbols[-2:])
+    with pytest.raises(ConfigError, match="its units are others"):
+        other.resume()
     (tmp_path / "state.pt").write_bytes(b"cut off")
     with pytest.raises(ConfigError, match=r"state\.pt"):
         trainer(tmp_path).resume()

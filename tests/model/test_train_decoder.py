@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -129,8 +130,11 @@ def test_passes_hold_all_data_and_differ(checkpoint: Checkpoint, tmp_path: Path)
     ):
         assert torch.equal(row, same)
     assert [row.shape for row in outputs[0]] != [row.shape for row in outputs[1]]
-    kept = encoded_passes(checkpoint.network, data, conf, tmp_path, quiet=True)
+    kept = encoded_passes(checkpoint, data, conf, tmp_path, quiet=True)
     assert [batch.labels for batch in kept] == [b.labels for batches in both for b in batches]
+    other = dataclasses.replace(conf, seed=conf.seed + 1)
+    with pytest.raises(ConfigError, match=r"pass-0.pt.*another checkpoint or seed"):
+        encoded_passes(checkpoint, data, other, tmp_path, quiet=True)
 
 
 def test_a_batch_that_is_not_finite_changes_no_weight(
