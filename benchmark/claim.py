@@ -187,8 +187,8 @@ def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
     yield "## Size, time and experts"
     yield ""
     yield (
-        "| recipe | steps | parameters, M | int8 encoder, MB | time | RTF | experts per chunk of 16, "
-        f"{SETS[0]} |"
+        "| recipe | steps | parameters, M | int8 encoder, MB | time | RTF | "
+        f"experts per chunk of 16, {SETS[0]} |"
     )
     yield "|---|---|---|---|---|---|---|"
     for recipe in names:
