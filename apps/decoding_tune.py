@@ -1,12 +1,14 @@
 """``python -m apps.decoding_tune PACKAGE MANIFEST...``: weights for ``apps.decoding``.
 
-Of the second pass and the language model, one after the other, those with the fewest word errors
-over all utterances together. Give it dev sets, never those that are measured later.
+First of the second pass, then of the language model and its bonus together, which depend on one
+another: those with the fewest word errors over all utterances. Give it dev sets, never those that
+are measured later.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +29,8 @@ from edge_asr.search.decoding import Decoding
 from edge_asr.speech_manifest import read_manifest
 
 CTC_WEIGHTS = (0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
-LM_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
-WORD_BONUSES = (0.0, 0.5, 1.0, 2.0)
+LM_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+WORD_BONUSES = (0.0, 1.0, 2.0, 3.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,11 @@ def tune(
             yield what, chosen, count
     if ngrams is None:
         return
-    start = chosen
-    for name in ("prefix + LM", "prefix + LM + second pass"):
-        if name.endswith("second pass") and recognizer.decoder is None:
-            continue
-        lm_weights = [replace(start, language_model=one) for one in LM_WEIGHTS]
-        for what, chosen, count in best(name, lm_weights):
-            yield what, chosen, count
-        bonuses = [replace(chosen, word_bonus=one) for one in WORD_BONUSES]
-        yield from best(name, bonuses)
+    name = "prefix + LM" + (" + second pass" if recognizer.decoder is not None else "")
+    pairs = itertools.product(LM_WEIGHTS, WORD_BONUSES)
+    yield from best(
+        name, [replace(chosen, language_model=one, word_bonus=other) for one, other in pairs]
+    )
 
 
 def _way(found: dict[str, Decoding], name: str) -> Decoding:
