@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle english-small check lint fix native test test-native test-arm bench bench-paper train train-smoke claim wheel wheels clean
+.PHONY: help setup captions export-int8 bundle check lint fix native test test-native test-arm bench bench-paper train train-smoke claim wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -44,19 +44,11 @@ export-int8: $(DEV)/.ready ## a package out of a checkpoint: [CKPT=folder] [OUT=
 	@TORCH_CPP_LOG_LEVEL=ERROR $(DEV)/bin/python -m export "$(CKPT)" --out "$(OUT)" \
 	$(if $(wildcard edge_asr/native/libedge_asr_torch.so),--dispatch both) $(ARGS)
 
-# The packages of this repository; their cards and figures lie in model/checkpoints.
-published = --backends onnx --language en --license Apache-2.0 --replace \
-	--card model/checkpoints/$(1)/README.md --metrics model/checkpoints/$(1)/metrics.json
-
 bundle: $(DEV)/.ready ## make the package that comes with edge_asr anew, from its checkpoint
 	@$(DEV)/bin/python -m export model/checkpoints/commands-en --out edge_asr/packages/commands-en \
-	$(call published,commands-en) --ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
-
-english-small: $(DEV)/.ready exp/lm/english.arpa ## make packages/english-small anew, from what make train-english-small trained
-	@$(DEV)/bin/python -m export exp/english-small --out packages/english-small \
-	$(call published,english-small) --ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
-	@$(DEV)/bin/python -m export.language_model packages/english-small exp/lm/english.arpa \
-	--weight 0.6 --word-bonus 2.5
+	--backends onnx --language en --license Apache-2.0 --replace \
+	--card model/checkpoints/commands-en/README.md \
+	--metrics model/checkpoints/commands-en/metrics.json --ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
 
 check: lint ## format, lint, types, import contracts and the fast tests; within a minute
 	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)
