@@ -217,7 +217,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     folders = sorted(
-        (path.parent for path in options.folder.glob("*-[0-9]*/final.pt")),
+        (
+            path.parent
+            for path in options.folder.glob("*/final.pt")
+            if path.parent.name.rpartition("-")[2].isdecimal()  # NAME-SEED
+        ),
         key=lambda path: (not path.name.startswith(BASE), path.name),
     )
     if not folders or not folders[0].name.startswith(BASE):

@@ -74,6 +74,7 @@ def test_the_page_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_without_the_base_there_is_nothing_to_compare_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer(tmp_path / "moe-s-1").save()
+    for name in ("moe-s-1", "dense-s-1-old"):
+        trainer(tmp_path / name).save()
     assert claim.main([str(tmp_path), "--data", str(DATA)]) == 66
     assert "dense-s" in capsys.readouterr().err
