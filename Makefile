@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle check lint fix native test test-native test-arm bench bench-paper train train-smoke claim wheel wheels clean
+.PHONY: help setup captions export-int8 bundle english-small check lint fix native test test-native test-arm bench bench-paper train train-smoke claim wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -44,11 +44,19 @@ export-int8: $(DEV)/.ready ## a package out of a checkpoint: [CKPT=folder] [OUT=
 	@TORCH_CPP_LOG_LEVEL=ERROR $(DEV)/bin/python -m export "$(CKPT)" --out "$(OUT)" \
 	$(if $(wildcard edge_asr/native/libedge_asr_torch.so),--dispatch both) $(ARGS)
 
+# A package to publish: of which checkpoint, into which folder. The card and figures that come along are named alike.
+define published
+$(DEV)/bin/python -m export $(1) --out $(2) --backends onnx --language en --license Apache-2.0 --replace \
+	--card model/checkpoints/$(notdir $(2))/README.md --metrics model/checkpoints/$(notdir $(2))/metrics.json \
+	--ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
+endef
+
 bundle: $(DEV)/.ready ## make the package that comes with edge_asr anew, from its checkpoint
-	@$(DEV)/bin/python -m export model/checkpoints/commands-en --out edge_asr/packages/commands-en \
-	--backends onnx --language en --license Apache-2.0 --replace \
-	--card model/checkpoints/commands-en/README.md \
-	--metrics model/checkpoints/commands-en/metrics.json --ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
+	@$(call published,model/checkpoints/commands-en,edge_asr/packages/commands-en)
+
+english-small: $(DEV)/.ready exp/lm/english.arpa ## make packages/english-small anew, from exp/english-small
+	@$(call published,exp/english-small,packages/english-small)
+	@$(DEV)/bin/python -m export.language_model packages/english-small exp/lm/english.arpa --weight 0.6 --word-bonus 2.5
 
 check: lint ## format, lint, types, import contracts and the fast tests; within a minute
 	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)
