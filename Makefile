@@ -123,7 +123,8 @@ claim: $(DEV)/.ready exp/synthetic/strings/train.tsv ## train recipes of model/r
 	echo "model/recipes/claim/$$recipe.yaml --data $(DATA) --data exp --features exp/features" \
 	"--seed $$seed -o exp/claim/$$recipe-$$seed"; done; done | \
 	PROCESSES=1 xargs -P $$(nproc --all) -L 1 requirements/train $(DEV)
-	@$(DEV)/bin/python -m benchmark.claim exp/claim --data "$(DATA)" -o docs/benchmarks/claim.md
+	@$(DEV)/bin/python -m benchmark.claim exp/claim --data "$(DATA)" --known docs/benchmarks/claim.json \
+	-o docs/benchmarks/claim.md
 
 exp/lm/english.arpa: | $(DEV)/.ready
 	@mkdir -p $(@D)

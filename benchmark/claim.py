@@ -3,7 +3,7 @@
 FOLDER holds what ``make claim`` trained: a folder NAME-SEED for each recipe of
 model/recipes/claim and each seed. Of every one: word errors of the float model whole and in chunks,
 distinct experts per chunk on real speech, bytes of its int8 package and the time that it takes on
-one core, as a ratio within rounds to the first recipe's.
+one core, as a ratio within rounds to the first recipe's. ``--known`` adds figures of earlier runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 import edge_asr
 from edge_asr.commandline import errors_as_lines
-from edge_asr.errors import InputMissingError
+from edge_asr.errors import ConfigError, InputMissingError
 from edge_asr.machine import describe_machine
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
@@ -56,8 +56,10 @@ class Trained:
     parameters: int  # of encoder and CTC
     wer: dict[str, dict[str, float]]  # by set and chunk
     experts: list[float]  # distinct ones per chunk of 16, by layer
+    measured: str  # the day, and the machine
     package_bytes: int = 0
-    times_s: list[float] = field(default_factory=list)
+    time: float | None = None  # of the first seed, as a multiple of the base's within rounds
+    rtf: float | None = None
 
 
 @torch.inference_mode()
@@ -110,7 +112,23 @@ def evaluate(folder: Path, data: Path) -> Trained:
     state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True, mmap=True)
     parts = checkpoint.network.encoder, checkpoint.network.ctc
     count = sum(parameter.numel() for part in parts for parameter in part.parameters())
-    return Trained(recipe, int(seed), state["place"][0], count, wer, experts)
+    machine = describe_machine()
+    measured = f"{datetime.now(UTC):%Y-%m-%d}: {machine.cpu}, {machine.system}"
+    return Trained(recipe, int(seed), state["place"][0], count, wer, experts, measured)
+
+
+def read_known(path: Path) -> list[Trained]:
+    """What an earlier run wrote beside its page.
+
+    Raises:
+        InputMissingError: it cannot be read. ConfigError: it is something else.
+    """
+    try:
+        return [Trained(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except OSError as error:
+        raise InputMissingError(f"{path}: {error.strerror}; leave out --known") from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not figures of benchmark.claim ({error})") from error
 
 
 def package(folder: Path) -> Path:
@@ -136,40 +154,44 @@ def play_s(recognizer: Recognizer, samples: np.ndarray) -> float:
     return time.perf_counter() - begin
 
 
-def measure_speed(found: Sequence[Trained], folders: Sequence[Path]) -> float:
-    """Fill in bytes and times of the first seed of each recipe; returns the seconds of audio."""
-    chosen: dict[str, tuple[Trained, Recognizer]] = {}
+def measure_speed(found: Sequence[Trained], folders: Sequence[Path]) -> None:
+    """Fill in bytes and times of the first seed of each recipe."""
+    chosen: dict[str, tuple[Trained, Recognizer, list[float]]] = {}
     for trained, folder in zip(found, folders, strict=True):
         if trained.name not in chosen:
             path = package(folder)
             trained.package_bytes = sum(file.stat().st_size for file in path.glob("*.onnx"))
-            chosen[trained.name] = trained, edge_asr.load(path)
-    _, first = next(iter(chosen.values()))
+            chosen[trained.name] = trained, edge_asr.load(path), []
+    _, first, base_s = next(iter(chosen.values()))
     samples = np.tile(first.package.golden()["samples"], 8)[: 60 * 16000]
     for number in range(ROUNDS + 1):
-        for trained, recognizer in chosen.values():
+        for _, recognizer, times_s in chosen.values():
             taken = play_s(recognizer, samples)
             if number:
-                trained.times_s.append(taken)
-    return len(samples) / 16000
+                times_s.append(taken)
+    for trained, _, times_s in chosen.values():
+        trained.time = statistics.median(a / b for a, b in zip(times_s, base_s, strict=True))
+        trained.rtf = statistics.median(times_s) * 16000 / len(samples)
 
 
-def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
+def page(found: Sequence[Trained]) -> Iterator[str]:
     """The report in Markdown."""
-    machine = describe_machine()
     yield "# The paper's claim, at a small scale"
     yield ""
     yield (
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {machine.cpu}, {machine.system}, one thread. "
         "Word errors of the float models, greedy; mean over seeds, in brackets each seed. Time: "
-        f"int8, streaming, {ROUNDS} rounds in turns, median of the ratios to {BASE}."
+        f"int8, streaming, one thread, {ROUNDS} rounds in turns, median of the ratios to {BASE} on "
+        "the same machine, of the first seed there."
     )
+    yield ""
+    for measured in sorted({trained.measured for trained in found}):
+        which = [f"{t.name}-{t.seed}" for t in found if t.measured == measured]
+        yield f"* Measured on {measured}: {', '.join(which)}."
     yield ""
     names = list(dict.fromkeys(trained.name for trained in found))
     yield "```bash"
     yield f'make claim RECIPES="{" ".join(names)}"'
     yield "```"
-    base = next(trained for trained in found if trained.name == BASE)
     for name in SETS:
         yield ""
         yield f"## {name}"
@@ -193,17 +215,16 @@ def page(found: Sequence[Trained], audio_s: float) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for recipe in names:
         seeds_of = [trained for trained in found if trained.name == recipe]
-        first = seeds_of[0]
-        ratio = statistics.median(a / b for a, b in zip(first.times_s, base.times_s, strict=True))
-        rtf = statistics.median(first.times_s) / audio_s
+        timed = [trained for trained in seeds_of if trained.time is not None]
         layers = [value for trained in seeds_of for value in trained.experts]
         experts = "" if not layers else (
             f"{statistics.fmean(layers):.2f} ({min(layers):.1f} to {max(layers):.1f} by layer)"
         )  # fmt: skip
         yield (
             f"| {recipe} | {', '.join(str(trained.steps) for trained in seeds_of)} | "
-            f"{first.parameters / 1e6:.2f} | {first.package_bytes / 1e6:.1f} | "
-            f"{ratio:.2f} | {rtf:.4f} | {experts} |"
+            f"{seeds_of[0].parameters / 1e6:.2f} | {timed[0].package_bytes / 1e6:.1f} | "
+            f"{', '.join(f'{trained.time:.2f}' for trained in timed)} | "
+            f"{', '.join(f'{trained.rtf:.4f}' for trained in timed)} | {experts} |"
         )
 
 
@@ -213,6 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmark.claim", description=__doc__)
     parser.add_argument("folder", type=Path, help="where make claim trained")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--known", type=Path, metavar="JSON",
+                        help="figures of an earlier run: what is not in FOLDER stays")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, help="the page, with figures beside it as JSON")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -226,9 +249,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if not folders or not folders[0].name.startswith(BASE):
         raise InputMissingError(f"{options.folder}: no {BASE}-1; run make claim first")
+    known = [] if options.known is None else read_known(options.known)
     found = [evaluate(folder, options.data) for folder in folders]
-    audio_s = measure_speed(found, folders)
-    text = "\n".join(page(found, audio_s)) + "\n"
+    measure_speed(found, folders)
+    anew = {(trained.name, trained.seed) for trained in found}
+    found += [trained for trained in known if (trained.name, trained.seed) not in anew]
+    found.sort(
+        key=lambda one: (not one.name.startswith("dense"), one.name != BASE, one.name, one.seed)
+    )
+    text = "\n".join(page(found)) + "\n"
     if options.out is None:
         print(text, end="")
         return 0

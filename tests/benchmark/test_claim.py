@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,36 @@ def test_the_page_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert figures[2]["wer"]["clips.tsv"]["4"] == pytest.approx(expected)
     assert figures[0]["experts"] == [] and figures[1]["experts"]
     assert figures[1]["parameters"] > figures[0]["parameters"]
-    assert all(len(figure["times_s"]) == 2 for figure in figures[:2])
+    assert figures[0]["time"] == 1.0 and figures[1]["rtf"] > 0 and figures[2]["time"] is None
     page = out.read_text()
     assert "| moe-s | 30, 30 |" in page
     assert "| dense-s |" in page and "| moe-s |" in page and "make claim" in page
+    # Figures of an earlier run stay, but for what is there anew.
+    known = tmp_path / "known.json"
+    earlier = [
+        {**figures[0], "steps": 7},
+        {**figures[1], "seed": 3, "time": 1.5, "measured": "then"},
+    ]
+    known.write_text(json.dumps(earlier))
+    shutil.rmtree(tmp_path / "claim" / "moe-s-2")
+    command = [str(tmp_path / "claim"), "--data", str(DATA), "--known", str(known), "-o", str(out)]
+    assert claim.main(command) == 0
+    after = json.loads(out.with_suffix(".json").read_text())
+    assert [(f["name"], f["seed"]) for f in after] == [("dense-s", 1), ("moe-s", 1), ("moe-s", 3)]
+    assert after[0]["steps"] == 30 and after[2] == earlier[1]
+    assert "* Measured on then: moe-s-3." in out.read_text()
+
+
+@pytest.mark.parametrize(("text", "code"), [(None, 66), ("{", 78), ("[3]", 78), ('[{"x": 1}]', 78)])
+def test_figures_that_cannot_be_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, code: int
+) -> None:
+    known = tmp_path / "known.json"
+    if text is not None:
+        known.write_text(text)
+    trainer(tmp_path / "dense-s-1").save()
+    assert claim.main([str(tmp_path), "--data", str(DATA), "--known", str(known)]) == code
+    assert str(known) in capsys.readouterr().err
 
 
 def test_without_the_base_there_is_nothing_to_compare_with(
