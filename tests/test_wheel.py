@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ROOT / "tests" / "data"
-BUILD_INPUTS = ("edge_asr", "model", "quant", "export", "apps", "benchmark", "tests")
+BUILD_INPUTS = ("edge_asr", "model", "quant", "export", "apps", "benchmark", "packages", "tests")
 BUILD_FILES = ("pyproject.toml", "README.md", "LICENSE")
 
 NATIVE = {
