@@ -52,6 +52,7 @@ class TrainConfig:
     room: Share = 0.0  # of the versions of a recording: heard in a room that echoes
     telephone: Share = 0.0  # of them: heard over a telephone
     augmented: Share = 1.0  # of the items: augmented (model.augment)
+    dropout_rises: bool = False  # from none at first to all of it at last
     # This part of the loss: CTC of the middle block's output (arXiv 2102.03216).
     middle_ctc: Share = 0.0
     # Terms on the routers (model.routing), which the paper does without:

@@ -90,6 +90,7 @@ class Trainer:
             weight_decay=conf.weight_decay,
             fused=True,
         )
+        self.dropouts = [m for m in self.network.modules() if isinstance(m, torch.nn.Dropout)]
         self.step = self.epoch = self.batch = 0
         self.trained_s, self.limit_s = 0.0, 3600 * hours
 
@@ -151,6 +152,9 @@ class Trainer:
         conf = self.conf
         # Dropout follows from the place, so that a resumed training draws what it would have.
         torch.manual_seed((conf.seed << 40) + self.step * self.world + self.rank)
+        if conf.dropout_rises:
+            for module in self.dropouts:
+                module.p = conf.dropout * min(1.0, self.done)
         rng = np.random.default_rng([conf.seed, self.step])
         view = draw_view(conf, rng) if batch.epoch >= conf.easy_epochs else View()
         self.network.train()

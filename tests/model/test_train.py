@@ -164,6 +164,18 @@ def test_errors_are_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("rises", "expected"), [(True, [0.0, 0.2]), (False, [0.4, 0.4])])
+def test_dropout_rises_if_asked(tmp_path: Path, rises: bool, expected: list[float]) -> None:
+    ours = trainer(tmp_path / "out", dropout=0.4, dropout_rises=rises, steps=2)
+    source = ours.batches()
+    found = []
+    for _ in expected:
+        ours.train_step(next(source))
+        modules = [m for m in ours.network.modules() if isinstance(m, torch.nn.Dropout)]
+        found.append({module.p for module in modules})
+    assert found == [{value} for value in expected]
+
+
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     # Without dropout, which every process draws for itself. One item is less than two shares.
