@@ -43,7 +43,10 @@ class Weights:
 
 
 def tune(
-    recognizer: Recognizer, recordings: Sequence[Recording], arpa: Path | None
+    recognizer: Recognizer,
+    recordings: Sequence[Recording],
+    arpa: Path | None,
+    beam: int | None = None,
 ) -> Iterator[tuple[str, Weights, int]]:
     """What was tried, its weights and the word errors; the best of each kind once more, as
     "chosen".
@@ -67,7 +70,7 @@ def tune(
 
     def errors(name: str, weights: Weights) -> int:
         fused = model(weights) if "LM" in name else None
-        decoding = _way(ways(recognizer, fused, weights.ctc), name)
+        decoding = replace(_way(ways(recognizer, fused, weights.ctc), name), beam=beam)
         return int(count_errors(truth, texts(recognizer, recordings, decoding)).edits.sum())
 
     def best(name: str, tried: Sequence[Weights]) -> Iterator[tuple[str, Weights, int]]:
@@ -104,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("package", help="package: name or directory")
     add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of dev sets")
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
+    add("--beam", type=int, help="hypotheses, 1 to 64 (default: 10)")
     add("--utterances", type=int, help="of each set, drawn by chance (default: all)")
     options = parser.parse_args(argv)
     put: Callable[[str], None] = print
@@ -118,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         clips = read_clips(utterances)
         recordings += record_all(recognizer, utterances, clips, None, str(path.parent.name))
     words = sum(len(one.text.split()) for one in recordings)
-    for name, weights, errors in tune(recognizer, recordings, options.lm):
+    for name, weights, errors in tune(recognizer, recordings, options.lm, options.beam):
         put(
             f"{100 * errors / max(1, words):6.2f} %  {name}: CTC {weights.ctc or 'default'}, "
             f"LM {weights.language_model:g}, word bonus {weights.word_bonus:g}"

@@ -55,7 +55,10 @@ def add_decoding_arguments(
         default="prefix",
         help="prefix keeps a beam of texts, greedy is cheaper (default: prefix)",
     )
-    search.add_argument("--beam", type=int, metavar="N", help="hypotheses, 1 to 64 (default: 10)")
+    search.add_argument(
+        "--beam", type=int, metavar="N",
+        help="hypotheses, 1 to 64 (default: 10; with its own language model, what a package wants)",
+    )  # fmt: skip
     search.add_argument(
         "--second-pass",
         choices=("background", "inline", "off"),
@@ -264,6 +267,8 @@ def _decoding(
         model = LanguageModel.read(arguments.lm, units, **lm_settings)
     elif lm_settings:
         model = load_language_model(recognizer.package, **lm_settings)
+        if own is not None and decoding.beam is None:
+            decoding = dataclasses.replace(decoding, beam=own.beam)
     return dataclasses.replace(decoding, grammar=grammar, language_model=model)
 
 

@@ -88,6 +88,7 @@ def _language_model(package: Package) -> dict[str, Any]:
         "bytes": package.entry(spec.file).bytes,
         "weight": spec.weight,
         "word_bonus": spec.word_bonus,
+        **({} if spec.beam is None else {"beam": spec.beam}),
     }
 
 

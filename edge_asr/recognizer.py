@@ -135,7 +135,10 @@ class Recognizer:
         """
         manifest, decoding = self.package.manifest, decoding or Decoding()
         if decoding.takes_language_model:
-            decoding = replace(decoding, language_model=self.language_model)
+            spec, beam = manifest.language_model, decoding.beam
+            if beam is None and spec is not None and self.language_model is not None:
+                beam = spec.beam
+            decoding = replace(decoding, language_model=self.language_model, beam=beam)
         return Stream(
             self.encoder,
             manifest,

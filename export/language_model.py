@@ -19,13 +19,16 @@ from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.manifest import LanguageModelSpec
 from edge_asr.package import Package, open_package
 from edge_asr.package_writer import write_package
+from edge_asr.search.decoding import Decoding
 from export.addition import join_files, join_programs
 
 FILE = "language_model.arpa.gz"
 DIGITS = 4  # a fifth less to pack than seven, and the same perplexity
 
 
-def add_language_model(base: Package, arpa: Path, weight: float, word_bonus: float) -> Package:
+def add_language_model(
+    base: Package, arpa: Path, weight: float, word_bonus: float, beam: int | None = None
+) -> Package:
     """Write ``base`` anew with the model of an ARPA file, in the place of one that it had.
 
     Raises:
@@ -37,7 +40,8 @@ def add_language_model(base: Package, arpa: Path, weight: float, word_bonus: flo
     ngrams = read_ngrams(arpa)
     LanguageModel.build(ngrams, base.units, repr(str(arpa)), weight=weight, word_bonus=word_bonus)
     text = "\n".join(ngram_lines(ngrams, DIGITS)) + "\n"
-    spec = LanguageModelSpec(file=FILE, weight=weight, word_bonus=word_bonus)
+    Decoding(beam=beam)  # whether it may be so many
+    spec = LanguageModelSpec(file=FILE, weight=weight, word_bonus=word_bonus, beam=beam)
     files = join_files(base, {})
     if base.manifest.language_model is not None:
         del files[base.manifest.language_model.file]
@@ -55,12 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weight", type=float, required=True, help="of its log-probabilities")
     parser.add_argument("--word-bonus", type=float, default=0.0,
                         help="nats for every word (default: 0)")  # fmt: skip
+    parser.add_argument("--beam", type=int, help="hypotheses of the search with it (default: 10)")
     options = parser.parse_args(arguments)
     if not options.package.is_dir():
         raise InputMissingError(f"{options.package}: no such package; export it first")
     base = open_package(options.package)
     base.check_files()
-    found = add_language_model(base, options.arpa, options.weight, options.word_bonus)
+    found = add_language_model(base, options.arpa, options.weight, options.word_bonus, options.beam)
     print(f"{found.root / FILE}: {found.entry(FILE).bytes / 1e6:.2f} MB")
     return 0
 

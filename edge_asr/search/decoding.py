@@ -28,7 +28,8 @@ class Decoding:
 
     Attributes:
         search: of the first pass. Greedy is the cheapest and takes no automata.
-        beam: hypotheses of prefix search, and units looked at in a frame.
+        beam: hypotheses of prefix search, and units looked at in a frame; None is what the package
+            wants with its language model where that is used, else ``prefix.BEAM``.
         score_beam: nats below the best where a hypothesis is given up.
         blank_skip: frames with more blank than this are taken as blank.
         second_pass: None is "background" where the package has decoders, else "off".
@@ -48,7 +49,7 @@ class Decoding:
     """
 
     search: SearchName = "prefix"
-    beam: int = BEAM
+    beam: int | None = None
     score_beam: float = SCORE_BEAM
     blank_skip: float = BLANK_SKIP
     second_pass: SecondPassMode | None = None
@@ -102,7 +103,8 @@ class Decoding:
         """A search at its beginning."""
         if self.search == "greedy":
             return GreedySearch(blank)
-        return PrefixSearch(blank, self.beam, self.score_beam, self.blank_skip, fusion)
+        beam = BEAM if self.beam is None else self.beam
+        return PrefixSearch(blank, beam, self.score_beam, self.blank_skip, fusion)
 
     @property
     def takes_language_model(self) -> bool:

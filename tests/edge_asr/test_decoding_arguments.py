@@ -30,6 +30,7 @@ from edge_asr.recognizer import Recognizer
 from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.endpoint import EndpointRule
+from edge_asr.search.prefix import BEAM
 from tests.tiny import DECODER, RATE, FakeDecoder, tones
 
 ARPA = """\\data\\
@@ -136,7 +137,7 @@ def test_the_help_tells_the_real_defaults(
     usual = Decoding()
     expected: dict[str, object] = {
         "search": usual.search,
-        "beam": usual.beam,
+        "beam": BEAM,
         "second-pass": {"mic": "background", "transcribe": "inline"}[command],
         "nbest": usual.nbest,
         "hotword-bonus": DEFAULT_BONUS,

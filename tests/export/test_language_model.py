@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from edge_asr.package import Package, open_package
 from edge_asr.package_writer import write_package
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
+from edge_asr.search.prefix import BEAM, PrefixSearch
 from export.addition import join_files, join_programs
 from export.language_model import FILE, main
 from tests.tiny import RATE, tones
@@ -80,6 +82,38 @@ def test_it_is_what_a_stream_uses(package: Package, arpa: Path) -> None:
     assert abs(without[1] - expected[1]) > 1
     greedy = recognizer.stream(decoding=Decoding(search="greedy"))
     assert greedy.flush() == []  # takes none, and says nothing about it
+
+
+def test_a_package_says_how_wide_the_search_is_with_it(
+    tiny_package: Package, arpa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beams: list[int] = []
+
+    def spy(blank: int, beam: int, *others: Any) -> PrefixSearch:
+        beams.append(beam)
+        return PrefixSearch(blank, beam, *others)
+
+    monkeypatch.setattr("edge_asr.search.decoding.PrefixSearch", spy)
+    command = [str(tiny_package.root), str(arpa), "--weight", "0.5", "--beam"]
+    assert main([*command, "65"]) == 64
+    assert open_package(tiny_package.root).manifest.language_model is None
+    assert main([*command, "30"]) == 0
+    package = open_package(tiny_package.root)
+    assert inspect_package(package)["language_model"]["beam"] == 30
+    recognizer = edge_asr.load(package.root)
+    for decoding, expected in (
+        (None, 30),
+        (Decoding(beam=3), 3),
+        (Decoding(language_model="off"), BEAM),
+        (options(recognizer, "--lm-weight", "0.2").decoding, 30),
+        (options(recognizer, "--lm-weight", "0.2", "--beam", "4").decoding, 4),
+        (options(recognizer, "--lm", str(arpa)).decoding, BEAM),
+    ):
+        recognizer.stream(decoding=decoding).close()
+        assert set(beams) == {expected}, decoding
+        beams.clear()
+    edge_asr.load(package.root, language_model=False).stream().close()
+    assert set(beams) == {BEAM}
 
 
 def test_the_rest_stays(tiny_package: Package, arpa: Path, tmp_path: Path) -> None:
