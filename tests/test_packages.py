@@ -1,0 +1,48 @@
+"""The packages of the checkout: whole, as small as they are meant to be, and of use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import edge_asr
+from apps.word_errors import count_errors
+from edge_asr.package import open_package
+from edge_asr.speech_manifest import read_manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIPS = ROOT / "tests" / "data" / "clips.tsv"
+MEGABYTES = {"edge_asr/packages/commands-en": 15, "packages/english-small": 40}
+
+
+def test_there_are_no_others() -> None:
+    shelves = [ROOT / "edge_asr" / "packages", ROOT / "packages"]
+    found = {path.parent.relative_to(ROOT) for s in shelves for path in s.glob("*/manifest.json")}
+    assert found == {Path(name) for name in MEGABYTES}
+
+
+@pytest.mark.parametrize("name", MEGABYTES)
+def test_a_package_is_whole_and_small(name: str) -> None:
+    package = open_package(Path(name).name)
+    assert package.root == ROOT / name
+    package.check_files()
+    size = sum(path.stat().st_size for path in package.root.iterdir())
+    assert size <= MEGABYTES[name] * 1e6
+    card = (package.root / "README.md").read_text(encoding="utf-8")
+    origin = ROOT / "model" / "checkpoints" / package.manifest.name / "README.md"
+    assert card == origin.read_text(encoding="utf-8")
+    assert all(f"## {title}" in card for title in ("Data", "Errors", "Limits"))
+    assert package.manifest.license == "Apache-2.0" and package.manifest.metrics
+
+
+def test_english_small_writes_what_it_hears() -> None:
+    recognizer = edge_asr.load("english-small")
+    assert recognizer.package.manifest.language_model is not None
+    said = [row for row in read_manifest(CLIPS) if row.path.parent.name == "an4"]
+    texts = []
+    for row in said:
+        segments = recognizer.transcribe(row.path).segments
+        texts.append(" ".join(segment.text for segment in segments))
+    # It heard little of what these people say, and its language model expects sentences.
+    assert count_errors([row.text for row in said], texts).wer < 60
