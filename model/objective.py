@@ -70,7 +70,7 @@ def _router_terms(
     activated = network.conf.feed_forward.n_expert_activated
     for layer in logits:
         total = total + conf.balance_weight * balance_loss(layer, valid, activated)
-        total = total + conf.chunk_weight * chunk_loss(layer, valid, ROUTED_TOGETHER)
+        total = total + conf.chunk_weight * chunk_loss(layer, valid, ROUTED_TOGETHER, activated)
     return total / len(logits)
 
 

@@ -7,6 +7,7 @@ of distinct experts per chunk that counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -62,23 +63,25 @@ def balance_loss(logits: Tensor, valid: Tensor, activated: int) -> Tensor:
     return experts * (chosen.mean(dim=0) / activated * rows.softmax(dim=-1).mean(dim=0)).sum()
 
 
-def chunk_loss(logits: Tensor, valid: Tensor, chunk: int) -> Tensor:
-    """How many experts a chunk spreads its frames over, as a share of all: the exponential of the
-    entropy of the mean of its frames' probabilities, divided by E. Between 1 / E and 1.
+def chunk_loss(logits: Tensor, valid: Tensor, chunk: int, activated: int) -> Tensor:
+    """How far frames are from choosing what the whole of their chunk would: the mean over frames of
+    softplus(a - b), where b is the least logit of the experts that are most probable over the
+    chunk, and a the greatest of the others. Near 0 where a chunk touches no more experts than a
+    frame does.
 
     Args:
         logits: (B, T, E); valid: (B, T) bool; chunk: frames that run through a program together.
     """
     batch, frames, experts = logits.shape
     padding = -frames % chunk
-    weight = F.pad(valid.float(), (0, padding)).reshape(batch, -1, chunk, 1)
-    probabilities = F.pad(logits.softmax(dim=-1), (0, 0, 0, padding))
-    per_chunk = probabilities.reshape(batch, -1, chunk, experts)
-    count = weight.sum(dim=2)
-    mean = (per_chunk * weight).sum(dim=2) / count.clamp(min=1.0)
-    entropy = torch.special.entr(mean).sum(dim=-1)
-    present = (count.squeeze(-1) > 0).float()
-    return ((entropy.exp() / experts) * present).sum() / present.sum()
+    weight = F.pad(valid.float(), (0, padding)).reshape(batch, -1, chunk)
+    per_chunk = F.pad(logits, (0, 0, 0, padding)).reshape(batch, -1, chunk, experts)
+    shares = (per_chunk.detach().softmax(dim=-1) * weight.unsqueeze(-1)).sum(dim=2)
+    chosen = torch.zeros_like(shares, dtype=torch.bool)
+    chosen = chosen.scatter_(-1, shares.topk(activated, dim=-1).indices, True).unsqueeze(2)
+    least = per_chunk.masked_fill(~chosen, math.inf).amin(dim=-1)
+    greatest = per_chunk.masked_fill(chosen, -math.inf).amax(dim=-1)
+    return (F.softplus(greatest - least) * weight).sum() / weight.sum()
 
 
 def experts_per_chunk(

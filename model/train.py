@@ -92,6 +92,7 @@ class Trainer:
         )
         self.dropouts = [m for m in self.network.modules() if isinstance(m, torch.nn.Dropout)]
         self.step = self.epoch = self.batch = 0
+        self.skipped = 0  # steps whose gradient was no number
         self.trained_s, self.limit_s = 0.0, 3600 * hours
 
     def save(self) -> None:
@@ -172,10 +173,12 @@ class Trainer:
         if self.world > 1:
             total = self._sum_over_processes(total)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), conf.grad_clip)
-        if torch.isfinite(norm):  # else this batch teaches nothing
+        if torch.isfinite(norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.step, self.done, conf)
             self.optimizer.step()
+        else:  # this batch teaches nothing
+            self.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
         self._update_average()
         self.step += 1
@@ -253,10 +256,11 @@ def run(trainer: Trainer) -> None:
                     "step": trainer.step,
                     "epoch": trainer.epoch,
                     "loss": round(float(np.mean(losses)), 4),
+                    "skipped": trainer.skipped,
                     "seconds": round(now - reported, 1),
                     "wer": {name: round(wer, 2) for name, wer in trainer.evaluate().items()},
                 }
-                reported, losses = now, []
+                reported, losses, trainer.skipped = now, [], 0
                 if not trainer.rank:
                     STDERR.print(json.dumps(row), highlight=False, soft_wrap=True)
                     trainer.folder.mkdir(parents=True, exist_ok=True)

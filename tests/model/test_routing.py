@@ -49,15 +49,36 @@ def test_balance_is_one_where_all_are_used_alike_and_most_where_one_is() -> None
     assert balance_loss(padded, valid, 1) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_chunk_term_counts_the_experts_of_each_chunk() -> None:
+def test_chunk_term_is_how_far_frames_are_from_their_chunk() -> None:
     valid = torch.ones(1, 8, dtype=torch.bool)
-    logits = one_hot([0, 0, 0, 0, 1, 2, 1, 2], 4)
-    assert chunk_loss(logits, valid, 4) == pytest.approx((1 + 2) / 2 / 4, abs=1e-5)
-    assert chunk_loss(logits, valid, 8) > chunk_loss(logits, valid, 4)
+    logits = one_hot([0, 0, 0, 0, 1, 2, 1, 1], 4)
+    assert chunk_loss(logits, valid, 4, 1) == pytest.approx(50 / 8)  # one frame of eight
+    assert chunk_loss(logits, valid, 8, 1) == pytest.approx(50 * 4 / 8)
     valid[0, 4:] = False  # a chunk of padding is none
-    assert chunk_loss(logits, valid, 4) == pytest.approx(1 / 4, abs=1e-5)
+    assert chunk_loss(logits, valid, 4, 1) == pytest.approx(0.0, abs=1e-6)
     valid[0, 2:] = False  # and padding inside a chunk has no say
-    assert chunk_loss(one_hot([0, 0, 3, 3, 3, 3, 3, 3], 4), valid, 4) == pytest.approx(0.25)
+    padded = one_hot([0, 0, 3, 3, 3, 3, 3, 3], 4)
+    assert chunk_loss(padded, valid, 4, 1) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_chunk_term_asks_for_as_many_experts_as_a_frame_has() -> None:
+    valid = torch.ones(1, 8, dtype=torch.bool)
+    first = one_hot([2] * 8, 4)
+    same = first + 0.5 * one_hot([1] * 8, 4)
+    other = first + 0.5 * one_hot([1, 1, 1, 1, 1, 1, 1, 3], 4)
+    assert chunk_loss(same, valid, 8, 2) == pytest.approx(0.0, abs=1e-6)
+    assert chunk_loss(other, valid, 8, 2) == pytest.approx(25 / 8)
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0, 500.0])  # with 500 the softmax holds zeros
+def test_terms_have_gradients_for_utterances_of_unequal_lengths(scale: float) -> None:
+    lengths = torch.tensor([40, 5])
+    valid = torch.arange(40) < lengths[:, None]  # whole chunks of padding, and a part of one
+    for term in (lambda x: chunk_loss(x, valid, 8, 2), lambda x: balance_loss(x, valid, 2)):
+        logits = (scale * torch.randn(2, 40, 4)).requires_grad_()
+        term(logits).backward()
+        assert logits.grad is not None and torch.isfinite(logits.grad).all()
+        assert not logits.grad[~valid].any()
 
 
 def test_experts_of_whole_chunks_are_counted() -> None:
@@ -78,6 +99,7 @@ def test_the_terms_change_what_is_learned(tmp_path: Path) -> None:
         source = ours.batches()
         for _ in range(60):
             ours.train_step(next(source))
+        assert not ours.skipped
         batch = next(source)
         lengths = [len(frames) for frames, _ in batch.drawn]
         padded = torch.nn.utils.rnn.pad_sequence([f for f, _ in batch.drawn], batch_first=True)
