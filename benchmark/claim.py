@@ -9,13 +9,11 @@ one core, as a ratio within rounds to the first recipe's. ``--known`` adds figur
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,8 +22,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import edge_asr
+from benchmark.claim_page import BASE, Trained, page, read_known, write
 from edge_asr.commandline import errors_as_lines
-from edge_asr.errors import ConfigError, InputMissingError
+from edge_asr.errors import InputMissingError
 from edge_asr.machine import describe_machine
 from edge_asr.recognizer import Recognizer
 from edge_asr.search.decoding import Decoding
@@ -37,29 +36,12 @@ from model.recordings import Versions, load_all
 from model.routing import experts_per_chunk, watch_routers
 from model.tokenizer import Tokenizer
 
-BASE = "dense-s"
 CHUNKS = (0, 4, 8, 16)  # encoder frames; 0 is whole
 LEFT_CONTEXT = 64
 SETS = ("an4/test.tsv", "speech_commands/test.tsv")
 ROUNDS = 9
 _ROOT = Path(__file__).resolve().parents[1]
 _PLAIN = Decoding(search="greedy", second_pass="off")
-
-
-@dataclass
-class Trained:
-    """One training."""
-
-    name: str
-    seed: int
-    steps: int
-    parameters: int  # of encoder and CTC
-    wer: dict[str, dict[str, float]]  # by set and chunk
-    experts: list[float]  # distinct ones per chunk of 16, by layer
-    measured: str  # the day, and the machine
-    package_bytes: int = 0
-    time: float | None = None  # of the first seed, as a multiple of the base's within rounds
-    rtf: float | None = None
 
 
 @torch.inference_mode()
@@ -117,20 +99,6 @@ def evaluate(folder: Path, data: Path) -> Trained:
     return Trained(recipe, int(seed), state["place"][0], count, wer, experts, measured)
 
 
-def read_known(path: Path) -> list[Trained]:
-    """What an earlier run wrote beside its page.
-
-    Raises:
-        InputMissingError: it cannot be read. ConfigError: it is something else.
-    """
-    try:
-        return [Trained(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except OSError as error:
-        raise InputMissingError(f"{path}: {error.strerror}; leave out --known") from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not figures of benchmark.claim ({error})") from error
-
-
 def package(folder: Path) -> Path:
     """The int8 package of a checkpoint, made if it is not there or older."""
     out = folder / "package"
@@ -174,60 +142,6 @@ def measure_speed(found: Sequence[Trained], folders: Sequence[Path]) -> None:
         trained.rtf = statistics.median(times_s) * 16000 / len(samples)
 
 
-def page(found: Sequence[Trained]) -> Iterator[str]:
-    """The report in Markdown."""
-    yield "# The paper's claim, at a small scale"
-    yield ""
-    yield (
-        "Word errors of the float models, greedy; mean over seeds, in brackets each seed. Time: "
-        f"int8, streaming, one thread, {ROUNDS} rounds in turns, median of the ratios to {BASE} on "
-        "the same machine, of the first seed there."
-    )
-    yield ""
-    for measured in sorted({trained.measured for trained in found}):
-        which = [f"{t.name}-{t.seed}" for t in found if t.measured == measured]
-        yield f"* Measured on {measured}: {', '.join(which)}."
-    yield ""
-    names = list(dict.fromkeys(trained.name for trained in found))
-    yield "```bash"
-    yield f'make claim RECIPES="{" ".join(names)}"'
-    yield "```"
-    for name in SETS:
-        yield ""
-        yield f"## {name}"
-        yield ""
-        yield "| recipe | whole | chunks of 4 | of 8 | of 16 |"
-        yield "|---|---|---|---|---|"
-        for recipe in names:
-            cells = []
-            for chunk in CHUNKS:
-                seeds = [t.wer[name][str(chunk or "whole")] for t in found if t.name == recipe]
-                each = ", ".join(f"{value:.1f}" for value in seeds)
-                cells.append(f"{statistics.fmean(seeds):.1f} ({each})")
-            yield f"| {recipe} | {' | '.join(cells)} |"
-    yield ""
-    yield "## Size, time and experts"
-    yield ""
-    yield (
-        "| recipe | steps | parameters, M | int8 encoder, MB | time | RTF | "
-        f"experts per chunk of 16, {SETS[0]} |"
-    )
-    yield "|---|---|---|---|---|---|---|"
-    for recipe in names:
-        seeds_of = [trained for trained in found if trained.name == recipe]
-        timed = [trained for trained in seeds_of if trained.time is not None]
-        layers = [value for trained in seeds_of for value in trained.experts]
-        experts = "" if not layers else (
-            f"{statistics.fmean(layers):.2f} ({min(layers):.1f} to {max(layers):.1f} by layer)"
-        )  # fmt: skip
-        yield (
-            f"| {recipe} | {', '.join(str(trained.steps) for trained in seeds_of)} | "
-            f"{seeds_of[0].parameters / 1e6:.2f} | {timed[0].package_bytes / 1e6:.1f} | "
-            f"{', '.join(f'{trained.time:.2f}' for trained in timed)} | "
-            f"{', '.join(f'{trained.rtf:.4f}' for trained in timed)} | {experts} |"
-        )
-
-
 @errors_as_lines("benchmark.claim")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
@@ -257,13 +171,10 @@ def main(arguments: list[str] | None = None) -> int:
     found.sort(
         key=lambda one: (not one.name.startswith("dense"), one.name != BASE, one.name, one.seed)
     )
-    text = "\n".join(page(found)) + "\n"
     if options.out is None:
-        print(text, end="")
+        print("\n".join(page(found, ROUNDS)))
         return 0
-    figures = json.dumps([asdict(trained) for trained in found], indent=1)
-    options.out.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
-    options.out.write_text(text, encoding="utf-8")
+    write(found, ROUNDS, options.out)
     print(options.out)
     return 0
 

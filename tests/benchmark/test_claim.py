@@ -68,7 +68,8 @@ def test_the_page_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert figures[1]["parameters"] > figures[0]["parameters"]
     assert figures[0]["time"] == 1.0 and figures[1]["rtf"] > 0 and figures[2]["time"] is None
     page = out.read_text()
-    assert "| moe-s | 30, 30 |" in page
+    assert "| moe-s | 1, 2 | 30 |" in page
+    assert "(claim.svg)" in page and "<svg" in out.with_suffix(".svg").read_text()
     assert "| dense-s |" in page and "| moe-s |" in page and "make claim" in page
     # Figures of an earlier run stay, but for what is there anew.
     known = tmp_path / "known.json"
