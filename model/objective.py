@@ -17,6 +17,7 @@ from model.network import Network
 from model.recipe import TrainConfig
 from model.routing import balance_loss, chunk_loss, watch_routers
 
+NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is ARM's
 ROUTED_TOGETHER = 16  # encoder frames; the chunk that packages stream with
 
 
@@ -72,6 +73,14 @@ def _router_terms(
         total = total + conf.balance_weight * balance_loss(layer, valid, activated)
         total = total + conf.chunk_weight * chunk_loss(layer, valid, ROUTED_TOGETHER, activated)
     return total / len(logits)
+
+
+def mixed_precision(conf: TrainConfig) -> torch.autocast:
+    """bf16 inside ``with`` where the recipe allows it and the processor multiplies it. Elsewhere it
+    would be emulated, at several times the time of float32."""
+    offered = torch.cpu.get_capabilities()
+    fast = any(offered.get(name, False) for name in NATIVE_BF16)
+    return torch.autocast("cpu", torch.bfloat16, enabled=conf.bf16 and fast)
 
 
 @contextmanager

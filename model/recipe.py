@@ -40,7 +40,7 @@ class TrainConfig:
     save_every_s: float
     weight_decay: float = 0.01
     grad_clip: float = 5.0
-    bf16: bool = True
+    bf16: bool = True  # where the processor multiplies it
     # Beginning from another model's encoder, of which a part may stay as it is:
     init: str = ""  # a folder with a checkpoint, beside the one that is trained
     frozen: tuple[str, ...] = ()  # what the names of parameters that are not trained begin with

@@ -33,7 +33,7 @@ from model.data import Data, cmvn, load_data
 from model.evaluate import word_errors
 from model.initial import begin_from, freeze
 from model.network import Network
-from model.objective import View, draw_view, objective
+from model.objective import View, draw_view, mixed_precision, objective
 from model.recipe import TrainConfig, read_recipe, train_config
 
 STDERR = Console(stderr=True)
@@ -162,7 +162,7 @@ class Trainer:
         total = 0.0
         drawn = batch.drawn
         if drawn:
-            with torch.autocast("cpu", torch.bfloat16, enabled=conf.bf16):
+            with mixed_precision(conf):
                 loss = objective(self.network, conf, drawn, view)
             share = loss * (len(drawn) / batch.size)
             share.backward()
