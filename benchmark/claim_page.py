@@ -55,7 +55,7 @@ def write(found: Sequence[Trained], rounds: int, path: Path) -> None:
     lines = [
         *page(found, rounds),
         "",
-        f"![word errors, experts per chunk and time]({picture.name})",
+        f"![word errors against experts per chunk]({picture.name})",
     ]
     try:
         path.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
