@@ -28,7 +28,6 @@ from model.checkpoint import save_checkpoint
 from model.config import network_config
 from model.network import Network
 from model.recipe import read_recipe
-from model.tokenizer import read_units
 
 AGREEING = 0.95  # of the golden frames, in the best unit: rounding decides where two are close
 _EXPERT = re.compile(r"(.+)\.experts\.(\d+)\.(w_[12])\.(weight|bias)")
@@ -108,7 +107,7 @@ def restore(package: Package, recipe: Path, out: Path) -> float:
         PackageError: the package lacks a program or is damaged.
         ConfigError: the recipe is of another network, or of one with batch_norm.
     """
-    symbols = read_units(package.root / package.manifest.units.file)
+    symbols = list(package.units.symbols)
     tree = {name: value for name, value in read_recipe(recipe).items() if name != "train"}
     tree |= {"vocab_size": len(symbols), "output_dim": len(symbols)}
     conf = network_config(tree, str(recipe))
