@@ -125,6 +125,7 @@ class DecoderTrainer:
             fused=True,
         )
         self.step = 0
+        self.skipped = 0  # steps whose gradient was no number
         self._known_choices: dict[int, list[Choice]] = {}  # by batch
 
     def save(self) -> None:
@@ -177,10 +178,12 @@ class DecoderTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), conf.grad_clip)
-        if torch.isfinite(norm):  # else this batch teaches nothing
+        if torch.isfinite(norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.step, self.step / conf.steps, conf)
             self.optimizer.step()
+        else:  # this batch teaches nothing
+            self.skipped += 1
         self._update_average()
         self.step += 1
         return float(loss.detach())
@@ -220,12 +223,13 @@ def run(trainer: DecoderTrainer, quiet: bool = False) -> None:
                 row = {
                     "step": trainer.step,
                     "loss": round(float(np.mean(losses)), 4),
+                    "skipped": trainer.skipped,
                     "units": {
                         name: [round(part, 2) for part in parts]
                         for name, parts in trainer.evaluate().items()
                     },
                 }
-                losses = []
+                losses, trainer.skipped = [], 0
                 STDERR.print(json.dumps(row), highlight=False, soft_wrap=True)
                 with (trainer.folder / "log.jsonl").open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")

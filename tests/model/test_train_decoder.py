@@ -72,6 +72,7 @@ def test_only_decoders_move(
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [10, 20, 30]
     assert rows[2]["loss"] < rows[1]["loss"] < rows[0]["loss"]
+    assert not any(row["skipped"] for row in rows)
     both = rows[2]["units"]["clips.tsv"]
     assert len(both) == 2 and all(0 < part <= 100 for part in both)
     # All is done: another run changes nothing.
