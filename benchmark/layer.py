@@ -19,12 +19,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from benchmark.machine import LIBRARY, Limits, LimitsLibrary
 from edge_asr.backends.executorch_binding import choose_binding
+from edge_asr.backends.onnx_runtime import open_session
 from edge_asr.machine import describe_machine
 from edge_asr.manifest import BackendName
 from edge_asr.native.library import NativeWeights, library
@@ -135,9 +135,7 @@ def open_portable(backend: BackendName, chain: Chain, x: np.ndarray) -> Callable
         return lambda: method.run([x[0]])
     data = lowering(backend)[0](chain, interface(x.shape[2], x.shape[1]))
     if backend == "onnx":
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(data, options)
+        session = open_session(data, threads=1)
         return lambda: session.run(None, {"x": x})
     module = torch.jit.load(io.BytesIO(data)).eval()
     tensor = torch.from_numpy(x)

@@ -31,7 +31,7 @@ def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
         BackendError: it reaches outside its bytes, is refused by the library, or its inputs and
             outputs are not those of ``spec``.
     """
-    session = _open(program, threads)
+    session = open_session(program, threads)
     _check_encoder(session, spec)
     return OnnxEncoder(session, spec)
 
@@ -43,7 +43,7 @@ def open_decoder(program: bytes, spec: DecoderSpec, threads: int) -> Decoder:
         BackendError: it reaches outside its bytes, is refused by the library, or its inputs and
             outputs are not those of a decoder.
     """
-    session = _open(program, threads)
+    session = open_session(program, threads)
     _check_decoder(session)
     return OnnxDecoder(session)
 
@@ -56,8 +56,12 @@ def register_operators(operators: Path) -> None:
 _operators: set[Path] = set()
 
 
-def _open(program: bytes, threads: int) -> Any:
-    """An InferenceSession of a checked program."""
+def open_session(program: bytes, threads: int) -> Any:
+    """An InferenceSession of a checked program.
+
+    Raises:
+        BackendError: the program reaches outside its bytes, or is refused by the library.
+    """
     check_onnx(program, ALLOWED_DOMAINS | {OUR_DOMAIN} if _operators else ALLOWED_DOMAINS)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

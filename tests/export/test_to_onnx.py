@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from edge_asr.backends.onnx_runtime import open_session
 from export.to_onnx import OPSET, OnnxLinear, OnnxMoe
 from model.config import FeedForwardConfig
 from model.feed_forward import FeedForward, MoeFeedForward
@@ -35,7 +36,7 @@ def session(layer: nn.Module) -> onnxruntime.InferenceSession:
             opset_version=OPSET,
             dynamo=False,
         )
-    return onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    return open_session(file.getvalue(), threads=1)  # as the runtime does, exact without VNNI
 
 
 def quantized(layer: nn.Linear) -> QuantLinear:
