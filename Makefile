@@ -57,7 +57,7 @@ bundle: $(DEV)/.ready ## make the package that comes with edge_asr anew, from it
 english-small: $(DEV)/.ready exp/lm/english.arpa ## make packages/english-small anew, from exp/english-small
 	@$(call published,exp/english-small,packages/english-small)
 	@$(DEV)/bin/python -m export.language_model packages/english-small exp/lm/english.arpa \
-	--weight 0.6 --word-bonus 2.5 --beam 60
+	--weight 0.6 --word-bonus 2.0 --beam 60 --blank-penalty 1
 
 check: lint ## format, lint, types, import contracts and the fast tests; within a minute
 	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)

@@ -29,6 +29,7 @@ _MAX_WARNINGS = 20  # of a list of thousands in another language
 _SEGMENT_MS = 1000, 30_000  # shortest and longest --max-segment-ms
 _OPTIONS = {
     "beam": "--beam",
+    "blank_penalty": "--blank-penalty",
     "nbest": "--nbest",
     "silence_ms": "--silence-ms",
     "margin": "--commit-margin",
@@ -58,6 +59,10 @@ def add_decoding_arguments(
     search.add_argument(
         "--beam", type=int, metavar="N",
         help="hypotheses, 1 to 64 (default: 10; with its own language model, what a package wants)",
+    )  # fmt: skip
+    search.add_argument(
+        "--blank-penalty", type=float, metavar="X",
+        help="nats against words left out (default: 0; with its own language model, as for --beam)",
     )  # fmt: skip
     search.add_argument(
         "--second-pass",
@@ -256,7 +261,13 @@ def _decoding(
         commit=CommitRule(
             **_given(arguments, margin="commit_margin", latest_ms="commit_latest_ms")
         ),
-        **_given(arguments, beam="beam", nbest="nbest", hotword_bonus="hotword_bonus"),
+        **_given(
+            arguments,
+            beam="beam",
+            blank_penalty="blank_penalty",
+            nbest="nbest",
+            hotword_bonus="hotword_bonus",
+        ),
     )
     # Files take longer, so all other mistakes were found before.
     units, grammar = recognizer.package.units, None
@@ -267,8 +278,7 @@ def _decoding(
         model = LanguageModel.read(arguments.lm, units, **lm_settings)
     elif lm_settings:
         model = load_language_model(recognizer.package, **lm_settings)
-        if own is not None and decoding.beam is None:
-            decoding = dataclasses.replace(decoding, beam=own.beam)
+        decoding = decoding.beside(own)
     return dataclasses.replace(decoding, grammar=grammar, language_model=model)
 
 

@@ -89,6 +89,7 @@ def _language_model(package: Package) -> dict[str, Any]:
         "weight": spec.weight,
         "word_bonus": spec.word_bonus,
         **({} if spec.beam is None else {"beam": spec.beam}),
+        "blank_penalty": spec.blank_penalty,
     }
 
 

@@ -188,12 +188,14 @@ class DecoderSpec(Strict, frozen=True, kw_only=True):
 class LanguageModelSpec(Strict, frozen=True, kw_only=True):
     """An n-gram model of words in ARPA format (``edge_asr.fusion.arpa``), which prefix search uses
     unless told otherwise: its natural log-probabilities times ``weight``, and ``word_bonus`` nats
-    for every word, chosen on development data; with ``beam`` hypotheses (None: as without)."""
+    for every word, chosen on development data; with ``beam`` hypotheses (None: as without) and
+    ``blank_penalty`` nats less for blank."""
 
     file: FileName
     weight: Annotated[float, msgspec.Meta(ge=0, le=100)]
     word_bonus: Annotated[float, msgspec.Meta(ge=-100, le=100)] = 0.0
     beam: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
+    blank_penalty: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
 
 
 class UnitsSpec(Strict, frozen=True, kw_only=True):

@@ -135,10 +135,9 @@ class Recognizer:
         """
         manifest, decoding = self.package.manifest, decoding or Decoding()
         if decoding.takes_language_model:
-            spec, beam = manifest.language_model, decoding.beam
-            if beam is None and spec is not None and self.language_model is not None:
-                beam = spec.beam
-            decoding = replace(decoding, language_model=self.language_model, beam=beam)
+            if self.language_model is not None:
+                decoding = decoding.beside(manifest.language_model)
+            decoding = replace(decoding, language_model=self.language_model)
         return Stream(
             self.encoder,
             manifest,

@@ -27,7 +27,12 @@ DIGITS = 4  # a fifth less to pack than seven, and the same perplexity
 
 
 def add_language_model(
-    base: Package, arpa: Path, weight: float, word_bonus: float, beam: int | None = None
+    base: Package,
+    arpa: Path,
+    weight: float,
+    word_bonus: float,
+    beam: int | None = None,
+    blank_penalty: float = 0.0,
 ) -> Package:
     """Write ``base`` anew with the model of an ARPA file, in the place of one that it had.
 
@@ -40,8 +45,10 @@ def add_language_model(
     ngrams = read_ngrams(arpa)
     LanguageModel.build(ngrams, base.units, repr(str(arpa)), weight=weight, word_bonus=word_bonus)
     text = "\n".join(ngram_lines(ngrams, DIGITS)) + "\n"
-    Decoding(beam=beam)  # whether it may be so many
-    spec = LanguageModelSpec(file=FILE, weight=weight, word_bonus=word_bonus, beam=beam)
+    Decoding(beam=beam, blank_penalty=blank_penalty)  # whether they may be so many
+    spec = LanguageModelSpec(
+        file=FILE, weight=weight, word_bonus=word_bonus, beam=beam, blank_penalty=blank_penalty
+    )
     files = join_files(base, {})
     if base.manifest.language_model is not None:
         del files[base.manifest.language_model.file]
@@ -60,12 +67,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--word-bonus", type=float, default=0.0,
                         help="nats for every word (default: 0)")  # fmt: skip
     parser.add_argument("--beam", type=int, help="hypotheses of the search with it (default: 10)")
+    parser.add_argument("--blank-penalty", type=float, default=0.0,
+                        help="nats taken from blank with it (default: 0)")  # fmt: skip
     options = parser.parse_args(arguments)
     if not options.package.is_dir():
         raise InputMissingError(f"{options.package}: no such package; export it first")
     base = open_package(options.package)
     base.check_files()
-    found = add_language_model(base, options.arpa, options.weight, options.word_bonus, options.beam)
+    found = add_language_model(
+        base,
+        options.arpa,
+        options.weight,
+        options.word_bonus,
+        options.beam,
+        options.blank_penalty,
+    )
     print(f"{found.root / FILE}: {found.entry(FILE).bytes / 1e6:.2f} MB")
     return 0
 

@@ -15,6 +15,9 @@ Frames = npt.NDArray[np.float32]
 
 LEAST_FRAMES = 20  # of what is left of a clip; shorter ones are not said by anybody
 _LOW_HZ, _HIGH_HZ = 20.0, 8000.0  # of the mel bins
+_PREEMPHASIS = 0.97
+_FOURIER_BIN_HZ = 31.25
+_HISS_FRAMES = 100
 LOG_FLOOR = np.float32(-15.942385)  # kaldi: log(FLT_EPSILON), the features of digital silence
 
 
@@ -35,8 +38,8 @@ class AugmentConfig:
     trim: float = 0.25
     trim_low_db: float = 20.0
     trim_high_db: float = 45.0
-    silence: float = 0.5
-    max_silence_frames: int = 60
+    silence: float = 0.6
+    max_silence_frames: int = 100
     frequency_masks: int = 2
     max_frequency_bins: int = 12
     time_masks: int = 2  # at least, and one for so many frames:
@@ -59,8 +62,7 @@ def warp_voice(speech: Frames, factor: float) -> Frames:
     what was heard at ``factor`` times f, and at the highest one beyond it."""
     bins = speech.shape[1]
     ends = _mel(np.array([_LOW_HZ, _HIGH_HZ]))
-    mels = ends[0] + (ends[1] - ends[0]) * np.arange(1, bins + 1) / (bins + 1)
-    source = _mel(factor * 700 * np.expm1(mels / 1127))
+    source = _mel(factor * _bins(bins)[0])
     place = (source - ends[0]) / (ends[1] - ends[0]) * (bins + 1) - 1
     return _interpolated(speech.T, np.clip(place, 0, bins - 1)).T
 
@@ -69,6 +71,13 @@ def warp_tempo(speech: Frames, rate: float) -> Frames:
     """The same sounds, ``rate`` times as fast; at least one frame."""
     count = max(1, round(len(speech) / rate))
     return _interpolated(speech, np.linspace(0, len(speech) - 1, count))
+
+
+def _bins(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Where the mel bins (count,) have their middle, and half their width, both in Hz."""
+    low, high = _mel(np.array([_LOW_HZ, _HIGH_HZ]))
+    hertz = 700 * np.expm1((low + (high - low) * np.arange(1, count + 1) / (count + 1)) / 1127)
+    return hertz, (700 + hertz) * (high - low) / (count + 1) / 1127
 
 
 def _mel(hertz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -105,21 +114,39 @@ def pad_silence(
 def draw_quiet(
     speech: Frames, noises: list[npt.NDArray[np.float16]], rng: np.random.Generator
 ) -> Frames:
-    """What is heard before somebody speaks, (N, F): digital silence, another place's noise far
-    below the speech, or the speech's own background.
+    """What is heard before somebody speaks, (N, F): digital silence, a microphone's hiss or another
+    place's noise far below the speech, or the speech's own background.
 
     Streams begin and end in the middle of anything, also in padding zeros.
     """
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.25:
         return np.full((1, speech.shape[1]), LOG_FLOOR, np.float32)
-    if kind < 0.5 and noises:
+    if kind < 0.5:
+        return _below(speech, hiss(_HISS_FRAMES, speech.shape[1], rng), rng)
+    if kind < 0.65 and noises:
         noise = noises[int(rng.integers(len(noises)))].astype(np.float32)
-        level = np.log(np.exp(speech).mean() / np.exp(noise).mean())
-        shift = level - rng.uniform(25, 60) * np.log(10) / 10
-        return np.maximum(noise + np.float32(shift), LOG_FLOOR)
+        return _below(speech, noise, rng)
     energy = speech.mean(axis=1)
     return speech[energy <= np.quantile(energy, 0.15)]
+
+
+def hiss(count: int, bins: int, rng: np.random.Generator) -> Frames:
+    """White noise as log-mel features (count, bins), at any level: its spectrum behind the
+    pre-emphasis, over triangles that widen with frequency, each a mean of as many independent
+    powers as it covers bins of the Fourier transform."""
+    hertz, half_width = _bins(bins)
+    emphasis = 1 + _PREEMPHASIS**2 - 2 * _PREEMPHASIS * np.cos(np.pi * hertz / _HIGH_HZ)
+    powers = np.maximum(1.0, half_width / _FOURIER_BIN_HZ)
+    drawn = rng.gamma(powers, 1 / powers, (count, bins))
+    return np.log(np.maximum(drawn, 1e-9) * half_width * emphasis).astype(np.float32)
+
+
+def _below(speech: Frames, noise: Frames, rng: np.random.Generator) -> Frames:
+    """``noise`` 25 to 60 dB below the speech, by mean power."""
+    level = np.log(np.exp(speech).mean() / np.exp(noise).mean())
+    shift = level - rng.uniform(25, 60) * np.log(10) / 10
+    return np.maximum(noise + np.float32(shift), LOG_FLOOR)
 
 
 def equalize(speech: Frames, conf: AugmentConfig, rng: np.random.Generator) -> Frames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
@@ -44,13 +45,18 @@ def begin_from(network: Network, symbols: Sequence[str], checkpoint: Checkpoint)
 
 
 def freeze(network: Network, prefixes: Sequence[str]) -> None:
-    """Let the parameters whose names begin with one of ``prefixes`` stay as they are.
+    """Let the parameters whose names begin with one of ``prefixes``, in which a star stands for
+    anything, stay as they are.
 
     Raises:
         ConfigError: no parameter's name begins so.
     """
     for prefix in prefixes:
-        named = [p for name, p in network.named_parameters() if name.startswith(prefix)]
+        named = [
+            parameter
+            for name, parameter in network.named_parameters()
+            if fnmatchcase(name, f"{prefix}*")
+        ]
         if not named:
             raise ConfigError(f"train.frozen: no parameter's name begins with {prefix!r}")
         for parameter in named:

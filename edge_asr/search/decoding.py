@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Automaton, Fusion
 from edge_asr.fusion.hotword_text import DEFAULT_BONUS
+from edge_asr.manifest import LanguageModelSpec
 from edge_asr.search import Search
 from edge_asr.search.commit import NEVER, CommitRule
 from edge_asr.search.endpoint import EndpointRule
@@ -20,6 +21,7 @@ SearchName = Literal["prefix", "greedy"]
 # with a later push, or with the flush.
 SecondPassMode = Literal["background", "inline", "off"]
 MAX_BEAM = 64
+MAX_BLANK_PENALTY = 100.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Decoding:
             wants with its language model where that is used, else ``prefix.BEAM``.
         score_beam: nats below the best where a hypothesis is given up.
         blank_skip: frames with more blank than this are taken as blank.
+        blank_penalty: nats taken from blank in all other frames, against words that are left out;
+            None is what the package wants with its language model where that is used, else 0.
         second_pass: None is "background" where the package has decoders, else "off".
         ctc_weight, reverse_weight: of the second pass; None are those of the training.
         nbest: texts that a ``Final`` lists.
@@ -52,6 +56,7 @@ class Decoding:
     beam: int | None = None
     score_beam: float = SCORE_BEAM
     blank_skip: float = BLANK_SKIP
+    blank_penalty: float | None = None
     second_pass: SecondPassMode | None = None
     ctc_weight: float | None = None
     reverse_weight: float | None = None
@@ -75,6 +80,7 @@ class Decoding:
             ("nbest", 1, MAX_BEAM),
             ("score_beam", 0, math.inf),
             ("blank_skip", 0.5, 1),
+            ("blank_penalty", 0, MAX_BLANK_PENALTY),
             ("ctc_weight", 0, 100),
             ("reverse_weight", 0, 1),
         )
@@ -104,7 +110,16 @@ class Decoding:
         if self.search == "greedy":
             return GreedySearch(blank)
         beam = BEAM if self.beam is None else self.beam
-        return PrefixSearch(blank, beam, self.score_beam, self.blank_skip, fusion)
+        penalty = self.blank_penalty or 0.0
+        return PrefixSearch(blank, beam, self.score_beam, self.blank_skip, fusion, penalty)
+
+    def beside(self, spec: LanguageModelSpec | None) -> Decoding:
+        """With what a package wants beside its language model, where nothing else is chosen."""
+        if spec is None:
+            return self
+        beam = spec.beam if self.beam is None else self.beam
+        penalty = spec.blank_penalty if self.blank_penalty is None else self.blank_penalty
+        return replace(self, beam=beam, blank_penalty=penalty)
 
     @property
     def takes_language_model(self) -> bool:

@@ -40,7 +40,9 @@ BLANK_SKIP = 0.99  # frames with more blank than this hold no unit
 class PrefixSearch:
     """``edge_asr.search.Search`` with a beam of texts.
 
-    ``blank_skip`` 1 and ``score_beam`` infinite give the plain algorithm.
+    ``blank_skip`` 1, ``score_beam`` infinite and ``blank_penalty`` 0 give the plain algorithm.
+    ``blank_penalty`` nats are taken from blank in each frame that is not skipped (where all texts
+    would lose them alike), so that a network which hesitates says more.
     """
 
     blank: int
@@ -48,6 +50,7 @@ class PrefixSearch:
     score_beam: float = SCORE_BEAM
     blank_skip: float = BLANK_SKIP
     fusion: Fusion = field(default_factory=Fusion)
+    blank_penalty: float = 0.0
     frames: int = 0
     kept: int = 0  # tokens that all hypotheses begin with for good
     hypotheses: Beam = field(init=False)
@@ -128,7 +131,9 @@ class PrefixSearch:
         scores, viterbi, best = beam.scores, beam.viterbi, beam.best_paths()
         heard, own = log_probs[units], column[beam.last]  # (K,); (B,) the last unit among the K
         score, alignment = np.logaddexp(scores[0], scores[1]), viterbi.max(axis=0)
-        blank = log_probs[self.blank] if column[self.blank] >= 0 else -np.inf
+        blank = -np.inf
+        if column[self.blank] >= 0:
+            blank = log_probs[self.blank] - self.blank_penalty
         repeated = np.where(own >= 0, heard[own], -np.inf)
         stay, stay_viterbi = np.empty((2, count)), np.empty((2, count))
         stay[IN_BLANK], stay[IN_UNIT] = score + blank, scores[IN_UNIT] + repeated

@@ -30,7 +30,7 @@ from edge_asr.recognizer import Recognizer
 from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.endpoint import EndpointRule
-from edge_asr.search.prefix import BEAM
+from edge_asr.search.prefix import BEAM, PrefixSearch
 from tests.tiny import DECODER, RATE, FakeDecoder, tones
 
 ARPA = """\\data\\
@@ -84,7 +84,8 @@ def test_without_options_all_is_as_for_everybody(recognizer: Recognizer) -> None
 def test_every_option_is_a_field(recognizer: Recognizer, arpa: str, grammar: str) -> None:
     found = options(
         recognizer,
-        *"--beam 5 --second-pass off --nbest 3 --left-context-ms 0 --chunk-ms 320".split(),
+        *"--beam 5 --blank-penalty 0.5 --second-pass off --nbest 3".split(),
+        *"--left-context-ms 0 --chunk-ms 320".split(),
         *"--hotword one --hotword".split(), "two s", *"--hotword-bonus 3 --lm".split(), arpa,
         *"--lm-weight 0.25 --lm-word-bonus 1.5 --lm-level word --grammar".split(), grammar,
         *"--silence-ms 700 --commit-margin 4 --commit-latest-ms inf".split(),
@@ -99,6 +100,7 @@ def test_every_option_is_a_field(recognizer: Recognizer, arpa: str, grammar: str
     plain = dataclasses.replace(found.decoding, language_model=None, grammar=None)
     assert plain == Decoding(
         beam=5,
+        blank_penalty=0.5,
         second_pass="off",
         nbest=3,
         hotword_bonus=3.0,
@@ -138,6 +140,7 @@ def test_the_help_tells_the_real_defaults(
     expected: dict[str, object] = {
         "search": usual.search,
         "beam": BEAM,
+        "blank-penalty": PrefixSearch(0).blank_penalty,
         "second-pass": {"mic": "background", "transcribe": "inline"}[command],
         "nbest": usual.nbest,
         "hotword-bonus": DEFAULT_BONUS,
@@ -170,6 +173,7 @@ WRONG = [
     ("--beam 65", 64, "--beam is 65"),
     ("--beam x", 64, "--beam"),
     ("--beam 999999999999999999999999", 64, "--beam"),
+    ("--blank-penalty nan", 64, "--blank-penalty is nan; allowed are 0 to 100"),
     ("--nbest 0", 64, "--nbest is 0"),
     ("--second-pass maybe", 64, "--second-pass"),
     ("--second-pass inline", 64, "no decoder is loaded"),

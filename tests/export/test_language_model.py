@@ -84,36 +84,40 @@ def test_it_is_what_a_stream_uses(package: Package, arpa: Path) -> None:
     assert greedy.flush() == []  # takes none, and says nothing about it
 
 
-def test_a_package_says_how_wide_the_search_is_with_it(
+def test_a_package_says_how_the_search_is_with_it(
     tiny_package: Package, arpa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beams: list[int] = []
+    found: list[tuple[int, float]] = []
 
-    def spy(blank: int, beam: int, *others: Any) -> PrefixSearch:
-        beams.append(beam)
-        return PrefixSearch(blank, beam, *others)
+    def spy(*arguments: Any) -> PrefixSearch:
+        search = PrefixSearch(*arguments)
+        found.append((search.beam, search.blank_penalty))
+        return search
 
     monkeypatch.setattr("edge_asr.search.decoding.PrefixSearch", spy)
-    command = [str(tiny_package.root), str(arpa), "--weight", "0.5", "--beam"]
-    assert main([*command, "65"]) == 64
+    command = [str(tiny_package.root), str(arpa), "--weight", "0.5", "--blank-penalty"]
+    assert main([*command, "1", "--beam", "65"]) == 64
+    assert main([*command, "101"]) == 64
     assert open_package(tiny_package.root).manifest.language_model is None
-    assert main([*command, "30"]) == 0
+    assert main([*command, "1", "--beam", "30"]) == 0
     package = open_package(tiny_package.root)
-    assert inspect_package(package)["language_model"]["beam"] == 30
+    shown = inspect_package(package)["language_model"]
+    assert (shown["beam"], shown["blank_penalty"]) == (30, 1.0)
     recognizer = edge_asr.load(package.root)
     for decoding, expected in (
-        (None, 30),
-        (Decoding(beam=3), 3),
-        (Decoding(language_model="off"), BEAM),
-        (options(recognizer, "--lm-weight", "0.2").decoding, 30),
-        (options(recognizer, "--lm-weight", "0.2", "--beam", "4").decoding, 4),
-        (options(recognizer, "--lm", str(arpa)).decoding, BEAM),
+        (None, (30, 1.0)),
+        (Decoding(beam=3), (3, 1.0)),
+        (Decoding(blank_penalty=0.0), (30, 0.0)),
+        (Decoding(language_model="off"), (BEAM, 0.0)),
+        (options(recognizer, "--lm-weight", "0.2").decoding, (30, 1.0)),
+        (options(recognizer, "--lm-weight", "0.2", "--beam", "4").decoding, (4, 1.0)),
+        (options(recognizer, "--lm", str(arpa)).decoding, (BEAM, 0.0)),
     ):
         recognizer.stream(decoding=decoding).close()
-        assert set(beams) == {expected}, decoding
-        beams.clear()
+        assert set(found) == {expected}, decoding
+        found.clear()
     edge_asr.load(package.root, language_model=False).stream().close()
-    assert set(beams) == {BEAM}
+    assert set(found) == {(BEAM, 0.0)}
 
 
 def test_the_rest_stays(tiny_package: Package, arpa: Path, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_asr.features import fbank
+from edge_asr.manifest import FeatureSpec
 from model.augment import (
     LEAST_FRAMES,
     LOG_FLOOR,
@@ -15,6 +17,7 @@ from model.augment import (
     augment,
     draw_quiet,
     equalize,
+    hiss,
     mix,
     pad_silence,
     spec_augment,
@@ -66,19 +69,29 @@ def test_quiet_is_put_around_the_speech() -> None:
 def test_quiet_is_digital_or_the_utterances_own_or_of_another_place() -> None:
     speech, noise = frames(50), frames(40, 5.0, seed=1).astype(np.float16)
     own = {row.tobytes() for row in speech}
-    kinds = set()
-    for seed in range(40):
-        quiet = draw_quiet(speech, [noise], np.random.default_rng(seed))
+
+    def kind(noises: list[np.ndarray], seed: int) -> str:
+        quiet = draw_quiet(speech, noises, np.random.default_rng(seed))
         if (quiet == LOG_FLOOR).all():
-            kinds.add("digital")
-        elif all(row.tobytes() in own for row in quiet):
-            kinds.add("own")
-        else:
-            kinds.add("elsewhere")
-            assert 25 - 1 < 10 * np.log10(power(speech) / power(quiet)) < 60 + 1
-    assert kinds == {"digital", "own", "elsewhere"}
-    without = [draw_quiet(speech, [], np.random.default_rng(seed)) for seed in range(40)]
-    assert all((q == LOG_FLOOR).all() or q[0].tobytes() in own for q in without)
+            return "digital"
+        if all(row.tobytes() in own for row in quiet):
+            return "own"
+        assert 25 - 1 < 10 * np.log10(power(speech) / power(quiet)) < 60 + 1
+        return "elsewhere" if len(quiet) == len(noise) else "hiss"
+
+    assert {kind([noise], seed) for seed in range(40)} == {"digital", "own", "hiss", "elsewhere"}
+    assert {kind([], seed) for seed in range(40)} == {"digital", "own", "hiss"}
+
+
+def test_hiss_is_white_noise_of_the_front_end() -> None:
+    samples = np.random.default_rng(0).normal(0, 1e-3, 16000 * 10).astype(np.float32)
+    heard, drawn = fbank(samples, FeatureSpec()), hiss(1000, 80, np.random.default_rng(1))
+    assert drawn.dtype == np.float32 and np.isfinite(drawn).all()
+    spectra = [np.exp(each.astype(np.float64)).mean(axis=0) for each in (heard, drawn)]
+    ratio_db = 10 * np.log10(spectra[0] / spectra[1])
+    assert np.abs(ratio_db - ratio_db.mean())[4:].max() < 0.7  # the lowest bins lack the DC
+    spread = heard.std(axis=0) / drawn.std(axis=0)
+    assert 0.7 < spread.min() and spread.max() < 1.4  # from frame to frame
 
 
 def hertz_of_bins(bins: int) -> np.ndarray:

@@ -67,6 +67,20 @@ def test_frozen_parameters_stay_and_others_move(tmp_path: Path) -> None:
     assert "encoder.embed.out.0.weight" in moved and "ctc.ctc_lo.weight" in moved
 
 
+def test_a_star_stands_for_any_block_or_expert(tmp_path: Path) -> None:
+    network = trainer(tmp_path, {"mlp_type": "moe", "n_expert": 2, "n_expert_activated": 1}).network
+    freeze(network, ["encoder.encoders.*.experts.*.weight"])
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    expected = {
+        name
+        for name, _ in network.named_parameters()
+        if name.startswith("encoder.encoders.")
+        and ".experts." in name
+        and name.endswith((".w_1.weight", ".w_2.weight"))
+    }
+    assert frozen == expected and len({name.split(".")[2] for name in frozen}) > 1
+
+
 def test_a_name_that_no_parameter_has(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"encoder\.embd"):
         freeze(trainer(tmp_path).network, ["encoder.embd"])

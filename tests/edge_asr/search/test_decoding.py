@@ -207,6 +207,8 @@ def test_what_a_grammar_cannot_end_is_no_text() -> None:
         {"score_beam": -1.0},
         {"blank_skip": 0.4},
         {"blank_skip": 1.1},
+        {"blank_penalty": -0.1},
+        {"blank_penalty": math.inf},
         {"ctc_weight": -0.1},
         {"reverse_weight": 1.1},
         {"reverse_weight": math.nan},

@@ -139,6 +139,32 @@ def test_any_cut_into_steps_gives_the_same(seed: int, cuts: list[int], skip: flo
     assert [h.score for h in ours] == pytest.approx([h.score for h in theirs], abs=1e-9)
 
 
+@few
+@given(seed=seeds, frames=st.integers(1, 6), penalty=st.floats(0, 3))
+def test_a_penalty_is_taken_from_blank(seed: int, frames: int, penalty: float) -> None:
+    log_probs = lattice(seed, frames, 4)
+    search = PrefixSearch(BLANK, 10_000, math.inf, 1.0, blank_penalty=penalty)
+    search.push(log_probs)
+    lowered = log_probs.copy()
+    lowered[:, BLANK] -= np.float32(penalty)
+    exact = plain(10_000)
+    exact.push(lowered)
+    found, expected = by_text(search.cut(frames)), by_text(exact.cut(frames))
+    assert found.keys() == expected.keys()
+    for text, hypothesis in found.items():
+        assert hypothesis.score == pytest.approx(expected[text].score, abs=1e-5)
+
+
+def test_frames_that_are_skipped_know_no_penalty() -> None:
+    log_probs = np.log(np.array([[0.98, 0.02], [0.4, 0.6], [0.999, 0.001]], np.float32))
+    search = PrefixSearch(BLANK, blank_penalty=1.0)
+    search.push(log_probs)
+    best = search.cut(3)[0]
+    assert [token.id for token in best.tokens] == [1]
+    spoken = math.log(0.02 * 0.4 / math.e + 0.98 * 0.6 / math.e + 0.02 * 0.6)
+    assert best.score == pytest.approx(spoken + math.log(0.999), abs=1e-4)
+
+
 def test_sure_blanks_may_be_skipped() -> None:
     log_probs = np.log(np.full((60, 5), 1e-6, np.float32))
     for frame, unit in {10: 2, 11: 2, 30: 2, 31: 3}.items():
