@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from apps.page import table
 from edge_asr.errors import ConfigError, InputMissingError, OutputError
 
 BASE = "dense-s"
@@ -54,7 +55,6 @@ def write(found: Sequence[Trained], rounds: int, path: Path) -> None:
     figures = json.dumps([asdict(trained) for trained in found], indent=1)
     lines = [
         *page(found, rounds),
-        "",
         f"![word errors against experts per chunk]({picture.name})",
     ]
     try:
@@ -81,8 +81,10 @@ def page(found: Sequence[Trained], rounds: int) -> Iterator[str]:
         yield f"* Measured on {measured}: {', '.join(which)}."
     yield ""
     yield "```bash"
-    yield f'make claim RECIPES="{" ".join(by_name)}"'
+    for names, seeds in _trainings(found):
+        yield f'make claim RECIPES="{" ".join(names)}" SEEDS="{" ".join(map(str, seeds))}"'
     yield "```"
+    yield ""
     for test in found[0].wer:
         yield from _errors(by_name, test)
     yield from _costs(by_name, next(iter(found[0].wer)))
@@ -95,32 +97,38 @@ def _by_name(found: Sequence[Trained]) -> dict[str, list[Trained]]:
     return grouped
 
 
+def _trainings(found: Sequence[Trained]) -> list[tuple[tuple[str, ...], list[int]]]:
+    """Which recipes were trained with which seeds: those with the same recipes together."""
+    by_seed: dict[int, list[str]] = {}
+    for trained in found:
+        by_seed.setdefault(trained.seed, []).append(trained.name)
+    together: dict[tuple[str, ...], list[int]] = {}
+    for seed, names in sorted(by_seed.items()):
+        together.setdefault(tuple(names), []).append(seed)
+    return list(together.items())
+
+
 def _errors(by_name: dict[str, list[Trained]], test: str) -> Iterator[str]:
     chunks = list(next(iter(by_name.values()))[0].wer[test])
     titles = [chunk if chunk == "whole" else f"chunks of {chunk}" for chunk in chunks]
-    yield ""
-    yield f"## {test}"
-    yield ""
-    yield f"| recipe | {' | '.join(titles)} |"
-    yield "|---" * (1 + len(titles)) + "|"
+    rows = []
     for name, seeds in by_name.items():
-        cells = []
+        rows.append([name])
         for chunk in chunks:
             rates = [trained.wer[test][chunk] for trained in seeds]
             each = ", ".join(f"{rate:.1f}" for rate in rates)
-            cells.append(f"{statistics.fmean(rates):.1f} ({each})")
-        yield f"| {name} | {' | '.join(cells)} |"
+            rows[-1].append(f"{statistics.fmean(rates):.1f} ({each})")
+    yield f"## {test}"
+    yield ""
+    yield from table(["recipe", *titles], rows)
 
 
 def _costs(by_name: dict[str, list[Trained]], heard: str) -> Iterator[str]:
-    yield ""
-    yield "## Size, time and experts"
-    yield ""
-    yield (
-        "| recipe | seeds | steps | parameters, M | int8 encoder, MB | time | RTF | "
-        f"experts per chunk of 16, {heard} |"
-    )
-    yield "|---" * 8 + "|"
+    titles = (
+        "recipe", "seeds", "steps", "parameters, M", "int8 encoder, MB", "time", "RTF",
+        f"experts per chunk of 16, {heard}",
+    )  # fmt: skip
+    rows = []
     for name, seeds in by_name.items():
         timed = [trained for trained in seeds if trained.time is not None]
         layers = [count for trained in seeds for count in trained.experts]
@@ -128,6 +136,7 @@ def _costs(by_name: dict[str, list[Trained]], heard: str) -> Iterator[str]:
             f"{statistics.fmean(layers):.2f} ({min(layers):.1f} to {max(layers):.1f} by layer)"
         )  # fmt: skip
         cells = (
+            name,
             ", ".join(str(trained.seed) for trained in seeds),
             ", ".join(str(steps) for steps in dict.fromkeys(t.steps for t in seeds)),
             f"{seeds[0].parameters / 1e6:.2f}",
@@ -136,7 +145,10 @@ def _costs(by_name: dict[str, list[Trained]], heard: str) -> Iterator[str]:
             ", ".join(f"{trained.rtf:.4f}" for trained in timed),
             experts,
         )
-        yield f"| {name} | {' | '.join(cells)} |"
+        rows.append(cells)
+    yield "## Size, time and experts"
+    yield ""
+    yield from table(titles, rows)
 
 
 def draw(found: Sequence[Trained], path: Path) -> None:

@@ -70,7 +70,10 @@ def test_the_page_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     page = out.read_text()
     assert "| moe-s | 1, 2 | 30 |" in page
     assert "(claim.svg)" in page and "<svg" in out.with_suffix(".svg").read_text()
-    assert "| dense-s |" in page and "| moe-s |" in page and "make claim" in page
+    assert "| dense-s |" in page and "| moe-s |" in page
+    trained = ("dense-s moe-s", "1"), ("moe-s", "2")
+    commands = [f'make claim RECIPES="{names}" SEEDS="{seeds}"' for names, seeds in trained]
+    assert "\n".join(commands) in page
     # Figures of an earlier run stay, but for what is there anew.
     known = tmp_path / "known.json"
     earlier = [
