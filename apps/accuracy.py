@@ -188,9 +188,10 @@ def page(report: Report) -> Iterator[str]:
         "95 % (words: resampled utterances; clips: normal approximation; false words: a Poisson "
         "count). The sets are in "
         "`apps/accuracy_sets.py`; the single letters and digits are cuts of an4's test set and the "
-        "test part of the Free Spoken Digit Dataset, made by `python -m apps.spelled_clips`, with "
-        "half a second of a quiet room around each. Noise is the fifth fold of ESC-10, which the "
-        "last stages of training keep away from and those before them do not, and silence."
+        "test part of the Free Spoken Digit Dataset, made by `python -m apps.spelled_clips`; "
+        "quiet is half a second of a quiet room on both sides. Noise is the fifth fold of ESC-10, "
+        "which the last stages of training keep away from and those before them do not, and "
+        "silence."
     )
     yield ""
     for origin in report.origins:

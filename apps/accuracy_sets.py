@@ -52,12 +52,13 @@ TASKS = (
         "speech_commands test, keywords and digits", "commands", "clips",
         "speech_commands/test.tsv", 12, 5, vocabulary=KEYWORDS.union(DIGITS),
     ),
+    Task("spoken letters and digits", "commands", "clips", "spelled/test.tsv", 15, 9),
     Task(
-        "spoken letters and digits", "commands", "clips", "spelled/test.tsv", 15, 9, quiet_s=0.5,
+        "the same, with quiet around", "commands", "clips", "spelled/test.tsv", 15, 9, quiet_s=0.5,
     ),
     Task(
-        "the same, with a grammar of them", "commands", "clips", "spelled/test.tsv", 15, 9,
-        grammar=(*LETTERS, *DIGITS), quiet_s=0.5,
+        "the same, with quiet and a grammar of them", "commands", "clips", "spelled/test.tsv",
+        15, 9, grammar=(*LETTERS, *DIGITS), quiet_s=0.5,
     ),
     Task(
         "speechocean762 test, adults", "english", "words", "speechocean762/test.tsv", 45, 25,
