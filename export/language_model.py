@@ -26,14 +26,7 @@ FILE = "language_model.arpa.gz"
 DIGITS = 4  # a fifth less to pack than seven, and the same perplexity
 
 
-def add_language_model(
-    base: Package,
-    arpa: Path,
-    weight: float,
-    word_bonus: float,
-    beam: int | None = None,
-    blank_penalty: float = 0.0,
-) -> Package:
+def add_language_model(base: Package, arpa: Path, spec: LanguageModelSpec) -> Package:
     """Write ``base`` anew with the model of an ARPA file, in the place of one that it had.
 
     Raises:
@@ -43,16 +36,15 @@ def add_language_model(
         OutputError: it cannot be written.
     """
     ngrams = read_ngrams(arpa)
-    LanguageModel.build(ngrams, base.units, repr(str(arpa)), weight=weight, word_bonus=word_bonus)
-    text = "\n".join(ngram_lines(ngrams, DIGITS)) + "\n"
-    Decoding(beam=beam, blank_penalty=blank_penalty)  # whether they may be so many
-    spec = LanguageModelSpec(
-        file=FILE, weight=weight, word_bonus=word_bonus, beam=beam, blank_penalty=blank_penalty
+    LanguageModel.build(
+        ngrams, base.units, repr(str(arpa)), weight=spec.weight, word_bonus=spec.word_bonus
     )
+    text = "\n".join(ngram_lines(ngrams, DIGITS)) + "\n"
+    Decoding().beside(spec)  # whether its beam and its penalty may be so much
     files = join_files(base, {})
     if base.manifest.language_model is not None:
         del files[base.manifest.language_model.file]
-    files[FILE] = gzip.compress(text.encode(), mtime=0)
+    files[spec.file] = gzip.compress(text.encode(), mtime=0)
     manifest = msgspec.structs.replace(base.manifest, language_model=spec)
     return write_package(base.root, manifest, join_programs(base, []), files, replace=True)
 
@@ -74,14 +66,14 @@ def main(arguments: list[str] | None = None) -> int:
         raise InputMissingError(f"{options.package}: no such package; export it first")
     base = open_package(options.package)
     base.check_files()
-    found = add_language_model(
-        base,
-        options.arpa,
-        options.weight,
-        options.word_bonus,
-        options.beam,
-        options.blank_penalty,
+    spec = LanguageModelSpec(
+        file=FILE,
+        weight=options.weight,
+        word_bonus=options.word_bonus,
+        beam=options.beam,
+        blank_penalty=options.blank_penalty,
     )
+    found = add_language_model(base, options.arpa, spec)
     print(f"{found.root / FILE}: {found.entry(FILE).bytes / 1e6:.2f} MB")
     return 0
 
