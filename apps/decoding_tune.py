@@ -47,6 +47,7 @@ def tune(
     recordings: Sequence[Recording],
     arpa: Path | None,
     beam: int | None = None,
+    blank_penalty: float | None = None,
 ) -> Iterator[tuple[str, Weights, int]]:
     """What was tried, its weights and the word errors; the best of each kind once more, as
     "chosen".
@@ -70,7 +71,8 @@ def tune(
 
     def errors(name: str, weights: Weights) -> int:
         fused = model(weights) if "LM" in name else None
-        decoding = replace(_way(ways(recognizer, fused, weights.ctc), name), beam=beam)
+        way = _way(ways(recognizer, fused, weights.ctc), name)
+        decoding = replace(way, beam=beam, blank_penalty=blank_penalty)
         return int(count_errors(truth, texts(recognizer, recordings, decoding)).edits.sum())
 
     def best(name: str, tried: Sequence[Weights]) -> Iterator[tuple[str, Weights, int]]:
@@ -108,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of dev sets")
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
     add("--beam", type=int, help="hypotheses, 1 to 64 (default: 10)")
+    add("--blank-penalty", type=float, help="nats taken from blank, with all weights (default: 0)")
     add("--utterances", type=int, help="of each set, drawn by chance (default: all)")
     options = parser.parse_args(argv)
     put: Callable[[str], None] = print
@@ -122,7 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         clips = read_clips(utterances)
         recordings += record_all(recognizer, utterances, clips, None, str(path.parent.name))
     words = sum(len(one.text.split()) for one in recordings)
-    for name, weights, errors in tune(recognizer, recordings, options.lm, options.beam):
+    tried = tune(recognizer, recordings, options.lm, options.beam, options.blank_penalty)
+    for name, weights, errors in tried:
         put(
             f"{100 * errors / max(1, words):6.2f} %  {name}: CTC {weights.ctc or 'default'}, "
             f"LM {weights.language_model:g}, word bonus {weights.word_bonus:g}"

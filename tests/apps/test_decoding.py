@@ -124,6 +124,10 @@ def test_tuning_takes_the_fewest_errors(
         "0.00", "50.00", "100.00"
     }, "one of two words, or of one"  # fmt: skip
     assert decoding_tune.main([*arguments, "--utterances", "0"]) == 64
+    assert decoding_tune.main([*arguments, "--blank-penalty", "100"]) == 0
+    taxed = [line for line in capsys.readouterr().out.splitlines() if "chosen" not in line]
+    assert len(taxed) == len(tried) and taxed != tried, "blanks that are not sure are lost"
+    assert decoding_tune.main([*arguments, "--blank-penalty", "-1"]) == 64
 
 
 @pytest.mark.parametrize("options", [["--rounds", "-1"], ["--audio-s", "nan"]])
