@@ -17,11 +17,10 @@ from rich.console import Console
 from rich.text import Text
 
 import edge_asr
-from edge_asr.audio import read_blocks
-from edge_asr.captions import Meter
-from edge_asr.capture_clock import Block
-from edge_asr.commandline import errors_as_lines
-from edge_asr.live import LiveCaptions
+from edge_asr.audio.read import read_blocks
+from edge_asr.captions.live import LiveCaptions
+from edge_asr.captions.meter import Meter
+from edge_asr.exits import errors_as_lines
 
 WIDTH = 90
 BLOCK_S = 0.64
@@ -42,7 +41,8 @@ def draw(recognizer: edge_asr.Recognizer, paths: Sequence[str]) -> Console:
             for samples, rate in read_blocks(path, BLOCK_S):
                 began = time.perf_counter()
                 events = stream.push(samples, rate)
-                meter.push(Block(samples, rate, at_ns=0), time.perf_counter() - began)
+                work_s = time.perf_counter() - began
+                meter.push(samples, len(samples) / rate, work_s)
                 for event in events:
                     view.show(event)
             view.refresh(meter)

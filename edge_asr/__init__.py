@@ -33,11 +33,11 @@ from edge_asr.events import Alternative, Event, Final, Gap, Partial, Status, Wor
 if TYPE_CHECKING:
     from edge_asr.fusion.grammar import Grammar
     from edge_asr.fusion.language_model import LanguageModel
-    from edge_asr.recognizer import Recognizer, Transcript, load
     from edge_asr.search.commit import CommitRule
     from edge_asr.search.decoding import Decoding
     from edge_asr.search.endpoint import EndpointRule
-    from edge_asr.session import Stream
+    from edge_asr.streams.recognizer import Recognizer, Transcript, load
+    from edge_asr.streams.session import Stream
 
 __all__ = [
     "Alternative",
@@ -75,10 +75,10 @@ _LATER = {
     "EndpointRule": "edge_asr.search.endpoint",
     "Grammar": "edge_asr.fusion.grammar",
     "LanguageModel": "edge_asr.fusion.language_model",
-    "Recognizer": "edge_asr.recognizer",
-    "Stream": "edge_asr.session",
-    "Transcript": "edge_asr.recognizer",
-    "load": "edge_asr.recognizer",
+    "Recognizer": "edge_asr.streams.recognizer",
+    "Stream": "edge_asr.streams.session",
+    "Transcript": "edge_asr.streams.recognizer",
+    "load": "edge_asr.streams.recognizer",
 }
 
 

@@ -11,22 +11,29 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from edge_asr.commandline import Parser, exit_code
+from edge_asr.commands.model_options import Parser
+from edge_asr.exits import exit_code
 
 # name -> (module with add_arguments(parser) and run(arguments) -> exit code, what it does)
 COMMANDS = {
-    "mic": ("edge_asr.mic", "captions from the microphone"),
-    "transcribe": ("edge_asr.transcribe", "captions of audio files: text, jsonl, srt or vtt"),
-    "bench": ("edge_asr.bench", "speed, latency, memory and accuracy on this machine"),
-    "lm": ("edge_asr.lm", "a language model estimated from text, as an ARPA file"),
-    "inspect": ("edge_asr.inspection", "what is in a model package"),
-    "verify": ("edge_asr.verification", "run the golden vectors of a package on this machine"),
-    "doctor": ("edge_asr.doctor", "what is installed, what is missing, and what to run"),
+    "mic": ("edge_asr.commands.mic", "captions from the microphone"),
+    "transcribe": (
+        "edge_asr.commands.transcribe",
+        "captions of audio files: text, jsonl, srt or vtt",
+    ),
+    "bench": ("edge_asr.commands.bench", "speed, latency, memory and accuracy on this machine"),
+    "lm": ("edge_asr.commands.lm", "a language model estimated from text, as an ARPA file"),
+    "inspect": ("edge_asr.commands.inspection", "what is in a model package"),
+    "verify": (
+        "edge_asr.commands.verification",
+        "run the golden vectors of a package on this machine",
+    ),
+    "doctor": ("edge_asr.commands.doctor", "what is installed, what is missing, and what to run"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; the exit code (see ``edge_asr.commandline``)."""
+    """The program; the exit code (see ``edge_asr.exits``)."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     return exit_code(lambda: _run(arguments))
 

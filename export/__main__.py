@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 import msgspec
 
-from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import ConfigError, InputMissingError, UsageError
-from edge_asr.manifest import BackendName, Precision, Role
+from edge_asr.exits import errors_as_lines
+from edge_asr.package.manifest import BackendName, Precision, Role
 from export.package import ExportConfig, export_package
 from quant.checkpoint import GROUP
 from quant.linear4 import GROUPS

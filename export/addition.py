@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from edge_asr.errors import InputMissingError, PackageError, UsageError
-from edge_asr.manifest import BackendName, Dispatch, Manifest, Precision, Role, Strict
-from edge_asr.package import PARITY, Package, open_package
-from edge_asr.package_writer import NewProgram
+from edge_asr.package.files import PARITY, Package, open_package
+from edge_asr.package.manifest import BackendName, Dispatch, Manifest, Precision, Role, Strict
+from edge_asr.package.writer import NewProgram
 from export.card import model_card
 
 CARD = "README.md"

@@ -9,10 +9,10 @@ from torch import nn
 
 from edge_asr.backends import register_operators
 from edge_asr.errors import BackendError, UsageError
-from edge_asr.loading import OPERATOR_LIBRARIES, missing_library
-from edge_asr.manifest import BackendName, Dispatch, Precision
 from edge_asr.native.library import BUILD, NativeWeights, library, library_path
-from edge_asr.package_writer import NewProgram
+from edge_asr.package.manifest import BackendName, Dispatch, Precision
+from edge_asr.package.writer import NewProgram
+from edge_asr.programs.loading import OPERATOR_LIBRARIES, missing_library
 from export.lowerings import lowering
 from export.native import native
 from export.program import Interface

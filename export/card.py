@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_asr.manifest import Manifest
+from edge_asr.package.manifest import Manifest
 
 
 def model_card(manifest: Manifest, parity: dict[str, Any]) -> str:

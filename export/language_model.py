@@ -1,7 +1,7 @@
 """``python -m export.language_model PACKAGE ARPA``: gives a package a language model of its own.
 
 Its programs stay as they are, byte for byte. The weights belong to it: choose them on development
-data first (``python -m apps.decoding_tune``).
+data first (``python -m benchmark.search.decoding_tune``).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import InputMissingError
+from edge_asr.exits import errors_as_lines
 from edge_asr.fusion.arpa import ngram_lines, read_ngrams
 from edge_asr.fusion.language_model import LanguageModel
-from edge_asr.manifest import LanguageModelSpec
-from edge_asr.package import Package, open_package
-from edge_asr.package_writer import write_package
+from edge_asr.package.files import Package, open_package
+from edge_asr.package.manifest import LanguageModelSpec
+from edge_asr.package.writer import write_package
 from edge_asr.search.decoding import Decoding
 from export.addition import join_files, join_programs
 

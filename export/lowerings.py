@@ -9,7 +9,7 @@ from importlib import import_module
 
 from torch import nn
 
-from edge_asr.manifest import BackendName
+from edge_asr.package.manifest import BackendName
 from export.program import Interface
 
 Lower = Callable[[nn.Module, Interface], bytes]

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edge_asr.audio.features import FbankState, flush_samples, push_samples
 from edge_asr.backends import open_decoder, open_encoder
 from edge_asr.errors import ConfigError, OutputError
-from edge_asr.features import FbankState, flush_samples, push_samples
-from edge_asr.golden_decoder import GOLDEN_DECODER
-from edge_asr.manifest import (
+from edge_asr.package.files import Package
+from edge_asr.package.manifest import (
     SCHEMA_VERSION,
     BackendName,
     DecoderSpec,
@@ -35,9 +35,9 @@ from edge_asr.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from edge_asr.package import Package
-from edge_asr.package_writer import write_package
-from edge_asr.units import Units
+from edge_asr.package.units import Units
+from edge_asr.package.writer import write_package
+from edge_asr.programs.golden_decoder import GOLDEN_DECODER
 from export.addition import (
     CARD,
     card_is_generated,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_asr.manifest import DecoderSpec, EncoderSpec, HideSpec, Role, TensorSpec
+from edge_asr.package.manifest import DecoderSpec, EncoderSpec, HideSpec, Role, TensorSpec
 from model.attention import Attention, merge_heads, split_heads
 from model.decoder import BiDecoder, Decoder
 from model.encoder import EncoderState, sinusoids

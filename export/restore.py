@@ -19,11 +19,11 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from edge_asr.commandline import errors_as_lines
+from edge_asr.audio.features import fbank
 from edge_asr.errors import ConfigError
-from edge_asr.features import fbank
-from edge_asr.manifest import Role
-from edge_asr.package import Package, open_package
+from edge_asr.exits import errors_as_lines
+from edge_asr.package.files import Package, open_package
+from edge_asr.package.manifest import Role
 from model.checkpoint import save_checkpoint
 from model.config import network_config
 from model.network import Network

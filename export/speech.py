@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge_asr.audio.features import Frames, fbank
+from edge_asr.audio.recordings import read_manifest
 from edge_asr.errors import AudioError
-from edge_asr.features import Frames, fbank
-from edge_asr.manifest import FeatureSpec
-from edge_asr.speech_manifest import read_manifest
+from edge_asr.package.manifest import FeatureSpec
 from model.recordings import read_samples
 
 # The joined stream must fill the left-context cache and go well past it.

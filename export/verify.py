@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from edge_asr.audio.features import Frames
+from edge_asr.audio.windows import Step, Windows
 from edge_asr.backends import Encoder, FloatArray, State, zero_state
 from edge_asr.errors import EdgeAsrError
-from edge_asr.features import Frames
-from edge_asr.manifest import BackendName, EncoderSpec, Precision
+from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
+from edge_asr.package.units import Units
 from edge_asr.search.greedy import greedy
-from edge_asr.units import Units
-from edge_asr.windows import Step, Windows
 from export.eager import EagerEncoder
 from export.speech import MIN_STEPS, Speech
 from model.network import Network

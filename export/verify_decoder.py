@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edge_asr.backends import Decoder, DecoderScores, FloatArray, IntArray
-from edge_asr.manifest import BackendName, DecoderSpec, EncoderSpec, Precision
+from edge_asr.package.manifest import BackendName, DecoderSpec, EncoderSpec, Precision
 from edge_asr.search.greedy import greedy
 from export.eager import EagerDecoder
 from export.speech import Speech

@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from edge_asr.errors import ConfigError, InputMissingError
-from edge_asr.manifest import FeatureSpec
+from edge_asr.package.manifest import FeatureSpec
 from model.config import NetworkConfig, feature_spec, network_config, read_yaml
 from model.network import Network
 from model.tokenizer import read_units, write_units

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import ConfigError
+from edge_asr.exits import errors_as_lines
 from model.checkpoint import SCALE, load_checkpoint, save_weights
 
 SMALLEST = 4096  # weights with fewer elements stay as they are

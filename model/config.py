@@ -14,7 +14,7 @@ import msgspec
 import yaml
 
 from edge_asr.errors import ConfigError
-from edge_asr.manifest import FeatureSpec
+from edge_asr.package.manifest import FeatureSpec
 
 # WeNet's RelPositionalEncoding table has 5000 rows. Positions beyond it wrap around.
 POSITION_PERIOD = 5000

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import ConfigError, InputMissingError
+from edge_asr.exits import errors_as_lines
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_asr.audio.recordings import Utterance, read_manifest
 from edge_asr.errors import AudioError, ConfigError, InputMissingError
-from edge_asr.manifest import FeatureSpec
-from edge_asr.speech_manifest import Utterance, read_manifest
+from edge_asr.package.manifest import FeatureSpec
 from model.config import SUBSAMPLING
 from model.recipe import TrainConfig
 from model.recordings import HalfFrames, Versions, cached

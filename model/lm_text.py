@@ -8,8 +8,8 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edge_asr.commandline import errors_as_lines
-from edge_asr.speech_manifest import read_manifest
+from edge_asr.audio.recordings import read_manifest
+from edge_asr.exits import errors_as_lines
 from model.synthesis_texts import mentions, plain, read_lines
 
 

@@ -19,9 +19,9 @@ import soxr
 from rich.console import Console
 from rich.progress import Progress
 
+from edge_asr.audio.features import fbank
 from edge_asr.errors import AudioError, ConfigError, InputMissingError
-from edge_asr.features import fbank
-from edge_asr.manifest import FeatureSpec
+from edge_asr.package.manifest import FeatureSpec
 from model.acoustics import room, telephone
 
 HalfFrames = npt.NDArray[np.float16]

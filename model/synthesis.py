@@ -28,9 +28,9 @@ import soxr
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr.commandline import errors_as_lines
+from edge_asr.audio.recordings import read_manifest, write_manifest
 from edge_asr.errors import InputMissingError, UsageError
-from edge_asr.speech_manifest import read_manifest, write_manifest
+from edge_asr.exits import errors_as_lines
 from model.accents import LANGUAGES, accented
 from model.synthesis_texts import plain, read_lines, sentences, strings
 

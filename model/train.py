@@ -24,8 +24,8 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import ConfigError, UsageError
+from edge_asr.exits import errors_as_lines
 from model.batches import Batch, endless, prefetch
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import feature_spec, network_config

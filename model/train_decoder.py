@@ -30,8 +30,8 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from edge_asr.commandline import errors_as_lines
 from edge_asr.errors import ConfigError
+from edge_asr.exits import errors_as_lines
 from model.batches import endless, prefetch
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_decoder
 from model.choice import Choice, choice_loss, choices

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_asr.native import library
-from edge_asr.package import Package, open_package
-from edge_asr.recognizer import Recognizer, load
+from edge_asr.package.files import Package, open_package
+from edge_asr.streams.recognizer import Recognizer, load
 from tests.tiny import write_tiny_package
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import edge_asr
-from apps.word_errors import count_errors
-from edge_asr.package import open_package
-from edge_asr.speech_manifest import read_manifest
+from benchmark.words.errors import count_errors
+from edge_asr.audio.recordings import read_manifest
+from edge_asr.package.files import open_package
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ROOT / "tests" / "data" / "clips.tsv"

@@ -22,8 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_asr.backends import DecoderScores, EncoderStep, State, open_encoder
 from edge_asr.errors import BackendError
 from edge_asr.events import Event
-from edge_asr.golden import stream_log_probs
-from edge_asr.manifest import (
+from edge_asr.package.files import Package
+from edge_asr.package.manifest import (
     SCHEMA_VERSION,
     DecoderSpec,
     EncoderSpec,
@@ -33,11 +33,11 @@ from edge_asr.manifest import (
     TensorSpec,
     UnitsSpec,
 )
-from edge_asr.package import Package
-from edge_asr.package_writer import NewProgram, write_package
+from edge_asr.package.units import Units
+from edge_asr.package.writer import NewProgram, write_package
+from edge_asr.programs.golden import stream_log_probs
 from edge_asr.search.greedy import greedy
-from edge_asr.session import Stream
-from edge_asr.units import Units
+from edge_asr.streams.session import Stream
 
 RATE = 16000
 SYMBOLS = ("<blank>", "<unk>", "<sos/eos>", "▁one", "▁two", "s", "ty")
@@ -112,7 +112,7 @@ def _silence(duration_ms: int) -> npt.NDArray[np.float64]:
 
 def band_weights() -> npt.NDArray[np.float32]:
     """(F, D): which mel bin each unit listens to, found with its tone."""
-    from edge_asr.features import fbank
+    from edge_asr.audio.features import fbank
 
     weights = np.zeros((FEATURES.num_mel_bins, len(TONES_HZ)), np.float32)
     for unit, symbol in enumerate(TONES_HZ):

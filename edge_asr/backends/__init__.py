@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_asr.errors import BackendError, UsageError
-from edge_asr.manifest import DecoderSpec, EncoderSpec
+from edge_asr.package.manifest import DecoderSpec, EncoderSpec
 
 State = tuple[npt.NDArray[np.generic], ...]
 FloatArray = npt.NDArray[np.float32]
@@ -39,7 +39,7 @@ class Encoder(Protocol):
 class DecoderScores:
     """Log-probabilities (N, U+1) of the units and eos of each hypothesis, in the order of the
     text, by the left-to-right and the right-to-left decoder; zeros behind eos. See
-    ``edge_asr.manifest.DecoderSpec``."""
+    ``edge_asr.package.manifest.DecoderSpec``."""
 
     left: FloatArray
     right: FloatArray

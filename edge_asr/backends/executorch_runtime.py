@@ -15,7 +15,7 @@ import numpy as np
 from edge_asr.backends import DecoderScores, EncoderStep, FloatArray, IntArray, State
 from edge_asr.backends.executorch_binding import Arrays, Method, choose_binding, open_operators
 from edge_asr.errors import BackendError
-from edge_asr.manifest import DecoderSpec, EncoderSpec
+from edge_asr.package.manifest import DecoderSpec, EncoderSpec
 
 _load = choose_binding()
 

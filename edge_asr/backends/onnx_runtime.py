@@ -19,7 +19,7 @@ from edge_asr.backends import (
 )
 from edge_asr.backends.onnx_guard import ALLOWED_DOMAINS, OUR_DOMAIN, check_onnx
 from edge_asr.errors import BackendError
-from edge_asr.manifest import DecoderSpec, EncoderSpec
+from edge_asr.package.manifest import DecoderSpec, EncoderSpec
 
 _DTYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
 

@@ -26,7 +26,7 @@ from edge_asr.backends import (
     State,
 )
 from edge_asr.errors import BackendError
-from edge_asr.manifest import DecoderSpec, EncoderSpec
+from edge_asr.package.manifest import DecoderSpec, EncoderSpec
 
 
 def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:

@@ -35,7 +35,7 @@ from edge_asr.fusion.grammar_text import (
     parse_phrases,
     too_large,
 )
-from edge_asr.units import SPACE, Units, is_unspaced
+from edge_asr.package.units import SPACE, Units, is_unspaced
 
 MAX_STATES = 200_000
 _MAX_ARCS = 1_000_000

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from edge_asr.errors import UsageError
-from edge_asr.units import SPACE, Units, is_unspaced
+from edge_asr.package.units import SPACE, Units, is_unspaced
 
 DEFAULT_BONUS = 1.5  # per unit, in nats: what the log-probability of a unit gains
 MAX_BONUS = 20.0

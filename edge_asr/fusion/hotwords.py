@@ -37,7 +37,7 @@ from edge_asr.fusion.hotword_text import (
     texts_of,
 )
 from edge_asr.fusion.trie import NONE, Ints, Trie, char_node, char_trie
-from edge_asr.units import SPACE, Units
+from edge_asr.package.units import SPACE, Units
 
 __all__ = ["DEFAULT_BONUS", "Hotwords", "LeftOut", "Phrase"]
 

@@ -21,7 +21,7 @@ from edge_asr.fusion.arpa import BEGIN, END, UNKNOWN, Ngrams, Order, read_ngrams
 from edge_asr.fusion.ngram_contexts import NO_CONTEXT, NgramContexts
 from edge_asr.fusion.spelling import Spelling
 from edge_asr.fusion.trie import Ints
-from edge_asr.units import Units
+from edge_asr.package.units import Units
 
 Level = Literal["word", "unit"]
 MAX_WEIGHT = 100.0

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_asr.fusion.trie import NONE, Ints, Trie, char_node, char_trie
-from edge_asr.units import Units
+from edge_asr.package.units import Units
 
 MAX_WORD_CHARS = 64  # nobody says longer ones
 _UNREACHED = -1

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_asr.errors import UsageError
+from edge_asr.package.units import Units
 from edge_asr.search import Search, Token
 from edge_asr.search.words import last_word_start
-from edge_asr.units import Units
 
 
 @dataclass(frozen=True)

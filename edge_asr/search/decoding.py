@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Automaton, Fusion
 from edge_asr.fusion.hotword_text import DEFAULT_BONUS
-from edge_asr.manifest import LanguageModelSpec
+from edge_asr.package.manifest import LanguageModelSpec
 from edge_asr.search import Search
 from edge_asr.search.commit import NEVER, CommitRule
 from edge_asr.search.endpoint import EndpointRule

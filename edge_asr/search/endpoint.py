@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from edge_asr.errors import UsageError
+from edge_asr.package.units import Units
 from edge_asr.search import Token
-from edge_asr.units import Units
 
 _MIN_SILENCE_MS = 80  # units of one word are often a frame apart
 _SILENCES = ("nothing_said_ms", "silence_ms", "min_silence_ms")

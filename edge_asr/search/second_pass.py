@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_asr.backends import Decoder, FloatArray
-from edge_asr.manifest import DecoderSpec
+from edge_asr.package.manifest import DecoderSpec
 from edge_asr.search import Hypothesis
 
 

@@ -19,13 +19,13 @@ import numpy.typing as npt
 from edge_asr.backends import FloatArray
 from edge_asr.errors import EdgeAsrError
 from edge_asr.events import Alternative, Event, Final, Partial, Status
+from edge_asr.package.units import Units
 from edge_asr.search import Hypothesis, LogProbs, Search
 from edge_asr.search.commit import committed_tokens
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.endpoint import endpoint, held_tokens, segment_age_ms
 from edge_asr.search.second_pass import Ranked, SecondPass, first_pass
 from edge_asr.search.words import FrameClock, assemble_words
-from edge_asr.units import Units
 
 MAX_WAITING = 8  # segments; behind as many, the second pass is too slow to be waited for
 CONTEXT_FRAMES = 25  # of silence that the decoders see before the first word of a segment

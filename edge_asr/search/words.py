@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edge_asr.events import Word, WordUnit
+from edge_asr.package.units import Units
 from edge_asr.search import Token
-from edge_asr.units import Units
 
 EXTENSION_FRAMES = 2  # 80 ms: a unit sounds on after its spike
 

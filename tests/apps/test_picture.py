@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from apps.picture import main
-from edge_asr.package import Package
+from edge_asr.package.files import Package
 from tests import tiny
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from edge_asr import errors
-from edge_asr.commandline import Parser, add_model_arguments, errors_as_lines, exit_code
+from edge_asr.commands.model_options import Parser, add_model_arguments
+from edge_asr.exits import errors_as_lines, exit_code
 from edge_asr.native.library import Levers
 
 
@@ -143,7 +144,7 @@ def test_an_interrupt_while_importing_ends_as_any_other(tmp_path: Path) -> None:
     # An import of dataclasses or namedtuples runs code made from a string; an interrupt there is
     # where CPython ends the process by a signal although KeyboardInterrupt was caught.
     (tmp_path / "interrupted.py").write_text(
-        "import sys; from edge_asr.commandline import exit_code\n"
+        "import sys; from edge_asr.exits import exit_code\n"
         "text = '__import__(\"signal\").raise_signal(2) or [0 for _ in range(10**9)]'\n"
         "sys.exit(exit_code(lambda: eval(text)))"
     )

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from edge_asr.backends import EncoderStep, State
 from edge_asr.events import Event, Final, Partial
+from edge_asr.package.units import Units
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.greedy import greedy
-from edge_asr.session import Stream
-from edge_asr.units import Units
-from tests.edge_asr.guarantees import check_guarantees
+from edge_asr.streams.session import Stream
+from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import ENCODER, MANIFEST, Samples
 
 SYMBOLS = ("<blank>", "<unk>", "<sos/eos>", "▁one", "▁", "s", "ty", "你", "好", "a▁b", "▁two")

@@ -17,7 +17,7 @@ import soundfile
 
 from edge_asr import backends
 from edge_asr.__main__ import COMMANDS, main
-from edge_asr.package import Package
+from edge_asr.package.files import Package
 from tests.tiny import RATE, tones
 
 ROOT = Path(__file__).resolve().parents[2]

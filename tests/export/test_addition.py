@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from edge_asr.errors import PackageError
-from edge_asr.golden_decoder import check_decoder_golden
-from edge_asr.loading import choose_program, load_decoder
-from edge_asr.manifest import Manifest
-from edge_asr.package import Package, open_package
-from edge_asr.package_writer import NewProgram
+from edge_asr.package.files import Package, open_package
+from edge_asr.package.manifest import Manifest
+from edge_asr.package.writer import NewProgram
+from edge_asr.programs.golden_decoder import check_decoder_golden
+from edge_asr.programs.loading import choose_program, load_decoder
 from export.__main__ import main
 from export.addition import (
     card_is_generated,

@@ -10,8 +10,8 @@ import pytest
 
 import edge_asr
 from edge_asr.errors import UsageError
-from edge_asr.golden import check_golden
 from edge_asr.native.library import built
+from edge_asr.programs.golden import check_golden
 from export.__main__ import main
 from export.build import check_dispatches
 from quant.__main__ import main as quant_main

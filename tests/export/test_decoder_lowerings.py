@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_asr.backends import Decoder, FloatArray, IntArray, open_decoder
-from edge_asr.manifest import BackendName, DecoderSpec, Precision
+from edge_asr.package.manifest import BackendName, DecoderSpec, Precision
 from export.eager import EagerDecoder
 from export.lowerings import lowering
 from export.program import DecoderProgram, decoder_interface, decoder_spec

@@ -12,23 +12,23 @@ import pytest
 
 import edge_asr
 from edge_asr.__main__ import main as edge_asr_main
-from edge_asr.commandline import Parser, add_model_arguments
-from edge_asr.decoding_arguments import (
+from edge_asr.commands.decoding_arguments import (
     StreamOptions,
     add_decoding_arguments,
     stream_options,
     wants_language_model,
 )
+from edge_asr.commands.inspection import inspect_package
+from edge_asr.commands.model_options import Parser, add_model_arguments
 from edge_asr.errors import PackageError, UsageError
 from edge_asr.events import Final
 from edge_asr.fusion.arpa import read_ngrams
 from edge_asr.fusion.language_model import LanguageModel
-from edge_asr.inspection import inspect_package
-from edge_asr.package import Package, open_package
-from edge_asr.package_writer import write_package
-from edge_asr.recognizer import Recognizer
+from edge_asr.package.files import Package, open_package
+from edge_asr.package.writer import write_package
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.prefix import BEAM, PrefixSearch
+from edge_asr.streams.recognizer import Recognizer
 from export.addition import join_files, join_programs
 from export.language_model import FILE, main
 from tests.tiny import RATE, tones

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from edge_asr.backends import Encoder, FloatArray, State, open_encoder, zero_state
-from edge_asr.left_context import limit_left_context
-from edge_asr.loading import missing_library
-from edge_asr.manifest import BackendName, Dispatch, EncoderSpec, Precision
+from edge_asr.backends.left_context import limit_left_context
+from edge_asr.package.manifest import BackendName, Dispatch, EncoderSpec, Precision
+from edge_asr.programs.loading import missing_library
 from export.build import build_programs
 from export.eager import EagerEncoder
 from export.program import STATE_NAMES, EncoderProgram, encoder_interface, encoder_spec

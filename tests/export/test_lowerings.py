@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_asr.backends import Encoder, FloatArray, State, open_encoder, zero_state
-from edge_asr.manifest import BackendName, EncoderSpec, Precision
+from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
 from export.eager import EagerEncoder
 from export.lowerings import lowering
 from export.program import EncoderProgram, encoder_interface, encoder_spec

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import edge_asr
 from edge_asr.backends import EncoderStep
-from edge_asr.golden import check_golden
-from edge_asr.golden_decoder import check_decoder_golden
-from edge_asr.loading import load_decoder
-from edge_asr.package import open_package
+from edge_asr.package.files import open_package
+from edge_asr.programs.golden import check_golden
+from edge_asr.programs.golden_decoder import check_decoder_golden
+from edge_asr.programs.loading import load_decoder
 from export import to_torchscript
 from export.__main__ import main
 from export.eager import EagerEncoder

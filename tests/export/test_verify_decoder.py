@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from edge_asr.audio.features import fbank
 from edge_asr.backends import DecoderScores, FloatArray, IntArray
-from edge_asr.features import fbank
-from edge_asr.manifest import DecoderSpec, FeatureSpec, Precision
+from edge_asr.package.manifest import DecoderSpec, FeatureSpec, Precision
 from export.eager import EagerDecoder
 from export.program import decoder_spec, encoder_spec
 from export.speech import Speech

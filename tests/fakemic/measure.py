@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 import edge_asr
+from edge_asr.audio.recordings import read_manifest
 from edge_asr.machine import describe_machine
-from edge_asr.speech_manifest import read_manifest
 from model.recordings import read_samples
 from tests.fakemic.device import FakeMicrophone, Fault, build_plugin, why_impossible
 from tests.fakemic.program import MicProgram, Said, rss_mib

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.features import fbank
-from edge_asr.manifest import FeatureSpec
+from edge_asr.audio.features import fbank
+from edge_asr.package.manifest import FeatureSpec
 from model.augment import (
     LEAST_FRAMES,
     LOG_FLOOR,

@@ -11,9 +11,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_asr.audio.recordings import read_manifest, write_manifest
 from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError, OutputError
-from edge_asr.manifest import FeatureSpec
-from edge_asr.speech_manifest import read_manifest, write_manifest
+from edge_asr.package.manifest import FeatureSpec
 from model.data import batches, cmvn, load_data
 from tests.model.recipes import recipe
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_asr.audio.features import fbank
 from edge_asr.errors import AudioError, ConfigError, InputMissingError
-from edge_asr.features import fbank
-from edge_asr.manifest import FeatureSpec
+from edge_asr.package.manifest import FeatureSpec
 from model.recordings import HalfFrames, Versions, cached, load_all, load_frames, read_samples
 
 SPEC = FeatureSpec()

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import edge_asr
-from edge_asr.speech_manifest import read_manifest
+from edge_asr.audio.recordings import read_manifest
 from tests.model.recipes import recipe_tree
 
 DATA = Path(__file__).parent.parent / "data"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_asr.audio.recordings import read_manifest
 from edge_asr.errors import InputMissingError
-from edge_asr.speech_manifest import read_manifest
 from model.accents import LANGUAGES, NEAREST, SOMETIMES, accented
 from model.synthesis import Request, main, requests, say, write_corpus
 from model.synthesis_texts import COMMANDS, DIGITS, LETTERS, MONTHS, plain, sentences, strings

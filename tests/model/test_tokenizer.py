@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asr.errors import ConfigError
-from edge_asr.units import Units
+from edge_asr.package.units import Units
 from model.tokenizer import SPECIAL, Tokenizer, build_pieces, build_units, read_units, write_units
 
 TEXTS = ["YES NO", "YES O'CLOCK", "K A U"]

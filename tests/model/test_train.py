@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from edge_asr.errors import ConfigError
-from edge_asr.manifest import FeatureSpec
+from edge_asr.package.manifest import FeatureSpec
 from model.checkpoint import load_checkpoint
 from model.data import load_data
 from model.recipe import train_config

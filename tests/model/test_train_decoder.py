@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 
 from edge_asr.errors import ConfigError
-from edge_asr.manifest import FeatureSpec
+from edge_asr.package.manifest import FeatureSpec
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import network_config
 from model.data import load_data

@@ -23,7 +23,7 @@ from edge_asr.backends import (
 )
 from edge_asr.backends.executorch_binding import LoadMethod, choose_binding, open_native
 from edge_asr.errors import BackendError
-from edge_asr.manifest import EncoderSpec, TensorSpec
+from edge_asr.package.manifest import EncoderSpec, TensorSpec
 from tests.edge_asr.native.programs import expected_scores, expected_sums, scores, sums
 from tests.tiny import DECODER, ENCODER
 

@@ -20,7 +20,7 @@ from edge_asr.backends import (
     zero_state,
 )
 from edge_asr.errors import BackendError
-from edge_asr.manifest import EncoderSpec, TensorSpec
+from edge_asr.package.manifest import EncoderSpec, TensorSpec
 from tests.tiny import DECODER, ENCODER, tiny_onnx
 
 FEATS = np.random.default_rng(0).standard_normal((1, 67, 16)).astype(np.float32)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.fusion import Automaton
 from edge_asr.fusion.grammar import Grammar
-from edge_asr.units import Units
+from edge_asr.package.units import Units
 
 HEADER = "#JSGF V1.0;\n"
 # Two letters, a sign without spaces, a whole word, a piece, one across words, and two of no use.

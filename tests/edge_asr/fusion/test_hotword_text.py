@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edge_asr.errors import UsageError
 from edge_asr.fusion.hotword_text import MAX_FILE_BYTES, parse_hotwords
 from edge_asr.fusion.hotwords import Hotwords
-from edge_asr.units import Units
+from edge_asr.package.units import Units
 
 
 def test_a_file_is_read() -> None:

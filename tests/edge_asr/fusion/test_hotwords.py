@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_asr.errors import UsageError
 from edge_asr.fusion.hotwords import DEFAULT_BONUS, Hotwords
-from edge_asr.units import Units
+from edge_asr.package.units import Units
 
 LETTERS = Units(("<blank>", "<unk>", "▁", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"))
 # Pieces of one to four characters, some with a space inside, none for a lone "▁b".

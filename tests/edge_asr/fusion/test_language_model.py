@@ -17,7 +17,7 @@ from edge_asr.fusion import Automaton
 from edge_asr.fusion.arpa import Ngrams, ngram_lines, read_ngrams
 from edge_asr.fusion.language_model import LanguageModel, Level
 from edge_asr.fusion.ngram_estimate import estimate
-from edge_asr.units import Units
+from edge_asr.package.units import Units
 
 # Pieces, letters behind "▁", whole words: most words can be spelled in more than one way.
 UNITS = Units(

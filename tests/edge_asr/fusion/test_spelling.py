@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_asr.fusion.spelling import MAX_WORD_CHARS, Spelling
-from edge_asr.units import Units
+from edge_asr.package.units import Units
 
 # Letters, pieces of words, whole words, a sign, and what writes nothing or a space inside.
 SYMBOLS = ("<blank>", "▁", "A", "B", "AB", "BA", "▁A", "▁AB", "▁▁B", "你", "A▁", "▁A▁B", "▁ABBA")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final, Partial
+from edge_asr.package.units import Units
 from edge_asr.search import Token
 from edge_asr.search.commit import NEVER, CommitRule, committed_tokens
 from edge_asr.search.decoding import Decoding
@@ -20,9 +21,8 @@ from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.greedy import GreedySearch
 from edge_asr.search.prefix import PrefixSearch
 from edge_asr.search.second_pass import SecondPass
-from edge_asr.session import Stream
-from edge_asr.units import Units
-from tests.edge_asr.guarantees import check_guarantees
+from edge_asr.streams.session import Stream
+from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import DECODER, ENCODER, MANIFEST, FakeDecoder, Reciting, lattice
 
 SYMBOLS = ("<blank>", "▁a", "▁b", "c", "d", "▁")

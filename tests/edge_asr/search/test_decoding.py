@@ -15,15 +15,15 @@ from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final
 from edge_asr.fusion.grammar import Grammar
 from edge_asr.fusion.hotwords import Hotwords
+from edge_asr.package.units import Units
 from edge_asr.search.commit import NEVER
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.greedy import greedy
 from edge_asr.search.prefix import PrefixSearch
 from edge_asr.search.second_pass import SecondPass
-from edge_asr.session import Stream
-from edge_asr.units import Units
-from tests.edge_asr.guarantees import check_guarantees
+from edge_asr.streams.session import Stream
+from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import DECODER, ENCODER, MANIFEST, FakeDecoder, Reciting, Samples
 
 SYMBOLS = ("<blank>", "▁a", "▁b", "c", "▁", "你")

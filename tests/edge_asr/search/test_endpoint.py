@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_asr.errors import UsageError
+from edge_asr.package.units import Units
 from edge_asr.search import Token
 from edge_asr.search.endpoint import EndpointRule, endpoint, held_tokens
-from edge_asr.units import Units
 
 UNITS = Units(("<blank>", "▁word", "s"))
 WORD, PART = 1, 2

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge_asr.backends import DecoderScores
 from edge_asr.errors import BackendError
-from edge_asr.manifest import DecoderSpec
+from edge_asr.package.manifest import DecoderSpec
 from edge_asr.search import Hypothesis, Token
 from edge_asr.search.second_pass import SecondPass, first_pass
 from tests.tiny import DECODER, FakeDecoder, Samples

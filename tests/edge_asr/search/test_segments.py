@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from edge_asr.backends import EncoderStep, State
 from edge_asr.events import Event, Final, Partial, Status
+from edge_asr.package.units import Units
 from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import CONTEXT_FRAMES, MAX_WAITING
-from edge_asr.session import Stream
-from edge_asr.units import Units
-from tests.edge_asr.guarantees import check_guarantees
+from edge_asr.streams.session import Stream
+from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import DECODER, ENCODER, MANIFEST, FakeDecoder, Reciting, Samples
 
 SYMBOLS = ("<blank>", "▁a", "▁b", "c")

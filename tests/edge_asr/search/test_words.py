@@ -7,9 +7,9 @@ import math
 import pytest
 
 from edge_asr.events import Word
+from edge_asr.package.units import Units
 from edge_asr.search import Token
 from edge_asr.search.words import FrameClock, assemble_words, last_word_start
-from edge_asr.units import Units
 
 UNITS = Units(("<blank>", "<unk>", "▁one", "s", "▁", "▁two", "你", "好", "'"))
 CLOCK = FrameClock(origin_samples=0, frame_samples=640, sample_rate=16000)

@@ -1,0 +1,1 @@
+"""``make bench-paper``: models of the paper's sizes, WeNet's, and the limits of the machine."""

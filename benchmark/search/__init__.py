@@ -1,0 +1,1 @@
+"""What the parts of the search are worth, and what they cost."""

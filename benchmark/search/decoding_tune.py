@@ -1,0 +1,141 @@
+"""``python -m benchmark.search.decoding_tune PACKAGE MANIFEST...``: weights for
+``benchmark.search.decoding``.
+
+First of the second pass, then of the language model and its bonus together, which depend on one
+another: those with the fewest word errors over all utterances. Give it dev sets, never those that
+are measured later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+import edge_asr
+from benchmark.replay import Recording, read_clips, record_all, texts
+from benchmark.search.decoding import ways
+from benchmark.words.errors import count_errors
+from edge_asr.audio.recordings import read_manifest
+from edge_asr.errors import UsageError
+from edge_asr.exits import errors_as_lines
+from edge_asr.fusion.arpa import read_ngrams
+from edge_asr.fusion.language_model import LanguageModel
+from edge_asr.search.decoding import Decoding
+from edge_asr.streams.recognizer import Recognizer
+
+CTC_WEIGHTS = (0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
+LM_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+WORD_BONUSES = (0.0, 1.0, 2.0, 3.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the second pass (None: the package's) and the language model."""
+
+    ctc: float | None = None
+    language_model: float = 0.3
+    word_bonus: float = 0.0
+
+
+def tune(
+    recognizer: Recognizer,
+    recordings: Sequence[Recording],
+    arpa: Path | None,
+    beam: int | None = None,
+    blank_penalty: float | None = None,
+) -> Iterator[tuple[str, Weights, int]]:
+    """What was tried, its weights and the word errors; the best of each kind once more, as
+    "chosen".
+
+    Raises:
+        InputMissingError, UsageError: the language model cannot be used.
+    """
+    truth = [one.text for one in recordings]
+    ngrams = None if arpa is None else read_ngrams(arpa)
+
+    def model(weights: Weights) -> LanguageModel | None:
+        if ngrams is None:
+            return None
+        return LanguageModel.build(
+            ngrams,
+            recognizer.package.units,
+            repr(str(arpa)),
+            weight=weights.language_model,
+            word_bonus=weights.word_bonus,
+        )
+
+    def errors(name: str, weights: Weights) -> int:
+        fused = model(weights) if "LM" in name else None
+        way = _way(ways(recognizer, fused, weights.ctc), name)
+        decoding = replace(way, beam=beam, blank_penalty=blank_penalty)
+        return int(count_errors(truth, texts(recognizer, recordings, decoding)).edits.sum())
+
+    def best(name: str, tried: Sequence[Weights]) -> Iterator[tuple[str, Weights, int]]:
+        found = []
+        for weights in tried:
+            found.append((name, weights, errors(name, weights)))
+            yield found[-1]
+        _, chosen, count = min(found, key=lambda one: one[2])
+        yield f"chosen for {name}", chosen, count
+
+    chosen = Weights()
+    if recognizer.decoder is not None:
+        name = "prefix + second pass, CTC weight"
+        for what, chosen, count in best(name, [Weights(one) for one in CTC_WEIGHTS]):
+            yield what, chosen, count
+    if ngrams is None:
+        return
+    name = "prefix + LM" + (" + second pass" if recognizer.decoder is not None else "")
+    pairs = itertools.product(LM_WEIGHTS, WORD_BONUSES)
+    yield from best(
+        name, [replace(chosen, language_model=one, word_bonus=other) for one, other in pairs]
+    )
+
+
+def _way(found: dict[str, Decoding], name: str) -> Decoding:
+    return next(decoding for full, decoding in found.items() if full.startswith(name))
+
+
+@errors_as_lines("benchmark.search.decoding_tune")
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.search.decoding_tune", description=__doc__
+    )
+    add = parser.add_argument
+    add("package", help="package: name or directory")
+    add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of dev sets")
+    add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
+    add("--beam", type=int, help="hypotheses, 1 to 64 (default: 10)")
+    add("--blank-penalty", type=float, help="nats taken from blank, with all weights (default: 0)")
+    add("--utterances", type=int, help="of each set, drawn by chance (default: all)")
+    options = parser.parse_args(argv)
+    put: Callable[[str], None] = print
+    if options.utterances is not None and options.utterances < 1:
+        raise UsageError("--utterances must be 1 or more")
+    recognizer = edge_asr.load(options.package)
+    recordings: list[Recording] = []
+    for path in options.manifests:
+        utterances = read_manifest(path)
+        drawn = np.random.default_rng(0).permutation(len(utterances))[: options.utterances]
+        utterances = [utterances[i] for i in sorted(drawn)]
+        clips = read_clips(utterances)
+        recordings += record_all(recognizer, utterances, clips, None, str(path.parent.name))
+    words = sum(len(one.text.split()) for one in recordings)
+    tried = tune(recognizer, recordings, options.lm, options.beam, options.blank_penalty)
+    for name, weights, errors in tried:
+        put(
+            f"{100 * errors / max(1, words):6.2f} %  {name}: CTC {weights.ctc or 'default'}, "
+            f"LM {weights.language_model:g}, word bonus {weights.word_bonus:g}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What it costs to open a package: seconds and memory of a fresh process, by backend and dispatch.
+
+Each encoder is opened in an interpreter of its own, which runs one step of silence; ExecuTorch's
+twice, through the binding built here and through the one of its own package, which brings torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from edge_asr.machine import describe_machine, resident_memory_bytes
+from edge_asr.package.files import Package, open_package
+
+
+def open_one(package: Package, file: str, stock: bool) -> dict[str, float | bool]:
+    """Open an encoder, run a step, and say what that took beyond Python and numpy."""
+    before, began = resident_memory_bytes(), time.perf_counter()
+    from edge_asr.backends import BACKENDS, zero_state
+    from edge_asr.programs import loading
+
+    if stock:
+        from edge_asr.backends import executorch_binding
+
+        def refuse(folder: Path) -> None:
+            raise ImportError("the package's own binding is asked for")
+
+        executorch_binding.open_native = refuse  # type: ignore[assignment]
+    program = next(one for one in package.manifest.programs if one.file == file)
+    importlib.import_module(BACKENDS[program.backend][0])
+    imported = time.perf_counter()
+    encoder = loading.load_encoder(package, program)
+    loaded = time.perf_counter()
+    spec, bins = package.manifest.encoder, package.manifest.features.num_mel_bins
+    feats = np.zeros((1, spec.input_frames(spec.default_chunk), bins), np.float32)
+    encoder.step(feats, 0, zero_state(spec))
+    weights = package.entry(program.weights).bytes if program.weights else 0
+    return {
+        "import_s": imported - began,
+        "load_s": loaded - imported,
+        "step_s": time.perf_counter() - loaded,
+        "weights_mb": (program.bytes + weights) / 1e6,
+        "memory_mb": (resident_memory_bytes() - before) / 1e6,
+        "process_mb": resident_memory_bytes() / 1e6,
+        "torch": "torch" in sys.modules,
+    }
+
+
+def table(package: Path) -> str:
+    """Rows of a markdown table, one for each program."""
+    opened = open_package(package)
+    rows = [
+        "| backend | program | program and weights, MB | import, s | load, s | first step, s | "
+        "memory beyond Python and numpy, MB | process, MB | torch |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for program in opened.manifest.programs:
+        if program.role != "encoder":
+            continue
+        ways = (False, True) if program.backend == "executorch" else (False,)
+        for stock in ways:
+            command = [
+                sys.executable,
+                "-W",
+                "ignore",
+                "-m",
+                "benchmark.speed.footprint",
+                str(package),
+            ]
+            command += ["--one", program.file, *(["--stock"] if stock else [])]
+            found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+            name = f"{program.backend}{', its own binding' if stock else ''}"
+            rows.append(
+                f"| {name} | {program.precision} {program.dispatch} | {found['weights_mb']:.1f} | "
+                f"{found['import_s']:.2f} | {found['load_s']:.2f} | {found['step_s']:.3f} | "
+                f"{found['memory_mb']:.0f} | {found['process_mb']:.0f} | "
+                f"{'yes' if found['torch'] else 'no'} |"
+            )
+    return "\n".join(rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m benchmark.speed.footprint PACKAGE``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.speed.footprint", description=__doc__
+    )
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--one", metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--stock", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        print(json.dumps(open_one(open_package(options.package), options.one, options.stock)))
+        return 0
+    machine = describe_machine()
+    print(table(options.package))
+    print(f"\n{machine.cpu}, {machine.system}, {datetime.now(UTC):%Y-%m-%d}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

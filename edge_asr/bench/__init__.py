@@ -1,0 +1,1 @@
+"""Speed, latency, memory and accuracy of a package on this machine."""

@@ -1,0 +1,116 @@
+"""From a source of audio through a stream to captions."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from edge_asr.captions.lines import Captions
+from edge_asr.captions.meter import Meter
+from edge_asr.errors import EdgeAsrError
+from edge_asr.events import Event, Status
+from edge_asr.fusion.hotword_file import HotwordList, warning_lines
+from edge_asr.microphone.capture import Notice
+from edge_asr.microphone.clock import Block, Heard, Lost
+from edge_asr.streams.session import Stream
+
+READ_S = 0.1  # also how soon a signal is noticed
+REFRESH_S = 0.1
+DRAIN_S = 1.0  # for what was captured before a signal and not yet decoded
+
+
+class Source(Protocol):
+    """A microphone or a file."""
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def lag_ms(self) -> int: ...
+
+    def read(self, timeout_s: float) -> list[Heard | Notice]: ...
+
+    def close(self) -> list[Heard | Notice]: ...
+
+
+class Captioner:
+    """Carries audio from a source into a stream and its events to the captions.
+
+    ``hotwords`` are those of the stream; it gets them again when their file changes.
+    """
+
+    def __init__(
+        self, stream: Stream, captions: Captions, hotwords: HotwordList | None = None
+    ) -> None:
+        self.heard_ms = 0.0
+        self.lost_ms: Counter[str] = Counter()
+        self._stream = stream
+        self._captions = captions
+        self._hotwords = hotwords or HotwordList()
+        self._meter = Meter()
+        self._refresh_at = 0.0
+
+    def run(self, source: Source, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Caption until the source ends or ``stopped`` says so; the last words included.
+
+        Raises:
+            EdgeAsrError: from the source or the stream, after the last words.
+            BrokenPipeError: nobody can see the captions any more.
+        """
+        try:
+            while not source.ended and not stopped():
+                self._take(source.read(READ_S), source)
+            drained = time.monotonic() + DRAIN_S
+            while not source.ended and time.monotonic() < drained:
+                items = source.read(0)
+                if not items:
+                    break
+                self._take(items, source)
+        finally:
+            self._take(source.close(), source)
+            self._show(self._stream.flush())
+
+    def _take(self, items: Iterable[Heard | Notice], source: Source) -> None:
+        for item in items:
+            match item:
+                case Block():
+                    began = time.monotonic()
+                    self._show(self._stream.push(item.samples, item.rate))
+                    work_s = time.monotonic() - began
+                    self._meter.push(item.samples, item.duration_ns / 1e9, work_s)
+                    self.heard_ms += item.duration_ns / 1e6
+                case Lost():
+                    self._show(self._stream.declare_gap(item.duration_ms, item.reason))
+                    self.lost_ms[item.reason] += item.duration_ms
+                case Notice():
+                    if item.kind in ("lost", "stalled"):
+                        self._show(self._stream.flush())  # the words before it need not wait
+                    self._show([Status(item.kind, item.message, self._stream.position_ms)])
+        if time.monotonic() >= self._refresh_at:
+            self._refresh_at = time.monotonic() + REFRESH_S
+            self._meter.lag_ms = source.lag_ms
+            self._captions.refresh(self._meter)
+            if self._hotwords.changed():
+                self._renew_hotwords()
+
+    def _renew_hotwords(self) -> None:
+        """Read the file of hotwords again; where it is broken now, the old ones stay."""
+        try:
+            self._hotwords.read()
+            warnings = self._stream.set_hotwords(self._hotwords.phrases)
+        except EdgeAsrError as error:
+            self._captions.warn(f"{error}; the old hotwords stay")
+            return
+        for line in warning_lines(warnings):
+            self._captions.warn(line)
+
+    def _show(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._captions.show(event)
+
+    def summary(self) -> str:
+        """The time account in words."""
+        lost = ", ".join(f"{ms / 1000:.1f} s {why}" for why, ms in sorted(self.lost_ms.items()))
+        return f"heard {self.heard_ms / 1000:.1f} s; lost {lost or 'nothing'}"

@@ -1,0 +1,79 @@
+"""``edge-asr bench``: honest figures of a package on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_asr.bench.measure import BenchConfig, Progress, measure
+from edge_asr.commands.model_options import add_model_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``edge-asr bench``."""
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="TSV",
+        help="measure word errors too; header: path seconds speaker text",
+    )
+    parser.add_argument(
+        "--audio", type=Path, nargs="+", default=(), metavar="FILE", help="measure with these"
+    )
+    parser.add_argument("--runs", type=int, default=5, help="after one thrown away (default: 5)")
+    parser.add_argument(
+        "--second-pass",
+        choices=("inline", "off"),
+        default="inline",
+        help="measure with it, or encoder and search alone (default: inline)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; the exit code.
+
+    Raises:
+        EdgeAsrError: what ``measure`` raises.
+    """
+    config = BenchConfig(
+        package=arguments.package,
+        backend=arguments.backend,
+        precision=arguments.precision,
+        dispatch=arguments.dispatch,
+        levers=arguments.levers,
+        manifest=arguments.manifest,
+        audio=tuple(arguments.audio),
+        threads=arguments.threads,
+        chunk_ms=arguments.chunk_ms,
+        runs=arguments.runs,
+        second_pass=arguments.second_pass != "off",
+    )
+    with _progress_bar() as progress:
+        report = measure(config, progress)
+    print(report.as_json() if arguments.json else report.as_table())
+    return 0
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    """A bar on stderr where that is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda what, done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    # Redrawn when something is done, and not by a thread in the middle of a measurement.
+    console = Console(stderr=True)
+    with Bar(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("")
+
+        def show(what: str, done: int, of: int) -> None:
+            bar.update(task, description=what, completed=done, total=of, refresh=True)
+
+        yield show

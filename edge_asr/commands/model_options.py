@@ -1,0 +1,100 @@
+"""The parser of every command, and the options of those that run a model."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from edge_asr.console import complain
+from edge_asr.errors import UsageError
+
+if TYPE_CHECKING:
+    from edge_asr.native.library import Levers
+
+_MAX_USAGE_CHARS = 300  # of argparse, which repeats what it was given
+_MAX_COUNT = 64  # of experts
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our one line, and our exit code for wrong usage."""
+
+    def error(self, message: str) -> NoReturn:
+        if len(message) > _MAX_USAGE_CHARS:
+            message = f"{message[:_MAX_USAGE_CHARS]}..."
+        complain(f"{message}; run: {self.prog} --help")
+        sys.exit(UsageError.exit_code)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that runs a model."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--package", default="commands-en", help="model package: name or directory")
+    group.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
+    group.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")
+    group.add_argument(
+        "--dispatch",
+        choices=("portable", "native"),
+        help="stock operators, or ours (default: ours where they can run)",
+    )
+    group.add_argument(
+        "--levers",
+        type=levers,
+        metavar="NAME=N,...",
+        help="less work of the experts than trained, for native programs: top_k=1 (experts of a "
+        "frame), min_weight=0.3 (a second expert only from this weight on), max_experts=4 (of a "
+        "step); default: none",
+    )
+    group.add_argument(
+        "--chunk-ms",
+        type=_chunk_ms,
+        metavar="N",
+        help="audio per step, or whole for whole utterances (default: the package's, often 640)",
+    )
+    group.add_argument("--threads", type=int, default=1, help="threads of the backend")
+
+
+def _chunk_ms(text: str) -> int | str:
+    try:
+        return text if text == "whole" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'whole'") from None
+
+
+def levers(text: str) -> Levers:
+    """The levers that ``top_k=1,min_weight=0.3,max_experts=4`` or a part of it names.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    from edge_asr.native.library import Levers  # brings numpy, which --help need not wait for
+
+    counts: dict[str, int] = {}
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name in counts or name in weights:
+            raise argparse.ArgumentTypeError(f"{name} is given twice")
+        if name in ("top_k", "max_experts"):
+            whole = value.isascii() and value.isdigit() and len(value) <= 2
+            if not whole or not 1 <= int(value) <= _MAX_COUNT:
+                raise argparse.ArgumentTypeError(
+                    f"{name} is {value!r}; allowed are 1 to {_MAX_COUNT}"
+                )
+            counts[name] = int(value)
+        elif name == "min_weight":
+            if not re.fullmatch(r"0?\.[0-9]{1,9}", value, re.ASCII) or float(value) == 0:
+                raise argparse.ArgumentTypeError(
+                    f"{name} is {value!r}; allowed are decimals between 0 and 1, e.g. 0.3"
+                )
+            weights[name] = float(value)
+        else:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is no lever; allowed are top_k=N, min_weight=W and max_experts=N"
+            )
+    return Levers(
+        top_k=counts.get("top_k", 0),
+        min_weight=weights.get("min_weight", 0.0),
+        max_experts=counts.get("max_experts", 0),
+    )

@@ -1,0 +1,311 @@
+"""A microphone that survives what happens to microphones.
+
+``Microphone.read`` gives, in order, the audio, what was lost of it, and what a listener should
+know. The device lives in a capture process (capture_child.py). When it disappears, stalls or
+runs away the process is killed and a fresh one follows the device by its name; a fresh process
+costs 40 ms, leaks nothing, and is the only way to see a device that was plugged in later.
+
+There are no threads here: everything happens inside ``read``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from edge_asr.errors import DeviceError, RunawayError
+from edge_asr.events import GapReason
+from edge_asr.microphone.clock import (
+    RUNAWAY_WINDOW_NS,
+    Block,
+    Heard,
+    SignalCheck,
+    SpeedCheck,
+    TimeAccount,
+)
+from edge_asr.microphone.devices import stable_name
+from edge_asr.microphone.frames import Frame, FrameError, Kind, Reason
+from edge_asr.microphone.process import CAPTURE_COMMAND, CaptureProcess
+from edge_asr.microphone.retry import Retry
+
+OPEN_LIMIT_S = 5.0  # PortAudio itself tries a busy device for one second
+FIRST_BLOCK_LIMIT_S = 3.0  # a sound server may take two seconds to start a source
+STALL_LIMIT_S = 1.0
+STEADY_NS = 2_000_000_000  # this much audio makes a recovery a success
+RUNAWAY_LIMIT = 3
+OVERFLOW_NOTICE_S = 10.0
+AGAIN = "restarting it"
+
+NoticeKind = Literal[
+    "listening", "waiting", "lost", "recovered", "stalled", "silent", "signal", "overflow"
+]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something about the device that a listener should know; becomes a Status event."""
+
+    kind: NoticeKind
+    message: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The device, or the file in its place, as it was opened."""
+
+    name: str
+    rate: int
+    channels: int
+
+    @property
+    def details(self) -> str:
+        """In words."""
+        channels = f"{self.channels} channel{'s' if self.channels > 1 else ''}"
+        return f"{self.name!r}, {self.rate} Hz, {channels}"
+
+
+class Microphone:
+    """Captures from one device, for ever.
+
+    Args:
+        device: number, name or part of a name; None follows the system's default.
+        wait: wait for a device that is absent or busy; else the first ``read`` that finds it so
+            raises DeviceError.
+        command: the capture process; tests put their own here.
+    """
+
+    ended = False  # a microphone never does; a file does
+
+    def __init__(
+        self,
+        device: str | None = None,
+        *,
+        wait: bool = True,
+        command: Sequence[str] = CAPTURE_COMMAND,
+    ) -> None:
+        self.opened: Opened | None = None
+        self.state: NoticeKind = "waiting"
+        self._device = device
+        self._wait = wait
+        self._command = command
+        self._account = TimeAccount()
+        self._signal = SignalCheck()
+        self._speed = SpeedCheck()
+        self._child: CaptureProcess | None = None
+        self._interruption: GapReason | None = None
+        self._said = ""
+        self._quiet_s = 0.0
+        self._run_ns = 0  # audio of this run of the capture process
+        self._sequence = 0
+        self._last_block_ns = 0
+        self._runaways = 0
+        self._retry = Retry()
+        self._overflow_said_at = float("-inf")
+
+    def __enter__(self) -> Microphone:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop_child()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the capture process, if one runs."""
+        return self._child.pid if self._child else None
+
+    @property
+    def lag_ms(self) -> int:
+        """How far the last audio that ``read`` gave is behind now; 0 while there is none."""
+        if self.state not in ("listening", "recovered", "silent") or not self._last_block_ns:
+            return 0
+        return (time.monotonic_ns() - self._last_block_ns) // 1_000_000
+
+    def read(self, timeout_s: float) -> list[Heard | Notice]:
+        """What happened since the last call; waits at most ``timeout_s`` for something.
+
+        Raises:
+            DeviceError: the device cannot be used and waiting does not help, or is not wanted.
+        """
+        if self._child is None:
+            if not self._retry.wait(timeout_s):
+                return []
+            self._start_child()
+        assert self._child is not None
+        began = time.monotonic()
+        try:
+            frames = self._child.read(timeout_s)
+        except FrameError as error:
+            return self._interrupt("stalled", "lost", f"the capture process failed: {error}", AGAIN)
+        events: list[Heard | Notice] = []
+        for frame in frames:
+            if self._child is None:
+                break  # one of the frames before ended this run
+            events += self._on_frame(frame)
+        if frames:
+            self._quiet_s = 0.0
+        elif self._child.ended:
+            events += self._interrupt("stalled", "lost", "the capture process died", AGAIN)
+        else:
+            # Only time spent waiting here counts: a busy recognizer is no stalled microphone.
+            self._quiet_s += min(time.monotonic() - began, timeout_s)
+            events += self._check_stall()
+        return events
+
+    def close(self) -> list[Heard | Notice]:
+        """Stop capturing; the audio and the loss that were still open."""
+        self._stop_child()
+        unread: GapReason = "stalled" if self._quiet_s else "overload"
+        return list(self._account.finish(time.monotonic_ns(), unread))
+
+    def _on_frame(self, frame: Frame) -> list[Heard | Notice]:
+        if frame.kind == Kind.OPENED:
+            self._on_opened(frame)
+            return []
+        if frame.kind == Kind.ENDED:
+            return self._on_ended(frame)
+        return self._on_block(frame)
+
+    def _on_opened(self, frame: Frame) -> None:
+        facts = frame.facts
+        rate, channels = int(str(facts["rate"])), int(str(facts["channels"]))
+        self.opened = Opened(stable_name(str(facts["name"])), rate, channels)
+        if self._device is not None:
+            self._device = self.opened.name  # numbers change when devices come and go
+        self._speed = SpeedCheck()
+        self._signal = SignalCheck()
+        self._sequence = 0
+
+    def _on_block(self, frame: Frame) -> list[Heard | Notice]:
+        assert self.opened is not None
+        samples = np.frombuffer(frame.payload, "<f4").reshape(-1, frame.channels)
+        suspect: GapReason | None = "overflow" if frame.overflow else None
+        if frame.sequence != self._sequence:
+            suspect = "overload"
+        self._sequence = frame.sequence + 1
+        block = Block(np.nan_to_num(samples), self.opened.rate, frame.at_ns, suspect)
+        if self._speed.push(block):
+            return self._on_runaway()
+        events = self._heard(self._account.push(block))
+        self._run_ns += block.duration_ns
+        if self._run_ns > STEADY_NS:
+            self._retry.succeeded()
+        if self._run_ns > 2 * RUNAWAY_WINDOW_NS:
+            self._runaways = 0
+        if change := self._signal.push(block):
+            events.append(self._on_signal(change))
+        return events
+
+    def _heard(self, heard: list[Heard]) -> list[Heard | Notice]:
+        """Say what changed together with the audio that proves it."""
+        events: list[Heard | Notice] = []
+        for item in heard:
+            events.append(item)
+            if isinstance(item, Block):
+                first, self._last_block_ns = not self._last_block_ns, item.at_ns
+                if self.state not in ("listening", "recovered", "silent"):
+                    events.append(self._on_listening(first))
+            elif item.reason in ("overflow", "overload"):
+                now = time.monotonic()
+                if now - self._overflow_said_at > OVERFLOW_NOTICE_S:
+                    self._overflow_said_at = now
+                    cause = "the sound card" if item.reason == "overflow" else "a slow computer"
+                    events.append(
+                        Notice("overflow", f"{item.duration_ms} ms of audio lost to {cause}")
+                    )
+        return events
+
+    def _on_listening(self, first: bool) -> Notice:
+        assert self.opened is not None
+        self._interruption = None
+        self._said = ""
+        self.state = "listening" if first else "recovered"
+        what = "listening to" if first else "back:"
+        return Notice(self.state, f"{what} {self.opened.details}")
+
+    def _on_signal(self, change: Literal["silent", "signal"]) -> Notice:
+        assert self.opened is not None
+        name = repr(self.opened.name)
+        if change == "signal":
+            self.state = "listening"
+            return Notice("signal", f"microphone {name} gives sound again")
+        self.state = "silent"
+        return Notice(
+            "silent", f"microphone {name} gives nothing but digital silence; is it muted?"
+        )
+
+    def _on_ended(self, frame: Frame) -> list[Heard | Notice]:
+        facts = frame.facts
+        reason, message = Reason(str(facts["reason"])), str(facts["message"])
+        if reason == Reason.GONE:
+            return self._interrupt("unplugged", "lost", message, "waiting for it to come back")
+        never_heard = not self._last_block_ns
+        if never_heard and (reason == Reason.BROKEN or not self._wait):
+            self._stop_child()
+            raise DeviceError(message)
+        self._stop_child()
+        self._retry.failed()
+        said = f"{reason}: {message}"
+        if self._said == said or (self._interruption and reason == Reason.ABSENT):
+            return []
+        self._said = said
+        if never_heard:
+            self.state = "waiting"
+        return [Notice("waiting", f"{message}; waiting for it")]
+
+    def _on_runaway(self) -> list[Heard | Notice]:
+        assert self.opened is not None
+        self._runaways += 1
+        what = f"microphone {self.opened.name!r} delivers audio far faster than real time"
+        if self._runaways >= RUNAWAY_LIMIT:
+            self._stop_child()
+            raise RunawayError(f"{what}, {RUNAWAY_LIMIT} times; choose another with --device")
+        return self._interrupt("stalled", "lost", what, AGAIN)
+
+    def _check_stall(self) -> list[Heard | Notice]:
+        if self._run_ns:
+            limit_s = STALL_LIMIT_S
+        else:
+            limit_s = FIRST_BLOCK_LIMIT_S if self.opened else OPEN_LIMIT_S
+        if self._quiet_s < limit_s:
+            return []
+        name = repr(self.opened.name) if self.opened else "the microphone"
+        message = f"{name} has sent nothing for {limit_s:.0f} s"
+        return self._interrupt("stalled", "stalled", message, AGAIN)
+
+    def _interrupt(
+        self, reason: GapReason, kind: NoticeKind, what: str, remedy: str
+    ) -> list[Heard | Notice]:
+        """End this run of the capture process and try again."""
+        self._stop_child()
+        if not self._wait and not self._last_block_ns:
+            raise DeviceError(f"{what}; choose another with --device, or wait for it")
+        first = self._interruption is None
+        news = first or self.state != kind
+        self._interruption = self._interruption or reason
+        self.state = kind
+        self._retry.failed(heard=self._run_ns > 0)
+        events: list[Heard | Notice] = [*self._account.interrupt(self._interruption)]
+        if news:
+            events.append(Notice(kind, f"{what}; {remedy}"))
+        return events
+
+    def _start_child(self) -> None:
+        self._quiet_s = 0.0
+        self._run_ns = 0
+        arguments = [] if self._device is None else [f"--device={self._device}"]
+        self._child = CaptureProcess(arguments, self._command)
+
+    def _stop_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None

@@ -1,0 +1,116 @@
+"""One run of the capture process: started, read from, and killed when it must be."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_asr.errors import DeviceError
+from edge_asr.microphone.frames import Frame, FrameError, FrameReader, Kind
+
+CAPTURE_COMMAND = (sys.executable, "-m", "edge_asr.microphone.child")
+_READ_BYTES = 1 << 16
+_REAP_S = 1.0
+_LIST_LIMIT_S = 5.0
+_unburied: list[subprocess.Popen[bytes]] = []
+
+
+class CaptureProcess:
+    """A child process that writes frames into a pipe.
+
+    Args:
+        arguments: for the capture process, after ``--fd`` and ``--parent``.
+        command: the program; tests put their own here.
+    """
+
+    def __init__(self, arguments: Sequence[str], command: Sequence[str] = CAPTURE_COMMAND) -> None:
+        self._reader = FrameReader()
+        self._broken: FrameError | None = None
+        self.ended = False
+        self._fd, child_fd = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [*command, "--fd", str(child_fd), "--parent", str(os.getpid()), *arguments],
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # C libraries print there; the frames say what matters
+                pass_fds=[child_fd],
+                start_new_session=True,  # Ctrl-C in the terminal is for the supervisor alone
+            )
+        except BaseException:
+            os.close(self._fd)
+            raise
+        finally:
+            os.close(child_fd)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def read(self, timeout_s: float) -> list[Frame]:
+        """The frames that arrived; none after ``timeout_s`` without any, or when it has ended.
+
+        Raises:
+            FrameError: the child wrote something else than frames.
+        """
+        if self._broken is not None:
+            raise self._broken
+        readable, _, _ = select.select([self._fd], [], [], timeout_s)
+        if not readable:
+            return []
+        data = os.read(self._fd, _READ_BYTES)
+        if not data:
+            self.ended = True
+        frames: list[Frame] = []
+        try:
+            frames.extend(self._reader.push(data))
+        except FrameError as error:
+            self._broken = error  # for the next call: the frames before it are good
+        return frames
+
+    def kill(self) -> None:
+        """End the child whatever it hangs in; PortAudio is never asked."""
+        self._process.kill()
+        os.close(self._fd)
+        try:
+            self._process.wait(_REAP_S)
+        except subprocess.TimeoutExpired:
+            _unburied.append(self._process)  # stuck in the kernel, or the computer is very slow
+        _unburied[:] = [process for process in _unburied if process.poll() is None]
+
+
+def _environment() -> dict[str, str]:
+    """This environment, in which the child finds the same edge_asr whatever its folder is."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def list_devices() -> list[dict[str, object]]:
+    """All microphones: index, name, channels, rate and is_default of each.
+
+    Raises:
+        DeviceError: PortAudio is missing, cannot start or does not answer.
+    """
+    child = CaptureProcess(["--list"])
+    deadline = time.monotonic() + _LIST_LIMIT_S
+    try:
+        while not child.ended and (remaining_s := deadline - time.monotonic()) > 0:
+            for frame in child.read(remaining_s):
+                if frame.kind == Kind.DEVICES:
+                    devices: list[dict[str, object]] = frame.facts["devices"]  # type: ignore[assignment]
+                    return devices
+                raise DeviceError(str(frame.facts["message"]))
+    except FrameError as error:
+        raise DeviceError(f"the capture process failed: {error}") from error
+    finally:
+        child.kill()
+    if child.ended:
+        raise DeviceError("the capture process died while it looked for microphones")
+    raise DeviceError(f"the sound system did not answer within {_LIST_LIMIT_S:.0f} s")

@@ -1,0 +1,1 @@
+"""A package as it is written: manifest, units, files. Nothing here opens a program."""

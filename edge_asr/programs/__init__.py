@@ -1,0 +1,1 @@
+"""From the bytes of a package to programs that run and are proven."""

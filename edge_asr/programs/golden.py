@@ -1,0 +1,156 @@
+"""The golden vector: does this program, on this machine, still give what its exporter saw?
+
+Checksums prove that the bytes arrived. That this library on this processor computes with them
+what it should is another matter, so a few seconds of real speech travel with the package,
+together with the log-probabilities that eager torch gave for it. ``golden_max_abs`` of
+parity.json bounds the largest difference of any log-probability for each program, and
+``golden_mean_abs`` the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_asr.audio.features import FbankState, Samples, flush_samples, push_samples
+from edge_asr.audio.samples import check_samples
+from edge_asr.audio.windows import Windows
+from edge_asr.backends import Encoder, FloatArray, zero_state
+from edge_asr.errors import AudioError, PackageError
+from edge_asr.package.files import GOLDEN, PARITY, Package
+from edge_asr.package.manifest import Manifest, Program
+from edge_asr.search.greedy import greedy
+
+LOAD_STEPS = 2  # enough to see the state carried over once
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """How far a program is from its golden vector; ``text`` only if all of it was run."""
+
+    frames: int
+    max_abs: float
+    bound: float
+    text: str | None
+
+
+def check_golden(
+    package: Package, encoder: Encoder, program: Program, steps: int | None = LOAD_STEPS
+) -> GoldenResult:
+    """Run the golden samples and compare.
+
+    Args:
+        steps: how many encoder steps to run; None runs all and compares the text too.
+
+    Raises:
+        PackageError: the vector is missing or malformed, or the program gives something else.
+    """
+    where = f"{package.root / program.file}"
+    samples, expected, text = _golden(package, program)
+    bound = bound_of(package, program, "golden_max_abs")
+    mean_bound = bound_of(package, program, "golden_mean_abs")
+    found = stream_log_probs(encoder, package.manifest, samples, steps, where)
+    if len(found) > len(expected) or (steps is None and len(found) != len(expected)):
+        raise PackageError(
+            f"{where}: expected {len(expected)} frames for the golden samples, found "
+            f"{len(found)}; export the package again"
+        )
+    with np.errstate(invalid="ignore"):  # infinities give NaN, and that is refused
+        errors = np.abs(found - expected[: len(found)])
+        max_abs = float(errors.max(initial=0.0))
+        mean_abs = float(errors.mean()) if errors.size else 0.0
+    if not (max_abs <= bound and mean_abs <= mean_bound):  # so that NaN is refused too
+        raise PackageError(
+            f"{where}: expected the golden log-probabilities within {bound:g}, and {mean_bound:g} "
+            f"in the mean; found differences of {max_abs:g} and {mean_abs:g}; this library or "
+            "processor computes something else: try another backend, or export the package again"
+        )
+    if steps is not None:
+        return GoldenResult(len(found), max_abs, bound, None)
+    tokens = greedy(found, package.manifest.units.blank)
+    said = package.units.text(token.id for token in tokens)
+    if said != text:
+        raise PackageError(
+            f"{where}: expected the golden text {text!r}, found {said!r}; try another backend, "
+            "or export the package again"
+        )
+    return GoldenResult(len(found), max_abs, bound, said)
+
+
+def stream_log_probs(
+    encoder: Encoder,
+    manifest: Manifest,
+    samples: Samples,
+    steps: int | None = None,
+    where: str = "encoder",
+) -> FloatArray:
+    """Log-probabilities (T', V) of ``samples`` (N,), streamed in the default chunk and flushed.
+
+    Args:
+        steps: stop after that many encoder steps.
+
+    Raises:
+        PackageError: the program's output or state has other shapes than the manifest says.
+    """
+    spec, fbank = manifest.encoder, FbankState()
+    frames = [
+        push_samples(samples, fbank, manifest.features),
+        flush_samples(fbank, manifest.features),
+    ]
+    windows = Windows(spec, spec.default_chunk)
+    cut = [*windows.push(np.concatenate(frames)), *windows.flush()]
+    state, offset = zero_state(spec), 0
+    log_probs = [np.zeros((0, spec.vocab_size), np.float32)]
+    for step in cut[:steps]:
+        result = encoder.step(step.feats, offset, state)
+        frames_out = max(step.keep, spec.min_chunk)
+        wanted = [(1, frames_out, spec.vocab_size), *(tensor.shape for tensor in spec.state)]
+        shapes = [array.shape for array in (result.log_probs, *result.state)]
+        if shapes != wanted:
+            raise PackageError(
+                f"{where}: expected log_probs and states of shapes {wanted}, found {shapes}; "
+                "export the package again"
+            )
+        log_probs.append(result.log_probs[0, : step.keep])
+        state, offset = result.state, offset + step.keep
+    return np.concatenate(log_probs)
+
+
+def _golden(package: Package, program: Program) -> tuple[Samples, FloatArray, str]:
+    """Samples (N,), log-probabilities (T', V) and text, checked."""
+    where, golden = package.root / GOLDEN, package.golden()
+    names = ("samples", f"log_probs_{program.precision}", f"text_{program.precision}")
+    for name in names:
+        if name not in golden:
+            raise PackageError(f"{where}: holds no {name!r}; export the package again")
+    samples, log_probs, text = (golden[name] for name in names)
+    vocab_size = package.manifest.encoder.vocab_size
+    if samples.dtype != np.float32 or samples.ndim != 1 or len(samples) == 0:
+        raise PackageError(f"{where}: samples must be float32 (N,); export the package again")
+    try:
+        check_samples(samples[:, None], str(where))
+    except AudioError as error:
+        raise PackageError(f"{error}; export the package again") from error
+    if log_probs.dtype != np.float32 or log_probs.shape[1:] != (vocab_size,):
+        raise PackageError(
+            f"{where}: {names[1]} must be float32 (T', {vocab_size}), found {log_probs.dtype} "
+            f"{log_probs.shape}; export the package again"
+        )
+    return samples, log_probs, str(text)
+
+
+def bound_of(package: Package, program: Program, name: str) -> float:
+    """What parity.json allows a program.
+
+    Raises:
+        PackageError: it names no such bound.
+    """
+    bound = package.parity.get(program.file, {}).get(name)
+    if isinstance(bound, int | float) and math.isfinite(bound) and bound >= 0:
+        return float(bound)
+    raise PackageError(
+        f"{package.root / PARITY}: expected programs[{program.file!r}].{name} to be a "
+        f"number from 0, found {bound!r}; export the package again"
+    )

@@ -1,0 +1,220 @@
+"""From a program of a package to something that runs: the one way, for every role."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_asr.backends import (
+    BACKENDS,
+    Decoder,
+    DecoderScores,
+    Encoder,
+    EncoderStep,
+    FloatArray,
+    IntArray,
+    State,
+    open_decoder,
+    open_encoder,
+    register_operators,
+)
+from edge_asr.errors import BackendError, PackageError, UsageError
+from edge_asr.fusion.arpa import parse_ngrams
+from edge_asr.fusion.language_model import LanguageModel
+from edge_asr.native import library
+from edge_asr.native.library import Levers, NativeWeights
+from edge_asr.package.files import Package
+from edge_asr.package.manifest import Dispatch, Program, Role
+
+# backend -> the library that brings our operators to it, libedge_asr_<name>.so
+OPERATOR_LIBRARIES = {"onnx": "onnx", "executorch": "executorch", "torchscript": "torch"}
+
+
+def choose_program(
+    package: Package,
+    role: Role,
+    backend: str | None = None,
+    precision: str | None = None,
+    dispatch: str | None = None,
+) -> Program:
+    """The program to run.
+
+    Where no backend is asked for, the first of BACKENDS that the package has a program for. Where
+    no dispatch is asked for, native programs where they can run here, portable ones elsewhere.
+
+    Raises:
+        PackageError: there is none.
+        BackendError: there are only native ones, and they cannot run here.
+    """
+    name = backend or _first_backend(package.manifest.programs, role, precision, dispatch)
+    missing = missing_library(name)
+    preferred: Dispatch = "portable" if missing else "native"
+    program = package.program(role, name, precision, dispatch, preferred)
+    if program.native_ops and missing:
+        raise BackendError(
+            f"{package.root / program.file}: needs the native operators, and {missing} is not "
+            f"built; {library.BUILD}, or export the package with --dispatch both"
+        )
+    return program
+
+
+def offers(package: Package, role: Role, backend: str) -> bool:
+    """Whether the package has any program of a role for a backend."""
+    return any(p.role == role and p.backend == backend for p in package.manifest.programs)
+
+
+def missing_library(backend: str) -> str | None:
+    """The file that native programs of a backend lack here."""
+    for name in ("kernels", OPERATOR_LIBRARIES.get(backend, "")):
+        if not library.built(name):
+            return library.library_path(name).name
+    return None
+
+
+def load_weights(package: Package, program: Program) -> NativeWeights | None:
+    """The native weights of a program, read unless they are in memory already.
+
+    Raises:
+        PackageError: the file is damaged.
+        BackendError: the kernels are not built or refuse it.
+    """
+    if program.weights is None:
+        return None
+    name = program.weights
+    entry = package.entry(name)
+    return library.share_weights(
+        library.weights_id(entry.sha256),
+        entry.bytes,
+        lambda memory: package.read_into(name, memory),
+    )
+
+
+def set_levers(package: Package, program: Program, levers: Levers) -> None:
+    """Set the levers of a program's weights, which all its streams share.
+
+    Raises:
+        UsageError: the program is portable and levers are asked for.
+        BackendError: a lever is out of its range.
+    """
+    weights = load_weights(package, program)
+    if weights is not None:
+        weights.set_levers(levers)
+    elif levers != Levers():
+        raise UsageError(
+            f"{package.root / program.file}: portable programs have no levers; take a native one, "
+            "which python -m export --dispatch both makes"
+        )
+
+
+def load_encoder(package: Package, program: Program, threads: int = 1) -> Encoder:
+    """Open an encoder program with its weights.
+
+    Raises:
+        PackageError: a file is damaged.
+        BackendError: the backend is not installed or refuses the program.
+    """
+    data, spec = package.read(program.file), package.manifest.encoder
+    weights = load_weights(package, program)
+    if weights is None:
+        return open_encoder(program.backend, data, spec, threads)
+    return _NativeEncoder(
+        open_encoder(program.backend, data, spec, _prepare(program, threads)), weights
+    )
+
+
+def load_decoder(package: Package, program: Program, threads: int = 1) -> Decoder:
+    """Open a decoder program with its weights; see ``load_encoder``.
+
+    Raises:
+        PackageError: a file is damaged, or the manifest describes no decoder.
+        BackendError: the backend is not installed or refuses the program.
+    """
+    spec = package.manifest.decoder
+    if spec is None:
+        raise PackageError(f"{package.root}: the manifest describes no decoder; export it again")
+    data, weights = package.read(program.file), load_weights(package, program)
+    if weights is None:
+        return open_decoder(program.backend, data, spec, threads)
+    return _NativeDecoder(
+        open_decoder(program.backend, data, spec, _prepare(program, threads)), weights
+    )
+
+
+def load_language_model(
+    package: Package, *, weight: float | None = None, word_bonus: float | None = None
+) -> LanguageModel | None:
+    """The language model of a package, if it has one; ``weight`` and ``word_bonus`` replace those
+    of its manifest.
+
+    Raises:
+        PackageError: the file is damaged.
+        UsageError: it has none of the words that the units write, or a weight or bonus is out of
+            its range.
+    """
+    spec = package.manifest.language_model
+    if spec is None:
+        return None
+    where = repr(str(package.root / spec.file))
+    try:
+        ngrams = parse_ngrams(io.BytesIO(package.read(spec.file)), where)
+    except UsageError as error:
+        raise PackageError(f"{error}, or copy the package again") from error
+    return LanguageModel.build(
+        ngrams,
+        package.units,
+        where,
+        weight=spec.weight if weight is None else weight,
+        word_bonus=spec.word_bonus if word_bonus is None else word_bonus,
+    )
+
+
+def _prepare(program: Program, threads: int) -> int:
+    """Register our operators with the backend; the threads that are left for itself.
+
+    The threads of our kernels serve the process: the last program opened decides.
+    """
+    name = OPERATOR_LIBRARIES[program.backend]
+    register_operators(program.backend, library.library_path(name))
+    library.library().edge_asr_set_threads(threads)
+    return 1
+
+
+@dataclass(frozen=True)
+class _NativeEncoder:
+    """An encoder that keeps its weights in memory."""
+
+    encoder: Encoder
+    weights: NativeWeights
+
+    def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
+        """See ``Encoder``."""
+        return self.encoder.step(feats, offset, state)
+
+
+@dataclass(frozen=True)
+class _NativeDecoder:
+    """A decoder that keeps its weights in memory."""
+
+    decoder: Decoder
+    weights: NativeWeights
+
+    def score(
+        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
+    ) -> DecoderScores:
+        """See ``Decoder``."""
+        return self.decoder.score(hyps, hyp_lengths, encoder_out)
+
+
+def _first_backend(
+    programs: Sequence[Program], role: Role, precision: str | None, dispatch: str | None
+) -> str:
+    offered = {
+        program.backend
+        for program in programs
+        if program.role == role
+        and precision in (None, program.precision)
+        and dispatch in (None, program.dispatch)
+    }
+    # A package without any: name the default, and Package.program says what is missing.
+    return next((name for name in BACKENDS if name in offered), next(iter(BACKENDS)))

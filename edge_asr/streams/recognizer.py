@@ -1,0 +1,190 @@
+"""A loaded package: weights that any number of streams share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edge_asr.audio.read import read_blocks
+from edge_asr.audio.windows import ChunkMs, chunk_frames
+from edge_asr.backends import BACKENDS, Decoder, Encoder
+from edge_asr.errors import UsageError
+from edge_asr.events import Event, Final
+from edge_asr.fusion.hotword_text import Phrase
+from edge_asr.fusion.language_model import LanguageModel
+from edge_asr.native.library import Levers
+from edge_asr.package.files import DEFAULT_PACKAGE, Package, open_package
+from edge_asr.package.manifest import BackendName, Dispatch, Precision, Program
+from edge_asr.programs.golden import check_golden
+from edge_asr.programs.golden_decoder import check_decoder_golden
+from edge_asr.programs.loading import (
+    choose_program,
+    load_decoder,
+    load_encoder,
+    load_language_model,
+    offers,
+    set_levers,
+)
+from edge_asr.search.decoding import Decoding
+from edge_asr.search.second_pass import SecondPass
+from edge_asr.streams.session import Stream
+
+MAX_THREADS = 64
+_FILE_BLOCK_S = 10.0
+
+
+def load(
+    package: str | os.PathLike[str] = DEFAULT_PACKAGE,
+    *,
+    backend: BackendName | str | None = None,
+    precision: Precision | str | None = None,
+    dispatch: Dispatch | str | None = None,
+    levers: Levers | None = None,
+    threads: int = 1,
+    second_pass: bool = True,
+    language_model: bool = True,
+) -> Recognizer:
+    """Load a package and prove with its golden vector that it computes what it should.
+
+    Args:
+        package: a directory, or the name of a package that came with edge_asr.
+        backend: "onnx", "executorch" or "torchscript"; None takes the first that the package
+            has a program for.
+        precision: "int8", "fp32" or "int4"; None takes int8 where there is one.
+        dispatch: "native" or "portable"; None takes native programs where they can run here.
+        levers: less work of the experts than trained, for native programs. They hold for every
+            recognizer of the same package.
+        threads: of the backend; one is fastest for small models.
+        second_pass: load the decoders too, where the package has them for this backend.
+        language_model: read the package's language model too, where it has one.
+
+    Raises:
+        PackageError: there is no such package or program, or it is damaged.
+        BackendError: the backend is not installed or refuses the program.
+        UsageError: an unknown backend, a thread count that is not 1 to 64, or levers for a
+            portable program.
+    """
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"threads is {threads}; allowed are 1 to {MAX_THREADS}")
+    if backend is not None and backend not in BACKENDS:
+        raise UsageError(f"backend {backend!r} is unknown; choose one of: {', '.join(BACKENDS)}")
+    opened = open_package(package)
+    program = choose_program(opened, "encoder", backend, precision, dispatch)
+    encoder = load_encoder(opened, program, threads)
+    set_levers(opened, program, Levers())
+    check_golden(opened, encoder, program)
+    decoder = None
+    if second_pass and offers(opened, "decoder", program.backend):
+        decoder_program = choose_program(opened, "decoder", program.backend, precision, dispatch)
+        decoder = load_decoder(opened, decoder_program, threads)
+        check_decoder_golden(opened, decoder, decoder_program)
+    if levers is not None:
+        set_levers(opened, program, levers)
+    model = load_language_model(opened) if language_model else None
+    return Recognizer(opened, program, encoder, decoder, model)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A file, recognised."""
+
+    segments: tuple[Final, ...]
+    duration_ms: int
+
+    @property
+    def text(self) -> str:
+        """All segments, with spaces between them."""
+        return " ".join(segment.text for segment in self.segments if segment.text)
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """A package with one of its programs loaded. Streams are cheap and share it."""
+
+    package: Package
+    program: Program
+    encoder: Encoder
+    decoder: Decoder | None = None
+    language_model: LanguageModel | None = None
+
+    @property
+    def backend(self) -> BackendName:
+        """Which backend runs the program."""
+        return self.program.backend
+
+    def stream(
+        self,
+        chunk_ms: ChunkMs = None,
+        *,
+        hotwords: Sequence[Phrase] = (),
+        decoding: Decoding | None = None,
+    ) -> Stream:
+        """A new stream.
+
+        Args:
+            chunk_ms: how much audio one encoder step reads: the latency. None is the package's
+                default; "whole" is as much as the program takes at once, for whole utterances.
+            hotwords: phrases to expect; see ``Stream.set_hotwords``.
+            decoding: search, second pass, language model, endpoints; None are the defaults.
+
+        Raises:
+            UsageError: a chunk that is not a multiple of the encoder frame or outside the
+                program's bounds; hotwords or decoding that cannot be; a second pass without a
+                decoder.
+        """
+        manifest, decoding = self.package.manifest, decoding or Decoding()
+        if decoding.takes_language_model:
+            if self.language_model is not None:
+                decoding = decoding.beside(manifest.language_model)
+            decoding = replace(decoding, language_model=self.language_model)
+        return Stream(
+            self.encoder,
+            manifest,
+            self.package.units,
+            chunk_frames(manifest, chunk_ms),
+            decoding,
+            self._second_pass(decoding),
+            hotwords,
+        )
+
+    def transcribe(
+        self,
+        path: str | os.PathLike[str],
+        chunk_ms: ChunkMs = None,
+        *,
+        hotwords: Sequence[Phrase] = (),
+        decoding: Decoding | None = None,
+    ) -> Transcript:
+        """Recognise a whole file: the same as pushing its blocks into a stream and flushing.
+
+        Raises:
+            InputMissingError: there is no such file.
+            AudioError: it is not readable as audio.
+            UsageError: see ``stream``.
+        """
+        events: list[Event] = []
+        with self.stream(chunk_ms, hotwords=hotwords, decoding=decoding) as stream:
+            for block, sample_rate in read_blocks(path, _FILE_BLOCK_S):
+                events += stream.push(block, sample_rate)
+            events += stream.flush()
+            duration_ms = stream.position_ms
+        finals = tuple(event for event in events if isinstance(event, Final))
+        return Transcript(finals, duration_ms)
+
+    def _second_pass(self, decoding: Decoding) -> SecondPass | None:
+        spec, wanted = self.package.manifest.decoder, decoding.second_pass
+        if wanted == "off" or (wanted is None and self.decoder is None):
+            return None
+        if self.decoder is None or spec is None:
+            raise UsageError(
+                f"{self.package.root}: no decoder is loaded for backend {self.backend}, so there "
+                "is no second pass; choose second_pass off, or export the package with decoders"
+            )
+        ctc, reverse = decoding.ctc_weight, decoding.reverse_weight
+        return SecondPass(
+            self.decoder,
+            spec,
+            spec.ctc_weight if ctc is None else ctc,
+            spec.reverse_weight if reverse is None else reverse,
+        )

@@ -1,0 +1,92 @@
+"""The whole benchmark at the tiny scale, and its command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.paper.__main__ import _command, _config, _parser, main
+from benchmark.paper.assembly import audio_s, rows_of
+from benchmark.paper.prepare import PreparationError, export_arguments, make_wenet
+from benchmark.paper.report import read_report
+from benchmark.paper.rounds import SECOND, STREAM, SWEEP, WHOLE
+from benchmark.paper.unverified import MAX_FRAMES
+from benchmark.paper.variants import programs
+
+
+def test_tasks_last_as_long_as_they_say() -> None:
+    assert [audio_s(task) for task in (STREAM, WHOLE, SECOND)] == [0.64, 20.0, 10.0]
+    assert [rows_of(task) for task in (STREAM, WHOLE, SECOND)] == [16, 499, 310]
+    assert [rows_of(task) for task in SWEEP] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 499]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--models", "moe-2b"], "--models has 'moe-2b'"),
+        (["--threads", "1,none"], "--threads is '1,none'"),
+        (["--threads", "0"], "--threads is '0'"),
+        (["--rounds", "0"], "--rounds is 0"),
+    ],
+)
+def test_wrong_options(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 64
+    assert said in capsys.readouterr().err
+
+
+def test_the_command_of_the_report_measures_the_same(tmp_path: Path) -> None:
+    arguments = ["--wenet", str(tmp_path), "--threads", "2", "--sweep", "--dispatch", "native"]
+    conf = _config(_parser().parse_args(arguments))
+    words = _command(conf).split()
+    assert words[:3] == ["python", "-m", "benchmark.paper"]
+    assert str(tmp_path) not in words
+    again = _config(_parser().parse_args(words[3:]))
+    assert (again.threads, again.sweep, again.dispatches, again.models) == (
+        conf.threads, conf.sweep, conf.dispatches, conf.models,
+    )  # fmt: skip
+    assert again.wenet is not None
+    assert conf.work == Path("out/paper").resolve()
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "backends", "precisions"),
+    [("native", "onnx,executorch", "int8,int4"), ("portable", "onnx", "int8")],
+)
+def test_packages_hold_the_programs_asked_for(
+    tmp_path: Path, dispatch: str, backends: str, precisions: str
+) -> None:
+    ours = programs("moe-1b", ["onnx", "executorch"], [dispatch], ["int8", "int4"])
+    words = export_arguments(tmp_path, tmp_path / "out", ours)
+    assert words[words.index("--dispatch") + 1] == dispatch
+    assert words[words.index("--backends") + 1] == backends
+    assert words[words.index("--precision") + 1] == precisions
+    assert MAX_FRAMES >= rows_of(WHOLE)
+
+
+@pytest.mark.slow
+def test_a_preparation_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(PreparationError, match="no checkout of WeNet"):
+        make_wenet(tmp_path, "moe-1b", tmp_path, say=lambda line: None)
+
+
+@pytest.mark.slow
+def test_everything_at_the_tiny_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--scale", "tiny", "--models", "dense-225m,moe-1b", "--rounds", "2"]
+    arguments += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--threads", "1"]) == 0
+    assert "give a checkout of it with --wenet" in capsys.readouterr().err
+    report = read_report((tmp_path / "out" / "paper.json").read_text())
+    streaming = {row.model: row for row in report.rows if row.task == "stream"}
+    assert set(streaming) == {"dense-225m", "moe-1b"}
+    for row in report.rows:
+        assert 0 < row.min_s <= row.median_s
+        assert 0 < row.floor_share < 1
+    assert streaming["dense-225m"].experts_touched is None
+    assert 7 < (streaming["moe-1b"].experts_touched or 0) <= 8
+    assert streaming["moe-1b"].weight_bytes > streaming["dense-225m"].weight_bytes
+    assert {ratio.task for ratio in report.ratios} >= {"stream", "whole"}
+    for load in report.loads:
+        assert load.memory_before_bytes < load.memory_loaded_bytes <= load.peak_bytes
+    assert (tmp_path / "out" / "paper.svg").stat().st_size > 1000
+    assert str(tmp_path) not in (tmp_path / "out" / "paper.md").read_text().split("## Left out")[0]

@@ -1,0 +1,205 @@
+"""The benchmark as a function and as a command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import soundfile
+
+from edge_asr.__main__ import main
+from edge_asr.bench import measure as bench
+from edge_asr.bench.load import LoadFigures, measure_load
+from edge_asr.bench.measure import BenchConfig, measure
+from edge_asr.bench.report import BenchReport, Percentiles, Spread
+from edge_asr.errors import ConfigError, PackageError
+from edge_asr.native import library as native
+from edge_asr.package.files import Package
+from edge_asr.streams.recognizer import Recognizer
+from tests.tiny import DECODER, RATE, FakeDecoder, tones
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "a.wav", tones("▁one ▁two"), RATE)
+    soundfile.write(tmp_path / "b.wav", tones("▁two ▁one"), RATE)
+    path = tmp_path / "test.tsv"
+    rows = ["path\tseconds\tspeaker\ttext", "a.wav\t1\tanna\tone two", "b.wav\t1\tbert\ttwo six"]
+    path.write_text("\n".join([*rows, ""]))
+    return path
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "AUDIO_S", 4.0)
+
+
+@pytest.mark.usefixtures("briefly")
+def test_word_errors_of_a_manifest(tiny_package: Package, manifest: Path) -> None:
+    said: list[str] = []
+    report = measure(
+        BenchConfig(tiny_package.root, manifest=manifest, runs=1),
+        lambda what, done, of: said.append(what),
+    )
+    errors = report.word_errors
+    assert errors is not None
+    assert (errors.wer, errors.substitutions, errors.words) == (0.25, 1, 4)
+    assert (errors.deletions, errors.insertions) == (0, 0)
+    assert (errors.utterances, errors.speakers) == (2, 2)
+    assert report.source == "test.tsv"
+    assert dict.fromkeys(said) == dict.fromkeys(["loading", "speed", "endpoints", "word errors"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("briefly")
+def test_a_report_as_json_and_as_a_table(
+    tiny_package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["bench", "--package", str(tiny_package.root), "--runs", "2"]
+    assert main([*arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    found = json.loads(out)
+    assert list(found) == [field.name for field in dataclasses.fields(BenchReport)]
+    assert (found["package"], found["backend"], found["precision"]) == ("tiny", "onnx", "fp32")
+    assert (found["dispatch"], found["kernel"], found["experts"]) == ("portable", None, None)
+    assert not any(found["levers"].values())
+    assert found["runs"] == 2
+    assert found["audio_s"] >= 4.0, "repeated until it is enough"
+    assert found["rtf"]["min"] <= found["rtf"]["median"] <= found["rtf"]["max"]
+    shares = found["encoder_share"]["max"], found["python_share"]["min"]
+    assert sum(shares) == pytest.approx(1)
+    assert 0 < shares[0] < 1
+    assert found["load"]["memory_before_bytes"] <= found["load"]["memory_loaded_bytes"]
+    assert found["endpoint_ms"]["p50"] > 900, (
+        "a second of silence, and the speech has 80 ms of tail"
+    )
+    # The golden samples are one segment without a pause, so each clip ends with a flush.
+    assert found["first_partial_ms"]["count"] == found["final_after_flush_ms"]["count"] == 4
+    assert found["word_errors"] is None
+    assert (found["second_pass"], found["decoder_share"]["max"]) == (False, 0.0), "no decoder here"
+    assert main(arguments) == 0
+    table = capsys.readouterr().out
+    assert "\nsecond pass      off\n" in table
+    for title in ("RTF", "python", "final, endpoint", "memory"):
+        assert f"\n{title}" in table
+
+
+@pytest.fixture(scope="module")
+def native_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny one of experts, with native and portable programs of its encoder."""
+    if not (native.built() and native.built("onnx")):
+        pytest.skip("not built; run: make native")
+    from export.__main__ import main as export  # torch
+
+    out = tmp_path_factory.mktemp("bench") / "moe"
+    options = ["--roles", "encoder", "--backends", "onnx", "--dispatch", "both"]
+    assert export([str(ROOT / "tests/data/wenet-moe"), "-o", str(out), *options]) == 0
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("briefly")
+def test_experts_and_levers_of_native_programs(
+    native_package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bench(*options: str) -> dict[str, Any]:
+        arguments = ["bench", "--package", str(native_package), "--runs", "1", "--json"]
+        assert main([*arguments, *options]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    plain = bench()
+    assert (plain["dispatch"], plain["levers"]["top_k"]) == ("native", 0)
+    assert plain["kernel"] in native.kernels()
+    assert plain["experts"]["per_frame"] == 2.0 <= plain["experts"]["per_call"]
+    weights = (native_package / "encoder.int8.weights").stat().st_size
+    assert weights < plain["program_bytes"] < 2 * weights
+    levered = bench("--levers", "top_k=1,max_experts=2")
+    assert levered["levers"] == {"top_k": 1, "min_weight": 0.0, "max_experts": 2}
+    assert levered["experts"]["per_frame"] == 1.0 <= levered["experts"]["per_call"] <= 2.0
+    assert bench()["experts"] == plain["experts"], "levers do not stay"
+    portable = bench("--dispatch", "portable")
+    assert (portable["kernel"], portable["experts"]) == (None, None)
+    # What is refused, whatever the command.
+    options = ["--package", str(native_package), "--dispatch", "portable", "--levers", "top_k=1"]
+    assert main(["bench", *options]) == 64
+    assert main(["transcribe", str(ROOT / "README.md"), *options]) == 64
+    assert capsys.readouterr().err.count("portable programs have no levers") == 2
+
+
+@pytest.mark.usefixtures("briefly")
+def test_audio_is_as_long_as_it_must_be(
+    tiny_package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = LoadFigures(0.0, 0.0, 0, 0)  # a fresh process would be half a second for nothing
+    monkeypatch.setattr("edge_asr.bench.load.measure_load", lambda *setting: figures)
+    long = tmp_path / "long.wav"
+    soundfile.write(long, tones("▁one 9000 ▁two"), RATE)
+    report = measure(BenchConfig(tiny_package.root, audio=(long, Path("never read")), runs=1))
+    assert report.audio_s == 4.0
+
+
+@pytest.mark.usefixtures("briefly")
+def test_the_second_pass_is_measured_inline(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = LoadFigures(0.0, 0.0, 0, 0)
+    settings: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        "edge_asr.bench.load.measure_load",
+        lambda *setting: settings.append(setting) or figures,  # type: ignore[func-returns-value]
+    )
+    spec = msgspec.structs.replace(DECODER, max_frames=1000)  # the golden samples are long
+    manifest = msgspec.structs.replace(recognizer.package.manifest, decoder=spec)
+    package = dataclasses.replace(recognizer.package, manifest=manifest)
+
+    def load(*arguments: object, second_pass: bool, **options: object) -> Recognizer:
+        decoder = FakeDecoder() if second_pass else None
+        return dataclasses.replace(recognizer, package=package, decoder=decoder)
+
+    monkeypatch.setattr("edge_asr.streams.recognizer.load", load)
+    report = measure(BenchConfig("tiny", runs=1))
+    assert report.second_pass
+    shares = report.encoder_share, report.decoder_share, report.python_share
+    assert sum(share.median for share in shares) == pytest.approx(1)
+    assert all(0 < share.median < 1 for share in shares)
+    assert "% (" in next(
+        line for line in report.as_table().splitlines() if line.startswith("second pass")
+    )
+    without = measure(BenchConfig("tiny", runs=1, second_pass=False))
+    assert (without.second_pass, without.decoder_share.max) == (False, 0.0)
+    assert [setting[-1] for setting in settings] == [True, False]
+
+
+def test_jiwer_is_asked_for_before_the_work(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    with pytest.raises(ConfigError, match=r"pip install 'edge_asr\[bench\]'"):
+        measure(BenchConfig("no such package", manifest=manifest))
+
+
+def test_a_manifest_without_words_is_refused(tiny_package: Package, manifest: Path) -> None:
+    manifest.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
+    with pytest.raises(ConfigError, match=r"test\.tsv: holds no words"):
+        measure(BenchConfig(tiny_package.root, manifest=manifest))
+
+
+def test_what_goes_wrong_in_the_fresh_process_is_said(tiny_package: Package) -> None:
+    with pytest.raises(PackageError, match="no encoder program for onnx int8"):
+        measure_load(tiny_package.root, "onnx", "int8", "portable", 1)
+
+
+def test_percentiles() -> None:
+    assert Percentiles.of([]) is None
+    found = Percentiles.of([float(n) for n in range(101)])
+    assert found == Percentiles(count=101, p50=50, p95=95, p99=99, max=100)
+    assert Spread.of([3.0, 1.0, 2.0, 9.0]) == Spread(median=2.5, min=1, max=9)

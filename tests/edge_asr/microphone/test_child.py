@@ -1,0 +1,74 @@
+"""The queue between the audio callback and the pipe."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from edge_asr.microphone.child import QUEUE_KEPT_MS, QUEUE_MS, BlockQueue
+
+RATE = 8000
+BLOCK = bytes(RATE // 20 * 4 * 2)  # 50 ms of two channels
+BLOCK_MS = 50
+
+
+def drained(queue: BlockQueue) -> list[int]:
+    sequence = []
+    while block := queue.get(0):
+        sequence.append(block.sequence)
+    return sequence
+
+
+def test_blocks_come_in_order_with_what_is_known_of_them() -> None:
+    queue = BlockQueue(RATE, 2)
+    before_ns = time.monotonic_ns()
+    queue.put(BLOCK, False)
+    queue.put(BLOCK[:80], True)
+    first, second = queue.get(0), queue.get(0)
+    assert first is not None and second is not None
+    assert (first.sequence, first.overflow, first.channels) == (0, False, 2)
+    assert (second.sequence, second.overflow, len(second.payload)) == (1, True, 80)
+    assert before_ns <= first.at_ns <= second.at_ns <= time.monotonic_ns()
+    assert queue.get(0) is None
+
+
+def test_a_pause_within_the_queue_loses_nothing() -> None:
+    queue = BlockQueue(RATE, 2)
+    count = QUEUE_MS // BLOCK_MS
+    for _ in range(count):
+        queue.put(BLOCK, False)
+    assert drained(queue) == list(range(count))
+
+
+def test_a_longer_pause_makes_one_hole_and_keeps_the_newest() -> None:
+    queue = BlockQueue(RATE, 2)
+    count = QUEUE_MS // BLOCK_MS + 10
+    for _ in range(count):
+        queue.put(BLOCK, False)
+    kept = drained(queue)
+    assert kept == list(range(kept[0], count))
+    assert QUEUE_KEPT_MS <= len(kept) * BLOCK_MS <= QUEUE_KEPT_MS + 10 * BLOCK_MS
+
+
+def test_years_of_audio_do_not_fill_the_queue() -> None:
+    queue = BlockQueue(RATE, 2)
+    for _ in range(3 * QUEUE_MS // BLOCK_MS):
+        queue.put(BLOCK, False)
+        assert queue.get(0) is not None
+    assert queue.get(0) is None
+
+
+@pytest.mark.parametrize("wakes", ["put", "wake"])
+def test_a_waiting_reader_is_woken(wakes: str) -> None:
+    queue = BlockQueue(RATE, 2)
+    got: list[object] = []
+    reader = threading.Thread(target=lambda: got.append(queue.get(30)))
+    reader.start()
+    deadline = time.monotonic() + 10
+    while reader.is_alive() and time.monotonic() < deadline:
+        queue.put(BLOCK, False) if wakes == "put" else queue.wake()
+        reader.join(0.01)
+    assert not reader.is_alive()
+    assert (got[0] is not None) == (wakes == "put")

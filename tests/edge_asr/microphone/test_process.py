@@ -1,0 +1,129 @@
+"""One capture process: read, killed in whatever state, and without a trace afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_asr.errors import DeviceError
+from edge_asr.microphone import process as capture_process
+from edge_asr.microphone.frames import FrameError, Kind
+from edge_asr.microphone.process import CaptureProcess, list_devices
+from tests.fakemic.program import alive
+
+SEND = (
+    "import os, signal, sys, time\n"
+    "from edge_asr.microphone.frames import Kind, pack_facts\n"
+    "fd = int(sys.argv[sys.argv.index('--fd') + 1])\n"
+)
+
+
+def process(script: str) -> CaptureProcess:
+    return CaptureProcess([], [sys.executable, "-c", SEND + script])
+
+
+def read_all(child: CaptureProcess) -> list[object]:
+    frames: list[object] = []
+    deadline = time.monotonic() + 5
+    while not child.ended and time.monotonic() < deadline:
+        frames += child.read(1)
+    return frames
+
+
+def test_frames_arrive_and_the_end_is_seen() -> None:
+    child = process("os.write(fd, pack_facts(Kind.OPENED, a=1))")
+    (frame,) = read_all(child)
+    child.kill()
+    assert child.ended
+    assert frame.kind == Kind.OPENED  # type: ignore[attr-defined]
+
+
+def test_frames_before_garbage_count() -> None:
+    child = process("os.write(fd, pack_facts(Kind.OPENED, a=1) + b'X' * 99)\ntime.sleep(9)")
+    try:
+        assert len(child.read(5)) == 1
+        with pytest.raises(FrameError):
+            child.read(5)
+    finally:
+        child.kill()
+
+
+def test_a_child_that_refuses_to_end_is_killed() -> None:
+    child = process(
+        "[signal.signal(s, signal.SIG_IGN) for s in (2, 15, 1)]\n"
+        "os.write(fd, pack_facts(Kind.OPENED))\ntime.sleep(60)"
+    )
+    assert child.read(5)
+    child.kill()
+    assert not alive(child.pid)
+
+
+def test_a_child_that_dies_late_is_buried_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_process, "_REAP_S", 0.0)
+    child = process("time.sleep(9)")
+    monkeypatch.setattr(child._process, "kill", lambda: None)
+    child.kill()
+    assert capture_process._unburied == [child._process]
+    os.kill(child.pid, 9)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    process("time.sleep(9)").kill()
+    assert child._process not in capture_process._unburied
+    for late in capture_process._unburied:
+        late.wait(9)
+
+
+def test_no_descriptor_is_left() -> None:
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        process("time.sleep(9)").kill()
+    with pytest.raises(FileNotFoundError):
+        CaptureProcess([], ["/nonexistent/program"])
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_child_finds_edge_asr_from_any_folder(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.path.insert(0, sys.argv[1])\n"
+            "from edge_asr.microphone.process import CaptureProcess\n"
+            "child = CaptureProcess([], [sys.executable, '-S', '-c', 'import edge_asr.events,"
+            ' os, sys; os.write(int(sys.argv[2]), b"")\'])\n'
+            "print(child._process.wait(9))\n",
+            str(Path(capture_process.__file__).parents[2]),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == "0\n"
+
+
+def test_a_list_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture_process, "_LIST_LIMIT_S", 0.3)
+    command = (sys.executable, "-c", "import time; time.sleep(9)")
+    monkeypatch.setattr(CaptureProcess.__init__, "__defaults__", (command,))
+    with pytest.raises(DeviceError, match="did not answer"):
+        list_devices()
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("os.write(fd, pack_facts(Kind.ENDED, reason='broken', message='no such'))", "no such"),
+        ("os.write(fd, b'X' * 99)", "the capture process failed"),
+        ("os.kill(os.getpid(), 11)", "died"),
+    ],
+)
+def test_a_list_that_fails(script: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = (sys.executable, "-c", SEND + script)
+    monkeypatch.setattr(CaptureProcess.__init__, "__defaults__", (command,))
+    with pytest.raises(DeviceError, match=message):
+        list_devices()
