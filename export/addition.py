@@ -109,6 +109,7 @@ def join_programs(base: Package, made: Sequence[NewProgram]) -> list[NewProgram]
             base.read(program.file),
             program.native_ops,
             program.weights,
+            program.group,
         )
         for program in base.manifest.programs
     ]

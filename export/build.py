@@ -16,6 +16,7 @@ from edge_asr.programs.loading import OPERATOR_LIBRARIES, missing_library
 from export.lowerings import lowering
 from export.native import native
 from export.program import Interface
+from quant.linear4 import QuantLinear4
 
 # What each precision can be lowered to.
 DISPATCHES: dict[Precision, tuple[Dispatch, ...]] = {
@@ -78,13 +79,14 @@ def build_programs(
             continue
         lowered = native(module)
         weights = f"{interface.role}.{precision}.weights"
+        group = next((m.group for m in module.modules() if isinstance(m, QuantLinear4)), None)
         library().edge_asr_set_threads(1)
         for backend in backends:
             register_operators(backend, library_path(OPERATOR_LIBRARIES[backend]))
             data, ending = _lower(lowered.program, interface, backend)
             file = f"{interface.role}.{precision}.native.{ending}"
             program = NewProgram(
-                interface.role, backend, precision, file, data, lowered.native_ops, weights
+                interface.role, backend, precision, file, data, lowered.native_ops, weights, group
             )
             yield Built(program, lowered.weights, lowered.loaded)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from edge_asr.errors import EdgeAsrError
+from edge_asr.exits import errors_as_lines
 from model.checkpoint import load_checkpoint
 from quant.checkpoint import GROUP, INTEGERS, quantize, save_integers
 from quant.linear4 import GROUPS
 
 
+@errors_as_lines("quant")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m quant", description=__doc__)
@@ -36,18 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"input channels that share a scale at int4 (default: {GROUP})",
     )
     options = parser.parse_args(arguments)
-    try:
-        checkpoint = load_checkpoint(options.checkpoint)
-        quantized = quantize(checkpoint, options.precision, options.group)
-        options.out.mkdir(parents=True, exist_ok=True)
-        for name in ("train.yaml", "units.txt"):
-            shutil.copyfile(options.checkpoint / name, options.out / name)
-        save_integers(quantized, options.out / INTEGERS)
-        rows = sorted((asdict(row) for row in quantized.report), key=lambda r: -r["weight_error"])
-        (options.out / "quant_report.json").write_text(json.dumps(rows, indent=1) + "\n")
-    except (EdgeAsrError, OSError) as error:
-        print(f"quant: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 73)
+    checkpoint = load_checkpoint(options.checkpoint)
+    quantized = quantize(checkpoint, options.precision, options.group)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in ("train.yaml", "units.txt"):
+        shutil.copyfile(options.checkpoint / name, options.out / name)
+    save_integers(quantized, options.out / INTEGERS)
+    rows = sorted((asdict(row) for row in quantized.report), key=lambda r: -r["weight_error"])
+    (options.out / "quant_report.json").write_text(json.dumps(rows, indent=1) + "\n")
     worst = rows[0]
     print(f"{len(rows)} layers; largest weight error {worst['weight_error']:.4f} ({worst['name']})")
     return 0

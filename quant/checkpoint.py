@@ -13,12 +13,13 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edge_asr.errors import ConfigError
+from edge_asr.package.manifest import Precision
 from model.checkpoint import (
     DECODER_WEIGHTS,
     Checkpoint,
@@ -31,9 +32,6 @@ from quant.convolution import conv2d_rows, quantize_conv2d
 from quant.linear import QuantLinear, quantize_linear
 from quant.linear4 import GROUPS, HIGHEST, LOWEST, QuantLinear4, quantize_linear4
 from quant.plan import expert_linears, quantizable, replace_module
-
-# "int4" is int8 with int4 experts.
-Precision = Literal["fp32", "int8", "int4"]
 
 INTEGERS = "quantized.pt"
 GROUP = 32  # input channels that share a scale at int4, where nothing else is asked for

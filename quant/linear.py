@@ -49,13 +49,18 @@ class QuantLinear(nn.Module):
         return self.weight.float() * self.weight_scale.unsqueeze(1)
 
 
-def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """int8 integers of rows (N, I), and of each row scale and zero point (N, 1) float32."""
+def quantize_rows(
+    rows: Tensor, smallest_scale: float = SMALLEST_SCALE, largest: int = LARGEST
+) -> tuple[Tensor, Tensor, Tensor]:
+    """int8 integers of rows (N, I), and of each row scale and zero point (N, 1) float32.
+
+    The limits are arguments because TorchScript compiles no function that reads a global.
+    """
     low = rows.amin(dim=1, keepdim=True).clamp(max=0.0)
     high = rows.amax(dim=1, keepdim=True).clamp(min=0.0)
-    scale = ((high - low) / 255.0).clamp(min=1e-8)
+    scale = ((high - low) / 255.0).clamp(min=smallest_scale)
     zero = -128.0 - torch.round(low / scale)
-    integers = (torch.round(rows / scale) + zero).clamp(max=127.0).to(torch.int8)
+    integers = (torch.round(rows / scale) + zero).clamp(max=largest).to(torch.int8)
     return integers, scale, zero
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -111,9 +110,9 @@ def settings(packages: Sequence[Path], backend: str) -> Iterator[Setting]:
 
 
 def group_of(recognizer: Recognizer) -> str:
-    """The size of the int4 groups, as the manifest tells it."""
-    found = re.search(r"groups of (\d+)", recognizer.package.manifest.provenance.quantization)
-    return f"g{found[1]}" if found else ""
+    """The size of the int4 groups; nothing for a package made before manifests told it."""
+    group = recognizer.program.group
+    return f"g{group}" if group else ""
 
 
 def measure_words(

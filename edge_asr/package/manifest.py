@@ -218,8 +218,11 @@ class Program(Strict, frozen=True, kw_only=True):
     sha256: Sha256
     native_ops: tuple[OperatorName, ...] = ()
     weights: FileName | None = None  # the file that native operators read
+    group: Count | None = None  # input channels that share a scale of int4 weights, where known
 
     def __post_init__(self) -> None:
+        if self.group is not None and self.precision != "int4":
+            raise ValueError(f"{self.file!r} has a group, which is for int4, at {self.precision}")
         if bool(self.native_ops) != bool(self.weights):
             raise ValueError(
                 f"{self.file!r} must have both native_ops and weights, or neither of them"

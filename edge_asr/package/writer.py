@@ -36,6 +36,7 @@ class NewProgram(NamedTuple):
     data: bytes
     native_ops: tuple[str, ...] = ()
     weights: str | None = None
+    group: int | None = None
 
 
 def write_package(
@@ -98,6 +99,7 @@ def _complete(
                     sha256=_sha256(program.data),
                     native_ops=program.native_ops,
                     weights=program.weights,
+                    group=program.group,
                 )
                 for program in programs
             ),

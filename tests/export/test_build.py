@@ -86,4 +86,8 @@ def test_int4_from_checkpoint_and_from_integers(tmp_path: Path) -> None:
     assert result.max_abs <= result.bound
     manifest = recognizer.package.manifest
     assert "groups of 32" in manifest.provenance.quantization
+    assert {(program.precision, program.group) for program in manifest.programs} == {
+        ("int8", None),
+        ("int4", 32),
+    }
     assert edge_asr.load(both).program.precision == "int8", "int4 is never taken unasked"

@@ -283,6 +283,6 @@ def test_errors_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([str(tmp_path / "nowhere"), "-o", str(tmp_path / "out")]) == 66
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("in the way")
-    assert main([str(DATA / "wenet-dense"), "-o", str(tmp_path / "file")]) == 73
+    assert main([str(DATA / "wenet-dense"), "-o", str(tmp_path / "file")]) == 74
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2 and all(line.startswith("quant: ") for line in lines)

@@ -53,6 +53,15 @@ def test_a_package_may_have_no_decoder() -> None:
     assert decode_manifest(json.dumps(found).encode(), "m").decoder is None
 
 
+def test_a_program_may_not_say_its_group() -> None:
+    """As in every package before this was told; the group is that of int4 weights."""
+    found = tree()
+    del found["programs"][0]["group"]
+    assert decode_manifest(json.dumps(found).encode(), "m").programs[0].group is None
+    found["programs"][0] |= {"precision": "int4", "group": 64}
+    assert decode_manifest(json.dumps(found).encode(), "m").programs[0].group == 64
+
+
 def test_a_state_may_not_say_how_to_hide_frames() -> None:
     """As in every package before this was known."""
     found = tree()
@@ -131,6 +140,8 @@ BAD = {
     "native_ops without weights": put("programs", 0, "weights", value=None),
     "weights without native_ops": put("programs", 0, "native_ops", value=[]),
     "weights not listed": put("programs", 0, "weights", value="other"),
+    "group without int4": put("programs", 0, "group", value=32),
+    "group of nothing": lambda found: found["programs"][0].update(precision="int4", group=0),
     "negative size": put("programs", 0, "bytes", value=-1),
     "huge size": put("programs", 0, "bytes", value=1 << 35),
     "short hash": put("programs", 0, "sha256", value="0" * 63),
