@@ -12,7 +12,8 @@ import msgspec
 from edge_asr.errors import ConfigError, InputMissingError, UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.package.manifest import BackendName, Precision, Role
-from export.package import ExportConfig, export_package
+from export.package import export_package
+from export.source import ExportConfig
 from quant.checkpoint import GROUP
 from quant.linear4 import GROUPS
 

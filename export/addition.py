@@ -17,9 +17,7 @@ from edge_asr.errors import InputMissingError, PackageError, UsageError
 from edge_asr.package.files import PARITY, Package, open_package
 from edge_asr.package.manifest import BackendName, Dispatch, Manifest, Precision, Role, Strict
 from edge_asr.package.writer import NewProgram
-from export.card import model_card
-
-CARD = "README.md"
+from export.card import CARD, model_card
 
 
 def open_base(

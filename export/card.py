@@ -6,6 +6,8 @@ from typing import Any
 
 from edge_asr.package.manifest import Manifest
 
+CARD = "README.md"
+
 
 def model_card(manifest: Manifest, parity: dict[str, Any]) -> str:
     """README.md of a package, from what is known about it."""

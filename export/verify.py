@@ -8,7 +8,7 @@ network itself must give the same in chunks as in one masked forward.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,67 +17,29 @@ import torch
 from edge_asr.audio.features import Frames
 from edge_asr.audio.windows import Step, Windows
 from edge_asr.backends import Encoder, FloatArray, State, zero_state
-from edge_asr.errors import EdgeAsrError
 from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
 from edge_asr.package.units import Units
 from edge_asr.search.greedy import greedy
 from export.eager import EagerEncoder
+from export.parity import GOLDEN_SAFETY, ROUNDING_SHARE, Bounds, Parity, ParityError, refuse
 from export.speech import MIN_STEPS, Speech
 from model.network import Network
 
-
-class ParityError(EdgeAsrError):
-    """A program that does not equal the network it was made from."""
-
-    exit_code = 70
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a program may differ by, on log_probs of units, and on the text of clips."""
-
-    max_abs: float
-    mean_abs: float
-    text_agreement: float
-
-
+# What a program may differ by, on log_probs of units, and on the text of clips.
 # float32 programs differ by rounding only. With int8 activations a last-bit difference before a
 # rounding step moves an integer by one, and rarely a router to its next choice, so single values
 # may move far while the mean stays small. Weights of fewer bits change nothing in that: programs
 # and eager network have the same.
 BOUNDS: dict[Precision, Bounds] = {
-    "fp32": Bounds(max_abs=1e-3, mean_abs=1e-4, text_agreement=1.0),
-    "int8": Bounds(max_abs=8.0, mean_abs=0.1, text_agreement=0.9),
-    "int4": Bounds(max_abs=8.0, mean_abs=0.1, text_agreement=0.9),
+    "fp32": Bounds(max_abs=1e-3, mean_abs=1e-4, agreement=1.0),
+    "int8": Bounds(max_abs=8.0, mean_abs=0.1, agreement=0.9),
+    "int4": Bounds(max_abs=8.0, mean_abs=0.1, agreement=0.9),
 }
 STREAMING_BOUND = 1e-4
-
 
 # A program on another processor rounds otherwise, by no more than eager torch would differ from
 # itself if its input were moved by this much: a few last bits of a log-mel feature near 10.
 JITTER = 1e-5
-# The golden bounds of a program: this times the largest difference seen here.
-GOLDEN_SAFETY = 3.0
-
-# A quantized program may differ in the mean by this part of what rounding itself does: it computes
-# with the eager network's integers, and differs where a last bit moves one.
-ROUNDING_SHARE = 0.25
-
-
-@dataclass(frozen=True)
-class Parity:
-    """What was measured for one program, and what a board may differ by because of it."""
-
-    backend: str
-    precision: str
-    steps: int
-    max_abs: float  # quantized: within one step, from the eager network's state
-    mean_abs: float  # over whole streams, each with its own state
-    allowed_mean_abs: float
-    texts: int
-    equal_texts: int
-    golden_max_abs: float  # of any log-probability
-    golden_mean_abs: float  # over the log-probabilities of any step
 
 
 @dataclass(frozen=True)
@@ -246,7 +208,6 @@ def verify_program(
         ParityError: a difference outside ``BOUNDS``, or more than noise explains.
     """
     backend, precision = label
-    bounds = BOUNDS[precision]
     errors, equal = [], 0
     for stream in expected.streams:
         found = stream_log_probs(encoder, stream.steps, spec)
@@ -259,25 +220,26 @@ def verify_program(
     # Steps of random sizes may be one frame, whose mean says little of a whole chunk's.
     step_mean = max(_step_means(errors[0], expected.streams[0].steps))
     golden_max = max(float(errors[0].max()), expected.jitter_max_abs)
-    if precision != "fp32":
+    if precision != "fp32":  # within one step, from the eager network's state
         errors = [step_errors(encoder, stream) for stream in expected.streams]
     max_abs = float(max(error.max() for error in errors))
     floor = BOUNDS["fp32"]
     parity = Parity(
         backend=backend,
         precision=precision,
-        steps=sum(len(stream.steps) for stream in expected.streams),
+        amounts={"steps": sum(len(stream.steps) for stream in expected.streams)},
         max_abs=max_abs,
         mean_abs=mean_abs,
         allowed_mean_abs=expected.allowed_mean_abs(precision),
-        texts=len(expected.clips),
-        equal_texts=equal,
+        results="texts",
+        compared=len(expected.clips),
+        equal=equal,
         golden_max_abs=max(floor.max_abs, GOLDEN_SAFETY * golden_max),
         golden_mean_abs=max(
             floor.mean_abs, GOLDEN_SAFETY * max(step_mean, expected.jitter_step_mean_abs)
         ),
     )
-    _refuse(parity, bounds)
+    refuse(parity, BOUNDS[precision], f"{backend} {precision}")
     return parity
 
 
@@ -287,30 +249,14 @@ def _step_means(errors: FloatArray, steps: list[Step]) -> list[float]:
     return [float(part.mean()) for part in np.split(errors, ends)]
 
 
-def _refuse(parity: Parity, bounds: Bounds) -> None:
-    agreement = parity.equal_texts / parity.texts
-    measured = [  # each so that NaN is refused too
-        ("max error", parity.max_abs, parity.max_abs <= bounds.max_abs),
-        ("mean error", parity.mean_abs, parity.mean_abs <= parity.allowed_mean_abs),
-        ("share of equal texts", agreement, agreement >= bounds.text_agreement),
-    ]
-    for what, value, good in measured:
-        if not good:
-            raise ParityError(
-                f"{parity.backend} {parity.precision}: {what} {value:.3g} is outside the bounds "
-                f"({bounds}, in the mean {parity.allowed_mean_abs:.3g} here); no package was "
-                "written"
-            )
-
-
 def certificate(
-    parities: Mapping[str, Any], streaming: dict[str, float], speech: Speech
+    parities: Mapping[str, Parity], streaming: Mapping[str, float], speech: Speech
 ) -> dict[str, Any]:
-    """The content of parity.json. ``parities`` holds a dataclass for every program file."""
+    """The content of parity.json. ``parities`` are those of every program file."""
     return {
-        "bounds": {precision: asdict(bounds) for precision, bounds in BOUNDS.items()},
+        "bounds": {precision: bounds.row("text") for precision, bounds in BOUNDS.items()},
         "streaming_bound": STREAMING_BOUND,
         "streaming_equals_offline_max_abs": streaming,
         "speech_seconds": round(len(speech.joined) / 100, 1),
-        "programs": {file: asdict(parity) for file, parity in parities.items()},
+        "programs": {file: parity.row() for file, parity in parities.items()},
     }

@@ -8,7 +8,7 @@ nothing, a single unit, and what a search might have found instead, alone and te
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,48 +17,23 @@ from edge_asr.backends import Decoder, DecoderScores, FloatArray, IntArray
 from edge_asr.package.manifest import BackendName, DecoderSpec, EncoderSpec, Precision
 from edge_asr.search.greedy import greedy
 from export.eager import EagerDecoder
+from export.parity import GOLDEN_SAFETY, ROUNDING_SHARE, Bounds, Parity, ParityError, refuse
 from export.speech import Speech
-from export.verify import GOLDEN_SAFETY, ROUNDING_SHARE, ParityError
 from model.network import Network
 
 N_BEST = 10
 
 
-@dataclass(frozen=True)
-class DecoderBounds:
-    """What a program may differ by, on the log-probability of a unit, and on the hypothesis that
-    scores best among ten."""
-
-    max_abs: float
-    mean_abs: float
-    choice_agreement: float
-
-
-# float32 programs differ by rounding only (5e-6 at most in the packages made so far). A quantized
-# program computes with the eager network's integers, and differs where a last bit moves one (0.01
-# at most so far, as eager torch does if its input moves by 1e-6) or a router to its next choice.
-DECODER_BOUNDS: dict[Precision, DecoderBounds] = {
-    "fp32": DecoderBounds(max_abs=1e-3, mean_abs=1e-4, choice_agreement=1.0),
-    "int8": DecoderBounds(max_abs=1.0, mean_abs=0.01, choice_agreement=0.9),
-    "int4": DecoderBounds(max_abs=1.0, mean_abs=0.01, choice_agreement=0.9),
+# What a program may differ by, on the log-probability of a unit, and on the hypothesis that scores
+# best among ten. float32 programs differ by rounding only (5e-6 at most in the packages made so
+# far). A quantized program computes with the eager network's integers, and differs where a last bit
+# moves one (0.01 at most so far, as eager torch does if its input moves by 1e-6) or a router to its
+# next choice.
+DECODER_BOUNDS: dict[Precision, Bounds] = {
+    "fp32": Bounds(max_abs=1e-3, mean_abs=1e-4, agreement=1.0),
+    "int8": Bounds(max_abs=1.0, mean_abs=0.01, agreement=0.9),
+    "int4": Bounds(max_abs=1.0, mean_abs=0.01, agreement=0.9),
 }
-
-
-@dataclass(frozen=True)
-class DecoderParity:
-    """What was measured for one program."""
-
-    backend: str
-    precision: str
-    segments: int
-    hypotheses: int
-    max_abs: float
-    mean_abs: float
-    allowed_mean_abs: float
-    choices: int  # segments with several hypotheses
-    equal_choices: int
-    golden_max_abs: float
-    golden_mean_abs: float
 
 
 class Segment(NamedTuple):
@@ -162,58 +137,50 @@ def verify_decoder(
     expected: DecoderReference,
     spec: DecoderSpec,
     label: tuple[BackendName, Precision],
-) -> DecoderParity:
+) -> Parity:
     """Compare a loaded program with the eager network of the same precision.
 
     Raises:
         ParityError: a difference outside ``DECODER_BOUNDS``, or more than noise explains.
     """
     backend, precision = label
-    bounds = DECODER_BOUNDS[precision]
-    moved, choices, equal = [], 0, 0
-    for segment in expected.segments:
-        found = decoder.score(segment.hyps, segment.hyp_lengths, segment.encoder_out)
-        try:
-            moved.append(errors(found, segment))
-        except ParityError as error:
-            raise ParityError(f"{backend} {precision} decoder: {error}") from error
-        if len(segment.hyps) > 1:
-            choices += 1
-            equal += _best(found, spec) == _best(segment.scores, spec)
-    joined = np.concatenate(moved)
-    parity = DecoderParity(
+    program = f"{backend} {precision} decoder"
+    scored = [(decoder.score(s.hyps, s.hyp_lengths, s.encoder_out), s) for s in expected.segments]
+    try:
+        moved = np.concatenate([errors(scores, segment) for scores, segment in scored])
+    except ParityError as error:
+        raise ParityError(f"{program}: {error}") from error
+    choices = [
+        (_best(scores, spec), _best(segment.scores, spec))
+        for scores, segment in scored
+        if len(segment.hyps) > 1
+    ]
+    max_abs, floor = float(moved.max()), DECODER_BOUNDS["fp32"]
+    parity = Parity(
         backend=backend,
         precision=precision,
-        segments=len(expected.segments),
-        hypotheses=sum(len(segment.hyps) for segment in expected.segments),
-        max_abs=float(joined.max()),
-        mean_abs=float(joined.mean()),
+        amounts={
+            "segments": len(expected.segments),
+            "hypotheses": sum(len(segment.hyps) for segment in expected.segments),
+        },
+        max_abs=max_abs,
+        mean_abs=float(moved.mean()),
         allowed_mean_abs=expected.allowed_mean_abs(precision),
-        choices=choices,
-        equal_choices=equal,
+        results="choices",
+        compared=len(choices),
+        equal=sum(ours == theirs for ours, theirs in choices),
         # Another processor may round as differently as not rounding at all would be.
-        golden_max_abs=max(
-            DECODER_BOUNDS["fp32"].max_abs,
-            GOLDEN_SAFETY * max(float(joined.max()), expected.rounding_max_abs),
-        ),
-        golden_mean_abs=max(
-            DECODER_BOUNDS["fp32"].mean_abs, GOLDEN_SAFETY * expected.rounding_mean_abs
-        ),
+        golden_max_abs=max(floor.max_abs, GOLDEN_SAFETY * max(max_abs, expected.rounding_max_abs)),
+        golden_mean_abs=max(floor.mean_abs, GOLDEN_SAFETY * expected.rounding_mean_abs),
     )
-    agreement = equal / choices
-    measured = [  # each so that NaN is refused too
-        ("max error", parity.max_abs, parity.max_abs <= bounds.max_abs),
-        ("mean error", parity.mean_abs, parity.mean_abs <= parity.allowed_mean_abs),
-        ("share of equal choices", agreement, agreement >= bounds.choice_agreement),
-    ]
-    for what, value, good in measured:
-        if not good:
-            raise ParityError(
-                f"{backend} {precision} decoder: {what} {value:.3g} is outside the bounds "
-                f"({bounds}, in the mean {parity.allowed_mean_abs:.3g} here); no package was "
-                "written"
-            )
+    refuse(parity, DECODER_BOUNDS[precision], program)
     return parity
+
+
+def decoder_bounds() -> dict[str, Any]:
+    """What parity.json says of decoders beyond the programs."""
+    rows = {precision: bounds.row("choice") for precision, bounds in DECODER_BOUNDS.items()}
+    return {"decoder_bounds": rows}
 
 
 def _best(scores: DecoderScores, spec: DecoderSpec) -> int:

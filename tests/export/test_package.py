@@ -22,8 +22,8 @@ from edge_asr.programs.loading import load_decoder
 from export import to_torchscript
 from export.__main__ import main
 from export.eager import EagerEncoder
+from export.parity import ParityError
 from export.program import STATE_NAMES, EncoderProgram, Interface
-from export.verify import ParityError
 from quant.__main__ import main as quant_main
 from tests.export.checkpoints import DATA, checkpoint_at
 

@@ -11,9 +11,9 @@ from edge_asr.audio.features import fbank
 from edge_asr.backends import DecoderScores, FloatArray, IntArray
 from edge_asr.package.manifest import DecoderSpec, FeatureSpec, Precision
 from export.eager import EagerDecoder
+from export.parity import ParityError
 from export.program import decoder_spec, encoder_spec
 from export.speech import Speech
-from export.verify import ParityError
 from export.verify_decoder import (
     N_BEST,
     DecoderReference,
@@ -103,8 +103,8 @@ def test_a_right_program_passes(
 ) -> None:
     network, reference, spec, precision = expected
     found = verify_decoder(Changed(network, same), reference, spec, ("onnx", precision))
-    assert found.max_abs == 0 and found.equal_choices == found.choices == 2
-    assert found.hypotheses == 2 * (N_BEST + 3)
+    assert found.max_abs == 0 and found.equal == found.compared == 2
+    assert found.amounts["hypotheses"] == 2 * (N_BEST + 3)
     lengths = {int(n) for segment in reference.segments for n in segment.hyp_lengths}
     assert {0, 1} < lengths and {len(s.hyps) for s in reference.segments} == {1, N_BEST}
     rounded = reference.rounding_mean_abs

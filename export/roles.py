@@ -1,0 +1,186 @@
+"""The programs of each role: built for every backend, each verified, and their golden vector."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_asr.audio.features import FbankState, flush_samples, push_samples
+from edge_asr.backends import open_decoder, open_encoder
+from edge_asr.package.files import GOLDEN
+from edge_asr.package.manifest import DecoderSpec
+from edge_asr.package.writer import NewProgram
+from edge_asr.programs.golden_decoder import GOLDEN_DECODER
+from export.build import Built, build_programs
+from export.eager import EagerDecoder, EagerEncoder
+from export.parity import Parity
+from export.program import DecoderProgram, EncoderProgram, decoder_interface, encoder_interface
+from export.source import Source
+from export.speech import Speech
+from export.verify import (
+    cut,
+    greedy_text,
+    reference,
+    stream_log_probs,
+    verify_program,
+    verify_streaming,
+)
+from export.verify_decoder import Segment, decoder_reference, verify_decoder
+from quant.checkpoint import QuantizedCheckpoint
+
+GOLDEN_SECONDS = 4.0
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+Say = Callable[[str], None]
+
+
+class RoleExport(Protocol):
+    """How a role's programs are made."""
+
+    def programs(self, quantized: QuantizedCheckpoint) -> Iterator[tuple[Built, Parity]]:
+        """Those of one precision for every backend and dispatch.
+
+        Raises:
+            ParityError: one does not equal the network.
+        """
+
+    def golden_file(self) -> tuple[str, bytes]:
+        """Name and content of what the eager networks of all precisions say."""
+
+
+class EncoderExport:
+    """Encoders, whose network must stream, too."""
+
+    def __init__(self, source: Source, speech: Speech, say: Say) -> None:
+        self.source, self.speech, self.say = source, speech, say
+        self.streaming: dict[str, float] = {}  # by precision, see verify_streaming
+        # A few seconds of the clips, as they follow one another.
+        samples = np.concatenate(speech.clips)
+        rate = source.features.sample_rate
+        self.golden: Arrays = {"samples": samples[: round(GOLDEN_SECONDS * rate)]}
+
+    def programs(self, quantized: QuantizedCheckpoint) -> Iterator[tuple[Built, Parity]]:
+        """See ``RoleExport``."""
+        conf, spec, units = self.source.conf, self.source.encoder, self.source.units
+        network, precision = quantized.network, quantized.precision
+        self._verify_streaming(quantized)
+        self._add_golden(quantized)
+        expected = reference(network, self.speech, spec)
+        interface = encoder_interface(network, spec)
+        for built in build_programs(
+            EncoderProgram(network), interface, precision, conf.backends, conf.dispatches
+        ):
+            backend, blank = built.program.backend, network.conf.blank
+            encoder = open_encoder(backend, built.program.data, spec)
+            label = (backend, precision)
+            yield built, verify_program(encoder, expected, spec, units, blank, label)
+
+    def golden_file(self) -> tuple[str, bytes]:
+        """See ``RoleExport``."""
+        return GOLDEN, _npz(self.golden)
+
+    def _verify_streaming(self, quantized: QuantizedCheckpoint) -> None:
+        """Of the float32 network too, whatever is exported, where it is known."""
+        networks = {"fp32": quantized.float_network, quantized.precision: quantized.network}
+        for precision, network in networks.items():
+            if network is not None and precision not in self.streaming:
+                self.streaming[precision] = verify_streaming(
+                    network, self.speech, self.source.encoder, precision
+                )
+        precision = quantized.precision
+        self.say(f"{precision}: streaming equals offline to {self.streaming[precision]:.1e}")
+
+    def _add_golden(self, quantized: QuantizedCheckpoint) -> None:
+        """What the eager network of this precision says to the golden samples."""
+        samples, state = self.golden["samples"].astype(np.float32), FbankState()
+        features, spec = self.source.features, self.source.encoder
+        frames = np.concatenate(
+            [push_samples(samples, state, features), flush_samples(state, features)]
+        )
+        steps = cut(frames, spec, spec.default_chunk)
+        log_probs = stream_log_probs(EagerEncoder(quantized.network), steps, spec)
+        self.golden[f"log_probs_{quantized.precision}"] = log_probs
+        text = greedy_text(log_probs, self.source.units, quantized.network.conf.blank)
+        self.golden[f"text_{quantized.precision}"] = np.array(text)
+
+
+class DecoderExport:
+    """Decoders of the second pass."""
+
+    def __init__(
+        self, source: Source, spec: DecoderSpec, speech: Speech, golden: Mapping[str, npt.NDArray]
+    ) -> None:
+        self.source, self.spec, self.speech = source, spec, speech
+        # A package that is added to has hypotheses already, which more precisions score too.
+        self.golden: Arrays = dict(golden)
+
+    def programs(self, quantized: QuantizedCheckpoint) -> Iterator[tuple[Built, Parity]]:
+        """See ``RoleExport``."""
+        conf, spec = self.source.conf, self.spec
+        network, precision = quantized.network, quantized.precision
+        expected = decoder_reference(network, self.speech, self.source.encoder, spec)
+        self._add_golden(quantized, expected.golden)
+        interface = decoder_interface(network, spec)
+        for built in build_programs(
+            DecoderProgram(network), interface, precision, conf.backends, conf.dispatches
+        ):
+            backend = built.program.backend
+            decoder = open_decoder(backend, built.program.data, spec)
+            yield built, verify_decoder(decoder, expected, spec, (backend, precision))
+
+    def golden_file(self) -> tuple[str, bytes]:
+        """See ``RoleExport``."""
+        return GOLDEN_DECODER, _npz(self.golden)
+
+    def _add_golden(self, quantized: QuantizedCheckpoint, segment: Segment) -> None:
+        """What the eager decoders of this precision say. All precisions score the hypotheses of the
+        first one over what its encoder heard."""
+        golden = self.golden
+        if not golden:
+            golden["hyps"], golden["hyp_lengths"] = segment.hyps, segment.hyp_lengths
+            golden["encoder_out"] = segment.encoder_out
+        hyps, lengths = golden["hyps"].astype(np.int64), golden["hyp_lengths"].astype(np.int64)
+        memory = golden["encoder_out"].astype(np.float32)
+        scores = EagerDecoder(quantized.network).score(hyps, lengths, memory)
+        golden[f"left_{quantized.precision}"] = scores.left
+        golden[f"right_{quantized.precision}"] = scores.right
+
+
+@dataclass
+class Made:
+    """Programs, and what was measured of each."""
+
+    programs: list[NewProgram] = field(default_factory=list)
+    parities: dict[str, Parity] = field(default_factory=dict)  # by program file
+    weights: dict[str, bytes] = field(default_factory=dict)  # by the file that programs read
+
+
+def make_programs(roles: Sequence[RoleExport], source: Source, say: Say) -> Made:
+    """The programs of all roles at all precisions.
+
+    Raises:
+        BackendError, ParityError: a program cannot be made, or does not equal the network.
+    """
+    made = Made()
+    for quantized in source.quantized:
+        for role in roles:
+            for built, parity in role.programs(quantized):
+                program = built.program
+                made.programs.append(program)
+                made.parities[program.file] = parity
+                if program.weights is not None and built.weights is not None:
+                    made.weights[program.weights] = built.weights
+                size = len(program.data) + len(built.weights or b"")
+                say(f"{program.file}: {size / 1e6:.1f} MB, {parity}")
+    return made
+
+
+def _npz(arrays: Arrays) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
