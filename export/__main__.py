@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-import msgspec
-
-from edge_asr.errors import ConfigError, InputMissingError, UsageError
+from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.package.manifest import BackendName, Precision, Role
+from export.card import read_card, read_metrics
 from export.package import export_package
 from export.source import ExportConfig
 from quant.checkpoint import GROUP
@@ -119,8 +118,8 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         language=options.language,
         license=options.license,
         speech=options.speech,
-        metrics=_metrics(options.metrics) if options.metrics else {},
-        card=_text(options.card) if options.card else None,
+        metrics=read_metrics(options.metrics) if options.metrics else {},
+        card=read_card(options.card) if options.card else None,
         replace=options.replace,
         group=options.group,
         add=options.add,
@@ -147,24 +146,6 @@ def _choices(option: str, given: str, allowed: tuple[str, ...]) -> Any:
         if name not in allowed:
             raise UsageError(f"{option} has {name!r}; choose from: {', '.join(allowed)}")
     return chosen
-
-
-def _metrics(path: Path) -> dict[str, float]:
-    try:
-        return msgspec.json.decode(_text(path), type=dict[str, float])
-    except msgspec.MsgspecError as error:
-        raise ConfigError(
-            f"{path}: an object of names and numbers is expected ({error})"
-        ) from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputMissingError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 ({error.reason})") from error
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from edge_asr.errors import InputMissingError, PackageError, UsageError
 from edge_asr.package.files import PARITY, Package, open_package
 from edge_asr.package.manifest import BackendName, Dispatch, Manifest, Precision, Role, Strict
 from edge_asr.package.writer import NewProgram
-from export.card import CARD, model_card
 
 
 def open_base(
@@ -50,6 +49,20 @@ def open_base(
                 "--dispatch, or export the whole package with --replace"
             )
     return base
+
+
+def open_whole(directory: Path) -> Package:
+    """A package to write again with something changed, every file of it checked.
+
+    Raises:
+        InputMissingError: there is no such directory.
+        PackageError: it is no package, or a damaged one.
+    """
+    if not directory.is_dir():
+        raise InputMissingError(f"{directory}: no such package; export it first")
+    package = open_package(directory)
+    package.check_files()
+    return package
 
 
 def join_manifests(base: Package, made: Manifest, units: bytes) -> Manifest:
@@ -134,17 +147,6 @@ def join_parity(base: Package, made: Mapping[str, Any]) -> dict[str, Any]:
     """The content of parity.json: what ``base`` says, and what it does not speak of."""
     ours = json.loads(base.read(PARITY))
     return {**made, **ours, "programs": base.parity | made["programs"]}
-
-
-def card_is_generated(base: Package) -> bool:
-    """Whether the exporter made the model card of ``base``, so that it may make another."""
-    if CARD not in {entry.file for entry in base.manifest.files}:
-        return True
-    try:
-        generated = model_card(base.manifest, {"programs": base.parity})
-    except KeyError:  # a certificate of another kind
-        return False
-    return base.read(CARD) == generated.encode()
 
 
 def _difference(there: Strict, here: Strict) -> str:

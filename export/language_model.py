@@ -12,15 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from edge_asr.errors import InputMissingError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion.arpa import ngram_lines, read_ngrams
 from edge_asr.fusion.language_model import LanguageModel
-from edge_asr.package.files import Package, open_package
+from edge_asr.package.files import Package
 from edge_asr.package.manifest import LanguageModelSpec
 from edge_asr.package.writer import write_package
 from edge_asr.search.decoding import Decoding
-from export.addition import join_files, join_programs
+from export.addition import join_files, join_programs, open_whole
 
 FILE = "language_model.arpa.gz"
 DIGITS = 4  # a fifth less to pack than seven, and the same perplexity
@@ -62,10 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--blank-penalty", type=float, default=0.0,
                         help="nats taken from blank with it (default: 0)")  # fmt: skip
     options = parser.parse_args(arguments)
-    if not options.package.is_dir():
-        raise InputMissingError(f"{options.package}: no such package; export it first")
-    base = open_package(options.package)
-    base.check_files()
+    base = open_whole(options.package)
     spec = LanguageModelSpec(
         file=FILE,
         weight=options.weight,

@@ -11,14 +11,13 @@ from edge_asr.package.manifest import Manifest
 from edge_asr.package.writer import write_package
 from edge_asr.programs.golden_decoder import GOLDEN_DECODER
 from export.addition import (
-    card_is_generated,
     join_files,
     join_manifests,
     join_parity,
     join_programs,
     open_base,
 )
-from export.card import CARD, model_card
+from export.card import CARD, card_is_generated, model_card
 from export.roles import DecoderExport, EncoderExport, RoleExport, Say, make_programs
 from export.source import ExportConfig, Source, open_source
 from export.speech import MIN_STEPS, Speech, load_speech

@@ -19,12 +19,12 @@ from edge_asr.programs.golden_decoder import check_decoder_golden
 from edge_asr.programs.loading import choose_program, load_decoder
 from export.__main__ import main
 from export.addition import (
-    card_is_generated,
     join_files,
     join_manifests,
     join_parity,
     join_programs,
 )
+from export.card import card_is_generated
 from tests.export.checkpoints import DATA
 from tests.tiny import DECODER
 
