@@ -31,6 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    _add_programs(parser)
+    _add_interface(parser)
+    _add_package(parser)
+    return parser
+
+
+def _add_programs(parser: argparse.ArgumentParser) -> None:
+    """Of which checkpoint, and which programs."""
     add = parser.add_argument
     add(
         "checkpoint",
@@ -66,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         help="stock operators, operators of ours (make native), or programs of both kinds "
         "(default: portable)",
     )
+
+
+def _add_interface(parser: argparse.ArgumentParser) -> None:
+    """What they can be asked for, and what is asked where nothing else is."""
+    add = parser.add_argument
     add("--left-frames", type=int, default=64, help="left context in encoder frames (default: 64)")
     add(
         "--chunk-frames", type=int, default=16, help="default chunk in encoder frames (default: 16)"
@@ -78,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{name}_weight of the second pass, if development data say another than the "
             "training's",
         )
+
+
+def _add_package(parser: argparse.ArgumentParser) -> None:
+    """What the package says of itself, and whether there is one already."""
+    add = parser.add_argument
     add("--name", help="name of the package (default: the directory's name)")
     add("--language", default="und", help="language tag, e.g. en (default: und)")
     add("--license", default="unknown", help="licence of the weights")
@@ -91,7 +109,6 @@ def _parser() -> argparse.ArgumentParser:
         help="with --roles decoder: add it to the package --out, of the same checkpoint, whose "
         "programs stay as they are",
     )
-    return parser
 
 
 def _config(options: argparse.Namespace) -> ExportConfig:

@@ -62,20 +62,8 @@ def load_data(
             there, cannot be read, or holds nothing to train on.
     """
     roots = [roots] if isinstance(roots, Path) else list(roots)
-    recorded = [u for name in conf.train for u in read_manifest(_find(name, roots))]
-    if not recorded:
-        raise ConfigError(
-            f"{', '.join(map(str, roots))}: {', '.join(conf.train)} list no utterance to train on"
-        )
-    synthetic = [u for name in conf.synthetic for u in read_manifest(_find(name, roots))]
-    known = {word for u in recorded + synthetic for word in u.text.split()}
-    for name in conf.closed:
-        rows = read_manifest(_find(name, roots))
-        recorded += [u for u in rows if u.text and known.issuperset(u.text.split())]
-    dev_rows = {name: read_manifest(_find(name, roots)) for name in conf.dev}
-    for name, rows in dev_rows.items():
-        if not rows:
-            raise ConfigError(f"{_find(name, roots)}: lists no utterance to evaluate with")
+    recorded, synthetic = _training_utterances(conf, roots)
+    evaluated = _dev_utterances(conf, roots)
     noise_paths = _noise_paths(conf, roots)
     texts = [u.text for u in recorded + synthetic]
     units = build_pieces(texts, conf.pieces) if conf.pieces else None
@@ -92,7 +80,7 @@ def load_data(
         for u, frames in zip(rows, load([u.path for u in rows], versions), strict=True)
     ]
     dev = {}
-    for name, rows in dev_rows.items():
+    for name, rows in evaluated.items():
         plain = load([u.path for u in rows])
         examples = [_example(u, frames, []) for u, frames in zip(rows, plain, strict=True)]
         dev[name] = (examples, [u.text for u in rows])
@@ -136,6 +124,32 @@ def batches(
         result.append(batch)
     rng.shuffle(result)
     return result
+
+
+def _training_utterances(
+    conf: TrainConfig, roots: Sequence[Path]
+) -> tuple[list[Utterance], list[Utterance]]:
+    """What people said and what synthetic voices said, without closed sets' unknown words."""
+    recorded = [u for name in conf.train for u in read_manifest(_find(name, roots))]
+    if not recorded:
+        raise ConfigError(
+            f"{', '.join(map(str, roots))}: {', '.join(conf.train)} list no utterance to train on"
+        )
+    synthetic = [u for name in conf.synthetic for u in read_manifest(_find(name, roots))]
+    known = {word for u in recorded + synthetic for word in u.text.split()}
+    for name in conf.closed:
+        utterances = read_manifest(_find(name, roots))
+        recorded += [u for u in utterances if u.text and known.issuperset(u.text.split())]
+    return recorded, synthetic
+
+
+def _dev_utterances(conf: TrainConfig, roots: Sequence[Path]) -> dict[str, list[Utterance]]:
+    """Those of every set to evaluate with, by its name."""
+    evaluated = {name: read_manifest(_find(name, roots)) for name in conf.dev}
+    for name, utterances in evaluated.items():
+        if not utterances:
+            raise ConfigError(f"{_find(name, roots)}: lists no utterance to evaluate with")
+    return evaluated
 
 
 def _example(utterance: Utterance, versions: tuple[HalfFrames, ...], label: list[int]) -> Example:
