@@ -35,12 +35,12 @@ def word_error_rate(
     left_context: int,
 ) -> float:
     """WER in percent over all examples (their first speed)."""
-    edits, words = word_errors(network, examples, texts, tokenizer, chunk, left_context)
+    edits, words = count_word_errors(network, examples, texts, tokenizer, chunk, left_context)
     return 100 * edits / max(1, words)
 
 
 @torch.inference_mode()
-def word_errors(
+def count_word_errors(
     network: Network,
     examples: Sequence[Example],
     texts: Sequence[str],

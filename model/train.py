@@ -30,7 +30,7 @@ from model.batches import Batch, endless, prefetch
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.config import feature_spec, network_config
 from model.data import Data, cmvn, load_data
-from model.evaluate import word_errors
+from model.evaluate import count_word_errors
 from model.initial import begin_from, freeze
 from model.network import Network
 from model.objective import View, draw_view, mixed_precision, objective
@@ -211,7 +211,7 @@ class Trainer:
         for name, (examples, texts) in self.data.dev.items():
             share = slice(self.rank, None, self.world)
             counts = torch.tensor(
-                word_errors(
+                count_word_errors(
                     self.average, examples[share], texts[share], self.data.tokenizer, 16, 64
                 )
             )
