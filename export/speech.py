@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_asr.audio.features import Frames, fbank
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import AudioError
 from edge_asr.package.manifest import FeatureSpec
 from model.recordings import read_samples
@@ -33,7 +33,7 @@ def load_speech(manifest: Path, spec: FeatureSpec, min_frames: int) -> Speech:
     Raises:
         InputMissingError, AudioError: a clip is not there or cannot be read, or there is none.
     """
-    paths = [utterance.path for utterance in read_manifest(manifest)]
+    paths = [utterance.path for utterance in read_recordings(manifest)]
     if not paths:
         raise AudioError(f"{manifest}: lists no clip; verification needs speech")
     clips = [read_samples(path, spec.sample_rate) for path in paths]

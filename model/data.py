@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_asr.audio.recordings import Utterance, read_manifest
+from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.errors import AudioError, ConfigError, InputMissingError
 from edge_asr.package.manifest import FeatureSpec
 from model.config import SUBSAMPLING
@@ -130,22 +130,22 @@ def _training_utterances(
     conf: TrainConfig, roots: Sequence[Path]
 ) -> tuple[list[Utterance], list[Utterance]]:
     """What people said and what synthetic voices said, without closed sets' unknown words."""
-    recorded = [u for name in conf.train for u in read_manifest(_find(name, roots))]
+    recorded = [u for name in conf.train for u in read_recordings(_find(name, roots))]
     if not recorded:
         raise ConfigError(
             f"{', '.join(map(str, roots))}: {', '.join(conf.train)} list no utterance to train on"
         )
-    synthetic = [u for name in conf.synthetic for u in read_manifest(_find(name, roots))]
+    synthetic = [u for name in conf.synthetic for u in read_recordings(_find(name, roots))]
     known = {word for u in recorded + synthetic for word in u.text.split()}
     for name in conf.closed:
-        utterances = read_manifest(_find(name, roots))
+        utterances = read_recordings(_find(name, roots))
         recorded += [u for u in utterances if u.text and known.issuperset(u.text.split())]
     return recorded, synthetic
 
 
 def _dev_utterances(conf: TrainConfig, roots: Sequence[Path]) -> dict[str, list[Utterance]]:
     """Those of every set to evaluate with, by its name."""
-    evaluated = {name: read_manifest(_find(name, roots)) for name in conf.dev}
+    evaluated = {name: read_recordings(_find(name, roots)) for name in conf.dev}
     for name, utterances in evaluated.items():
         if not utterances:
             raise ConfigError(f"{_find(name, roots)}: lists no utterance to evaluate with")
@@ -173,7 +173,7 @@ def _noise_paths(conf: TrainConfig, roots: Sequence[Path]) -> list[Path]:
             continue
         found = _find(name, roots)
         if name.endswith(".tsv"):
-            paths += [utterance.path for utterance in read_manifest(found)]
+            paths += [utterance.path for utterance in read_recordings(found)]
             continue
         if not found.is_dir():
             raise InputMissingError(f"{found}: no such folder of noises")

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.exits import errors_as_lines
 from model.synthesis_texts import mentions, plain, read_lines
 
@@ -22,9 +22,9 @@ def lm_lines(
     Raises:
         InputMissingError, ConfigError: a file that cannot be read.
     """
-    never = mentions(plain(u.text) for path in excluded for u in read_manifest(path))
+    never = mentions(plain(u.text) for path in excluded for u in read_recordings(path))
     lines = [line for path in texts for line in read_lines(path)]
-    lines += [u.text for path in manifests for u in read_manifest(path)]
+    lines += [u.text for path in manifests for u in read_recordings(path)]
     for line in lines:
         text = plain(line)
         if text and not never(text):

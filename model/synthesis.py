@@ -28,7 +28,7 @@ import soxr
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_asr.audio.recordings import read_manifest, write_manifest
+from edge_asr.audio.recordings import read_recordings, write_recordings
 from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.exits import errors_as_lines
 from model.accents import LANGUAGES, accented
@@ -171,7 +171,7 @@ def write_corpus(wanted: Iterator[Request], hours: float, folder: Path, quiet: b
                 rows.append((str(path), seconds, voice, request.text))
                 total_s, number = total_s + seconds, number + 1
             progress.update(task, completed=total_s)
-    write_manifest(folder / "train.tsv", rows)
+    write_recordings(folder / "train.tsv", rows)
     return number
 
 
@@ -243,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
         lines = [line for path in options.text for line in read_lines(path)]
         if not lines:
             raise InputMissingError("sentences: name at least one file with --text")
-        excluded = {plain(u.text) for path in options.exclude for u in read_manifest(path)}
+        excluded = {plain(u.text) for path in options.exclude for u in read_recordings(path)}
         texts = sentences(lines, excluded, rng)
     count = write_corpus(
         requests(texts, options.kind == "strings", shares, rng), options.hours, options.out

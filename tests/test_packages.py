@@ -8,7 +8,7 @@ import pytest
 
 import edge_asr
 from benchmark.words.errors import count_errors
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.package.files import open_package
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def test_a_package_is_whole_and_small(name: str) -> None:
 def test_english_small_writes_what_it_hears() -> None:
     recognizer = edge_asr.load("english-small")
     assert recognizer.package.manifest.language_model is not None
-    said = [row for row in read_manifest(CLIPS) if row.path.parent.name == "an4"]
+    said = [row for row in read_recordings(CLIPS) if row.path.parent.name == "an4"]
     texts = []
     for row in said:
         segments = recognizer.transcribe(row.path).segments

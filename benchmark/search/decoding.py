@@ -21,7 +21,7 @@ from benchmark.search.decoding_report import Rate, Report, Row, page
 from benchmark.search.decoding_speed import Played, measure_speed
 from benchmark.speed.levers import choose_clips
 from benchmark.words.errors import Errors, count_errors
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.audio.windows import ChunkMs
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         )
     compared = ways(recognizer, model, options.ctc_weight)
     chunks = chunks_ms(recognizer, options.chunks.split(","))
-    sets = {f"{path.parent.name} {path.stem}": read_manifest(path) for path in options.manifests}
+    sets = {f"{path.parent.name} {path.stem}": read_recordings(path) for path in options.manifests}
     rows = [Row(name, chunk) for chunk in chunks for name in compared]
     for set_name, utterances in sets.items():
         clips = read_clips(utterances)

@@ -21,7 +21,7 @@ import edge_asr
 from benchmark.replay import Recording, read_clips, record_all, texts
 from benchmark.search.decoding import ways
 from benchmark.words.errors import count_errors
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion.arpa import read_ngrams
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recognizer = edge_asr.load(options.package)
     recordings: list[Recording] = []
     for path in options.manifests:
-        utterances = read_manifest(path)
+        utterances = read_recordings(path)
         drawn = np.random.default_rng(0).permutation(len(utterances))[: options.utterances]
         utterances = [utterances[i] for i in sorted(drawn)]
         clips = read_clips(utterances)

@@ -24,7 +24,7 @@ from benchmark.search.hotword_lists import ListRule, Split, made_up_phrases, spl
 from benchmark.search.hotword_report import Report, Row, SpeedRow, Sweep, page
 from benchmark.speed.levers import choose_clips
 from benchmark.streams import record_streams
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion.hotwords import Hotwords
@@ -52,7 +52,7 @@ def read_pair(recognizer: Recognizer, dev: Path, test: Path, chunk_ms: int | Non
         EdgeAsrError: a manifest or a recording cannot be used.
     """
     name = test.parent.name
-    sets = [read_manifest(path) for path in (dev, test)]
+    sets = [read_recordings(path) for path in (dev, test)]
     clips = [read_clips(utterances) for utterances in sets]
     return Pair(
         name,
@@ -150,7 +150,7 @@ def measure_phrases(
     recognizer: Recognizer, options: argparse.Namespace, bonus: float
 ) -> Iterator[SpeedRow]:
     """Speed with so many phrases, and what it takes to compile them."""
-    clips = choose_clips(read_manifest(options.test[0]), options.audio_s)
+    clips = choose_clips(read_recordings(options.test[0]), options.audio_s)
     phrases = made_up_phrases(recognizer.package.units, max(PHRASES))
     decoding = Decoding(second_pass="off", hotword_bonus=bonus)
     played = [Played(options.chunk_ms, decoding, phrases[:count]) for count in PHRASES]

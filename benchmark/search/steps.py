@@ -23,7 +23,7 @@ from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import record
 from benchmark.search.hotword_lists import made_up_phrases
 from benchmark.speed.levers import choose_clips
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.backends import FloatArray, zero_state
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
@@ -151,7 +151,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     decoding = Decoding(beam=options.beam, second_pass="off")
     spoken = [
         record(recognizer, clip, "", "", None).log_probs
-        for clip in choose_clips(read_manifest(options.manifest), options.audio_s)
+        for clip in choose_clips(read_recordings(options.manifest), options.audio_s)
     ]
     speech = {"speech": widen(np.concatenate(spoken), options.vocab)}
     speech["flat"] = flat(min(160, len(speech["speech"])), options.vocab)

@@ -22,7 +22,7 @@ from rich.progress import track
 
 import edge_asr
 from benchmark.speed.levers_report import Report, Row, draw, page
-from edge_asr.audio.recordings import Utterance, read_manifest
+from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.bench.measure import expert_figures, import_jiwer, word_errors
 from edge_asr.bench.play import Clip, Tally, TimedEncoder, play, read_clip
 from edge_asr.errors import OutputError, UsageError
@@ -123,7 +123,7 @@ def measure_words(
     Raises:
         EdgeAsrError: a recording or a manifest cannot be read.
     """
-    sets = {f"{path.parent.name} {path.stem}": read_manifest(path) for path in manifests}
+    sets = {f"{path.parent.name} {path.stem}": read_recordings(path) for path in manifests}
     rows = []
     for setting in track(chosen, "words", console=Console(stderr=True), transient=True):
         setting.pull()
@@ -200,7 +200,7 @@ def measure(options: argparse.Namespace) -> Report:
     import_jiwer()  # before the work of minutes
     chosen = list(settings(options.packages, options.backend))
     rows = measure_words(chosen, options.manifest, options.chunk_ms)
-    clips = choose_clips(read_manifest(options.manifest[0]), options.audio_s)
+    clips = choose_clips(read_recordings(options.manifest[0]), options.audio_s)
     if options.rounds:
         measure_speed(chosen, rows, clips, options.rounds, options.chunk_ms)
     for setting in chosen:

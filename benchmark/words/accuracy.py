@@ -22,7 +22,7 @@ from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import blocks, read_clips
 from benchmark.words.errors import count_errors
 from benchmark.words.sets import TASKS, Model, Task
-from edge_asr.audio.recordings import Utterance, read_manifest
+from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.bench.play import Clip
 from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.events import Final
@@ -135,7 +135,7 @@ def measure(
     if task.measure == "false words":
         clips, truth = noises(found), list[str]()
     else:
-        utterances = chosen(task, read_manifest(found))
+        utterances = chosen(task, read_recordings(found))
         if not utterances:
             raise InputMissingError(f"{found}: lists none of the utterances of {task.name!r}")
         clips = [_opened(clip, task.quiet_s) for clip in read_clips(utterances)]

@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 import edge_asr
-from edge_asr.audio.recordings import Utterance, read_manifest
+from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.audio.windows import ChunkMs
 from edge_asr.exits import errors_as_lines
 from edge_asr.package.files import open_package
@@ -73,7 +73,7 @@ def compare(package: str, manifests: Sequence[Path], chunk_ms: ChunkMs) -> list[
     programs = [p for p in open_package(package).manifest.programs if p.role == "encoder"]
     rows = []
     for manifest in manifests:
-        utterances = read_manifest(manifest)
+        utterances = read_recordings(manifest)
         truth = [utterance.text for utterance in utterances]
         first: list[str] | None = None
         for program in programs:

@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 import edge_asr
 from benchmark.words.claim_page import BASE, Trained, page, read_known, write
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import InputMissingError
 from edge_asr.exits import errors_as_lines
 from edge_asr.machine import describe_machine
@@ -67,7 +67,7 @@ def touched(checkpoint: Checkpoint, examples: Sequence[Example], chunk: int = 16
 
 def examples_of(path: Path, checkpoint: Checkpoint) -> tuple[list[Example], list[str]]:
     """The features and texts of a manifest."""
-    rows = read_manifest(path)
+    rows = read_recordings(path)
     found = load_all([row.path for row in rows], Versions(), checkpoint.described.features)
     return [Example(frames, []) for frames in found], [row.text for row in rows]
 

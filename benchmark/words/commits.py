@@ -24,7 +24,7 @@ from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import Recording, microphone_block_s, read_clips, replay
 from benchmark.streams import PAUSES_S, UTTERANCES, record_streams
 from benchmark.words.errors import count_errors
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final, Partial
 from edge_asr.exits import errors_as_lines
@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     recognizer = edge_asr.load(options.package)
     rows, words = [], {}
     for path in options.manifests:
-        utterances, name = read_manifest(path), f"{path.parent.name} {path.stem}"
+        utterances, name = read_recordings(path), f"{path.parent.name} {path.stem}"
         # Of all speakers, as a manifest is sorted.
         chosen = random.Random(0).sample(utterances, min(len(utterances), options.utterances))
         streams = record_streams(recognizer, chosen, read_clips(chosen), options.chunk_ms)

@@ -20,7 +20,7 @@ from benchmark.replay import blocks, join, read_clips
 from benchmark.streams import UTTERANCES
 from benchmark.words.cuts import PAUSES_S
 from benchmark.words.errors import count_errors
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.bench.play import Clip
 from edge_asr.events import Final
 from edge_asr.exits import errors_as_lines
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     origin = Origin.of(recognizer, command_line("benchmark.words.contexts", argv), shared=False)
     rows: list[Row] = []
     for manifest in options.manifests:
-        utterances = read_manifest(manifest)
+        utterances = read_recordings(manifest)
         texts = [utterance.text for utterance in utterances]
         recordings = joined(read_clips(utterances), texts)
         rows += compare(recognizer, f"{manifest.parent.name} {manifest.stem}", recordings)

@@ -18,7 +18,7 @@ import edge_asr
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import blocks, join, read_clips
 from benchmark.words.errors import aligned
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.bench.play import Clip
 from edge_asr.events import Final
 from edge_asr.exits import errors_as_lines
@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     origin = Origin.of(recognizer, command_line("benchmark.words.cuts", argv), shared=False)
     rows = []
     for manifest in options.manifests:
-        clips = read_clips(read_manifest(manifest))
+        clips = read_clips(read_recordings(manifest))
         name = f"{manifest.parent.name} {manifest.stem}"
         for search in ("greedy", "prefix"):
             rows.append(compare(recognizer, name, clips, search))

@@ -22,7 +22,7 @@ import edge_asr
 from benchmark.replay import read_clips, record_all
 from benchmark.words.alignment import align
 from benchmark.words.sets import DIGITS
-from edge_asr.audio.recordings import Utterance, read_manifest, write_manifest
+from edge_asr.audio.recordings import Utterance, read_recordings, write_recordings
 from edge_asr.bench.play import Clip
 from edge_asr.errors import InputMissingError
 from edge_asr.exits import errors_as_lines
@@ -118,12 +118,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--digits", type=Path, help="recordings/ of the Free Spoken Digit Dataset")
     options = parser.parse_args(argv)
     recognizer = edge_asr.load(options.package, second_pass=False)
-    utterances = [u for path in options.manifest for u in read_manifest(path)]
+    utterances = [u for path in options.manifest for u in read_recordings(path)]
     folder = options.out.parent
     folder.mkdir(parents=True, exist_ok=True)
     rows = write_clips(recognizer, utterances, folder)
     rows += digit_rows(options.digits) if options.digits else []
-    write_manifest(options.out, rows)
+    write_recordings(options.out, rows)
     print(f"{options.out}: {len(rows)} clips")
     return 0
 

@@ -21,7 +21,7 @@ from benchmark.replay import Recording, finals, read_clips, record_all
 from benchmark.words.alignment import align
 from benchmark.words.errors import aligned
 from benchmark.words.sounding import sounding_ms
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.events import Word
 from edge_asr.exits import errors_as_lines
 from edge_asr.search.decoding import Decoding
@@ -91,7 +91,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     }
     rows = []
     for path in options.manifests:
-        utterances = read_manifest(path)
+        utterances = read_recordings(path)
         clips, name = read_clips(utterances), f"{path.parent.name} {path.stem}"
         whole = record_all(recognizer, utterances, clips, "whole", f"{name}, whole")
         streamed = record_all(recognizer, utterances, clips, options.chunk_ms, f"{name}, streamed")

@@ -19,7 +19,7 @@ class Utterance:
     text: str
 
 
-def read_manifest(path: Path) -> list[Utterance]:
+def read_recordings(path: Path) -> list[Utterance]:
     """Read a tab-separated manifest with the header ``path seconds speaker text``.
 
     ``path`` is relative to the manifest's folder. The columns may come in any order, and others
@@ -43,8 +43,8 @@ def read_manifest(path: Path) -> list[Utterance]:
         raise ConfigError(f"{path}: not tab-separated UTF-8 text ({error})") from error
 
 
-def write_manifest(path: Path, rows: Iterable[tuple[str, float, str, str]]) -> None:
-    """Write one that ``read_manifest`` reads: path beside the manifest, seconds, speaker, text.
+def write_recordings(path: Path, rows: Iterable[tuple[str, float, str, str]]) -> None:
+    """Write one that ``read_recordings`` reads: path beside the manifest, seconds, speaker, text.
 
     Raises:
         OutputError: the file cannot be written.

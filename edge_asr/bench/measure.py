@@ -236,9 +236,9 @@ def _clips(
 
 
 def _read_utterances(manifest: Path) -> list[Utterance]:
-    from edge_asr.audio.recordings import read_manifest
+    from edge_asr.audio.recordings import read_recordings
 
-    utterances = read_manifest(manifest)
+    utterances = read_recordings(manifest)
     if not any(utterance.text.split() for utterance in utterances):
         raise ConfigError(f"{manifest}: holds no words to compare with; give a test set")
     return utterances

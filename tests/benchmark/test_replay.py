@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark.replay import finals, join, read_clips, record, replay, texts
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.audio.windows import ChunkMs
 from edge_asr.bench.play import Clip
 from edge_asr.search.decoding import Decoding
@@ -62,7 +62,7 @@ def test_joined_clips_keep_their_samples_and_pauses() -> None:
 @pytest.mark.slow
 def test_real_speech_with_both_passes() -> None:
     recognizer = load()
-    utterances = read_manifest(CLIPS)[:3]
+    utterances = read_recordings(CLIPS)[:3]
     decoding = Decoding(second_pass="inline", nbest=5)
     for utterance, clip in zip(utterances, read_clips(utterances), strict=True):
         recording = record(recognizer, clip, utterance.text, utterance.speaker, 320)
@@ -71,6 +71,6 @@ def test_real_speech_with_both_passes() -> None:
 
 
 def test_a_manifest_is_read_whole() -> None:
-    utterances = read_manifest(Path(CLIPS))
+    utterances = read_recordings(Path(CLIPS))
     clips = read_clips(utterances)
     assert [round(clip.duration_s, 1) for clip in clips][:3] == [4.0, 2.2, 1.5]

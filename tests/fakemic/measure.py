@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import edge_asr
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.machine import describe_machine
 from model.recordings import read_samples
 from tests.fakemic.device import FakeMicrophone, Fault, build_plugin, why_impossible
@@ -98,7 +98,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def measure(package: str, chunk_ms: int, cycles: int) -> dict[str, object]:
     """All figures for one chunk."""
     recognizer = edge_asr.load(package)
-    samples, words = speech(recognizer, [utterance.path for utterance in read_manifest(CLIPS)])
+    samples, words = speech(recognizer, [utterance.path for utterance in read_recordings(CLIPS)])
     audio = np.clip(samples * 32767, -32767, 32767).astype(np.int16)[:, None]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.audio.recordings import read_manifest, write_manifest
+from edge_asr.audio.recordings import read_recordings, write_recordings
 from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError, OutputError
 from edge_asr.package.manifest import FeatureSpec
 from model.data import batches, cmvn, load_data
@@ -27,7 +27,7 @@ def write(path: Path, samples: np.ndarray, rate: int = 16000) -> Path:
 
 
 def test_manifest_of_the_clips() -> None:
-    rows = read_manifest(DATA / "clips.tsv")
+    rows = read_recordings(DATA / "clips.tsv")
     assert len(rows) == 10 and len({row.speaker for row in rows}) == 10
     assert all(row.path.is_file() and row.text.isupper() for row in rows)
 
@@ -46,30 +46,30 @@ def test_damaged_manifest(content: bytes, word: str, tmp_path: Path) -> None:
     path = tmp_path / "list.tsv"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=word) as caught:
-        read_manifest(path)
+        read_recordings(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError):
-        read_manifest(tmp_path / "list.tsv")
+        read_recordings(tmp_path / "list.tsv")
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     rows = [("a.wav", 1.0, "me", 'HE SAID "SO'), ("deep/b.wav", 0.25, "you", "NO")]
-    write_manifest(tmp_path / "list.tsv", rows)
-    found = read_manifest(tmp_path / "list.tsv")
+    write_recordings(tmp_path / "list.tsv", rows)
+    found = read_recordings(tmp_path / "list.tsv")
     assert [(u.path, u.speaker, u.text) for u in found] == [
         (tmp_path / name, speaker, text) for name, _, speaker, text in rows
     ]
     with pytest.raises(OutputError, match="gone"):
-        write_manifest(tmp_path / "gone" / "list.tsv", rows)
+        write_recordings(tmp_path / "gone" / "list.tsv", rows)
 
 
 def test_quotes_are_letters(tmp_path: Path) -> None:
     path = tmp_path / "list.tsv"
     path.write_text('path\tseconds\tspeaker\ttext\na.wav\t1\tme\t"SAID\n')
-    assert read_manifest(path)[0].text == '"SAID'
+    assert read_recordings(path)[0].text == '"SAID'
 
 
 @settings(deadline=None, max_examples=60)
@@ -100,7 +100,7 @@ def test_cmvn_is_mean_and_deviation() -> None:
 
 def test_load_data_fits_together() -> None:
     data = load_data(recipe(noise=["clips.tsv", "an4"]), DATA, SPEC, quiet=True)
-    rows = read_manifest(DATA / "clips.tsv")
+    rows = read_recordings(DATA / "clips.tsv")
     assert [data.tokenizer.decode(e.label) for e in data.train] == [row.text for row in rows]
     examples, texts = data.dev["clips.tsv"]
     assert texts == [row.text for row in rows] and len(examples) == len(rows)

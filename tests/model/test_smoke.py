@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import edge_asr
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from tests.model.recipes import recipe_tree
 
 DATA = Path(__file__).parent.parent / "data"
@@ -29,7 +29,7 @@ def python(*arguments: str) -> None:
 
 @pytest.mark.slow
 def test_a_minute_of_training_becomes_a_package_that_writes_what_was_said(tmp_path: Path) -> None:
-    rows = read_manifest(DATA / "clips.tsv")
+    rows = read_recordings(DATA / "clips.tsv")
     rows = sorted(rows, key=lambda row: row.path.stat().st_size)[:CLIPS]
     lines = [f"{row.path}\t1\t{row.speaker}\t{row.text}" for row in rows]
     (tmp_path / "few.tsv").write_text("\n".join(["path\tseconds\tspeaker\ttext", *lines]) + "\n")

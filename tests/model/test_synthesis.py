@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import InputMissingError
 from model.accents import LANGUAGES, NEAREST, SOMETIMES, accented
 from model.synthesis import Request, main, requests, say, write_corpus
@@ -106,7 +106,7 @@ def test_a_corpus_can_be_read_and_letters_are_named(
     texts = itertools.cycle(["A B SEVEN", "ENTER A"])
     wanted = requests(texts, True, {"flite": 1.0}, rng)
     count = write_corpus(wanted, 100 / 3600, tmp_path / "out", quiet=True)
-    rows = read_manifest(tmp_path / "out" / "train.tsv")
+    rows = read_recordings(tmp_path / "out" / "train.tsv")
     assert len(rows) == count >= 100 and {row.text for row in rows} == {"A B SEVEN", "ENTER A"}
     levels = []
     for row in rows[:20]:
@@ -158,7 +158,7 @@ def test_espeak_speaks(tmp_path: Path) -> None:
     assert (
         main(["strings", "--hours", "0.01", "--program", "espeak-ng=1", "-o", str(tmp_path)]) == 0
     )
-    rows = read_manifest(tmp_path / "train.tsv")
+    rows = read_recordings(tmp_path / "train.tsv")
     assert len({row.speaker for row in rows}) > 5
     samples, _ = soundfile.read(rows[0].path)
     assert len(samples) > 3000 and np.abs(samples).max() > 0.04

@@ -14,7 +14,7 @@ from benchmark.search.decoding import chunks_ms, ways
 from benchmark.search.decoding_report import Rate
 from benchmark.search.decoding_speed import Played, Speed, play_round
 from benchmark.words.errors import Errors
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.bench.play import Clip
 from edge_asr.errors import UsageError
 from edge_asr.fusion.language_model import LanguageModel
@@ -74,7 +74,7 @@ def test_with_decoders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert found["prefix + second pass, CTC weight 3"].ctc_weight == 3
     assert decoding.main(["commands-en", str(CLIPS), "--chunks", "16", "--rounds", "0"]) == 0
     text = capsys.readouterr().out
-    words = sum(len(utterance.text.split()) for utterance in read_manifest(CLIPS))
+    words = sum(len(utterance.text.split()) for utterance in read_recordings(CLIPS))
     assert f"data clips: 10 utterances with {words} words" in text
     assert "Of 1 comparisons" in text
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from benchmark.words.spelled_clips import DIGITS, digit_rows, main, quietest, single
-from edge_asr.audio.recordings import read_manifest
+from edge_asr.audio.recordings import read_recordings
 from edge_asr.bench.play import Clip
 from edge_asr.errors import InputMissingError
 from edge_asr.streams.recognizer import Recognizer
@@ -64,7 +64,7 @@ def test_digits_of_the_free_spoken_digit_dataset(tmp_path: Path) -> None:
 def test_the_command_cuts_real_strings(tmp_path: Path) -> None:
     clips = Path(__file__).parents[2] / "data" / "clips.tsv"
     assert main(["commands-en", str(clips), "-o", str(tmp_path / "test.tsv")]) == 0
-    rows = read_manifest(tmp_path / "test.tsv")
+    rows = read_recordings(tmp_path / "test.tsv")
     assert rows and all(len(row.text) == 1 or row.text in (*DIGITS, "OH") for row in rows)
     for row in rows:
         samples, rate = soundfile.read(row.path)

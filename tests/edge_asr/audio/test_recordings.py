@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr.audio.recordings import Utterance, read_manifest
+from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.errors import ConfigError, InputMissingError
 
 
 def test_paths_are_beside_the_manifest_and_quotes_are_letters(tmp_path: Path) -> None:
     path = tmp_path / "test.tsv"
     path.write_text('path\tseconds\tspeaker\ttext\na/b.flac\t1.5\tanna\tSAY "YES\n')
-    assert read_manifest(path) == [Utterance(tmp_path / "a" / "b.flac", "anna", 'SAY "YES')]
+    assert read_recordings(path) == [Utterance(tmp_path / "a" / "b.flac", "anna", 'SAY "YES')]
 
 
 def test_columns_may_come_in_any_order(tmp_path: Path) -> None:
     path = tmp_path / "test.tsv"
     path.write_text("text\tspeaker\tnote\tpath\nYES\tanna\tx\t/a.wav\n")
-    assert read_manifest(path) == [Utterance(Path("/a.wav"), "anna", "YES")]
+    assert read_recordings(path) == [Utterance(Path("/a.wav"), "anna", "YES")]
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_a_malformed_manifest_is_refused(tmp_path: Path, content: bytes) -> None
     path = tmp_path / "test.tsv"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"test\.tsv"):
-        read_manifest(path)
+        read_recordings(path)
 
 
 def test_a_missing_manifest_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError, match="no such manifest"):
-        read_manifest(tmp_path / "none.tsv")
+        read_recordings(tmp_path / "none.tsv")
