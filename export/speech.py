@@ -27,15 +27,15 @@ class Speech:
     joined: Frames
 
 
-def load_speech(manifest: Path, spec: FeatureSpec, min_frames: int) -> Speech:
-    """Read the clips of a manifest; the joined stream (T, F) repeats them up to ``min_frames``.
+def load_speech(recordings: Path, spec: FeatureSpec, min_frames: int) -> Speech:
+    """Read the clips of a list; the joined stream (T, F) repeats them up to ``min_frames``.
 
     Raises:
         InputMissingError, AudioError: a clip is not there or cannot be read, or there is none.
     """
-    paths = [utterance.path for utterance in read_recordings(manifest)]
+    paths = [utterance.path for utterance in read_recordings(recordings)]
     if not paths:
-        raise AudioError(f"{manifest}: lists no clip; verification needs speech")
+        raise AudioError(f"{recordings}: lists no clip; verification needs speech")
     clips = [read_samples(path, spec.sample_rate) for path in paths]
     features = [fbank(clip, spec) for clip in clips]
     for path, frames in zip(paths, features, strict=True):

@@ -51,14 +51,14 @@ def load_data(
     quiet: bool = False,
     cache: Path | None = None,
 ) -> Data:
-    """Read manifests and compute features once.
+    """Read lists of recordings and compute features once.
 
     Args:
-        roots: folders that hold the manifests; the first that has one counts.
+        roots: folders that hold the lists; the first that has one counts.
         cache: a folder to keep features in.
 
     Raises:
-        InputMissingError, AudioError, ConfigError: a manifest, folder or recording that is not
+        InputMissingError, AudioError, ConfigError: a list, folder or recording that is not
             there, cannot be read, or holds nothing to train on.
     """
     roots = [roots] if isinstance(roots, Path) else list(roots)

@@ -1,4 +1,4 @@
-"""Word error rate of a network on manifests, greedy CTC, under a chunk mask."""
+"""Word error rate of a network on recordings, greedy CTC, under a chunk mask."""
 
 from __future__ import annotations
 

@@ -14,17 +14,17 @@ from model.synthesis_texts import mentions, plain, read_lines
 
 
 def lm_lines(
-    texts: Iterable[Path], manifests: Iterable[Path], excluded: Iterable[Path]
+    texts: Iterable[Path], recordings: Iterable[Path], excluded: Iterable[Path]
 ) -> Iterator[str]:
-    """Sentences of files and of manifests' transcripts, none that ``mentions`` a text of an
-    excluded manifest.
+    """Sentences of files and the texts of recordings, none that ``mentions`` a text of excluded
+    recordings.
 
     Raises:
         InputMissingError, ConfigError: a file that cannot be read.
     """
     never = mentions(plain(u.text) for path in excluded for u in read_recordings(path))
     lines = [line for path in texts for line in read_lines(path)]
-    lines += [u.text for path in manifests for u in read_recordings(path)]
+    lines += [u.text for path in recordings for u in read_recordings(path)]
     for line in lines:
         text = plain(line)
         if text and not never(text):

@@ -45,9 +45,9 @@ class TrainConfig:
     init: str = ""  # a folder with a checkpoint, beside the one that is trained
     frozen: tuple[str, ...] = ()  # of names of parameters that are not trained; * is anything
     # More to train on than ``train``:
-    synthetic: tuple[str, ...] = ()  # manifests of synthetic voices, read at one speed
+    synthetic: tuple[str, ...] = ()  # lists of synthetic voices, read at one speed
     synthetic_share: Share = 1.0  # of them in an epoch, another one in each
-    closed: tuple[str, ...] = ()  # manifests of which the utterances of known words alone count
+    closed: tuple[str, ...] = ()  # lists of which the utterances of known words alone count
     pieces: Annotated[int, msgspec.Meta(ge=0)] = 0  # units: so many pieces of words (0: see above)
     room: Share = 0.0  # of the versions of a recording: heard in a room that echoes
     telephone: Share = 0.0  # of them: heard over a telephone

@@ -3,7 +3,7 @@
 
 The voices are Debian's espeak-ng (many variants and accents, also those of other first languages:
 ``accents``), flite and festival, each at a rate and a pitch of its own. What is written is a
-manifest ``train.tsv`` and FLAC files beside it.
+list ``train.tsv`` and FLAC files in its folder.
 """
 
 from __future__ import annotations

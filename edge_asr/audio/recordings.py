@@ -12,7 +12,7 @@ from edge_asr.errors import ConfigError, InputMissingError, OutputError
 
 @dataclass(frozen=True)
 class Utterance:
-    """One line of a manifest."""
+    """One line of such a list."""
 
     path: Path
     speaker: str
@@ -20,10 +20,10 @@ class Utterance:
 
 
 def read_recordings(path: Path) -> list[Utterance]:
-    """Read a tab-separated manifest with the header ``path seconds speaker text``.
+    """Read a tab-separated list with the header ``path seconds speaker text``.
 
-    ``path`` is relative to the manifest's folder. The columns may come in any order, and others
-    beside them.
+    ``path`` is relative to the list's folder. The columns may come in any order, and others with
+    them.
 
     Raises:
         InputMissingError: no such file, or it may not be read.
@@ -44,7 +44,8 @@ def read_recordings(path: Path) -> list[Utterance]:
 
 
 def write_recordings(path: Path, rows: Iterable[tuple[str, float, str, str]]) -> None:
-    """Write one that ``read_recordings`` reads: path beside the manifest, seconds, speaker, text.
+    """Write one that ``read_recordings`` reads: path from the list's folder, seconds, speaker,
+    text.
 
     Raises:
         OutputError: the file cannot be written.
@@ -56,11 +57,11 @@ def write_recordings(path: Path, rows: Iterable[tuple[str, float, str, str]]) ->
         raise OutputError(f"{path}: {error.strerror}; choose another place") from error
 
 
-def _utterance(manifest: Path, line: int, row: dict[str | None, str | None]) -> Utterance:
+def _utterance(recordings: Path, line: int, row: dict[str | None, str | None]) -> Utterance:
     audio, speaker, text = row["path"], row["speaker"], row["text"]
     if audio is None or speaker is None or text is None or None in row:
         raise ConfigError(
-            f"{manifest} line {line}: as many columns as in the header are expected, separated by "
+            f"{recordings} line {line}: as many columns as in the header are expected, separated by "
             "tabs"
         )
-    return Utterance(manifest.parent / audio, speaker, text)
+    return Utterance(recordings.parent / audio, speaker, text)

@@ -1,4 +1,4 @@
-"""Manifests of recordings."""
+"""Lists of recordings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.errors import ConfigError, InputMissingError
 
 
-def test_paths_are_beside_the_manifest_and_quotes_are_letters(tmp_path: Path) -> None:
+def test_paths_are_from_the_folder_of_the_list_and_quotes_are_letters(tmp_path: Path) -> None:
     path = tmp_path / "test.tsv"
     path.write_text('path\tseconds\tspeaker\ttext\na/b.flac\t1.5\tanna\tSAY "YES\n')
     assert read_recordings(path) == [Utterance(tmp_path / "a" / "b.flac", "anna", 'SAY "YES')]
@@ -33,13 +33,13 @@ def test_columns_may_come_in_any_order(tmp_path: Path) -> None:
     ],
     ids=["empty", "header", "text is missing", "speaker is missing", "no UTF-8"],
 )
-def test_a_malformed_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_malformed_list_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "test.tsv"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"test\.tsv"):
         read_recordings(path)
 
 
-def test_a_missing_manifest_is_said(tmp_path: Path) -> None:
+def test_a_missing_list_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError, match="no such manifest"):
         read_recordings(tmp_path / "none.tsv")
