@@ -1,15 +1,24 @@
-"""Checkpoints to export: WeNet's tiny ones, and a random one with the less usual settings."""
+"""Checkpoints to export: WeNet's tiny ones, and a random one with the less usual settings; what is
+lowered of them, and what it hears."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 
+from edge_asr.backends import FloatArray
+from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
 from model.checkpoint import load_checkpoint, save_checkpoint
-from tests.model.networks import network, tree
+from model.network import Network
+from quant.checkpoint import load_at
+from tests.model.networks import SYMBOLS, network, tree
+from tests.paths import DATA
 
-DATA = Path(__file__).parent.parent / "data"
+Case = tuple[str, BackendName, Precision]  # the name of a checkpoint, and what is made of it
 UNUSUAL = {
     "input_layer": "conv2d6",
     "activation_type": "relu",
@@ -19,7 +28,6 @@ UNUSUAL = {
     "n_expert": 3,
     "n_expert_activated": 2,
 }
-UNITS = ["<blank>", "<unk>", "<sos/eos>", "▁", *"ABCDEFG"]
 
 
 def checkpoint_at(name: str, folder: Path) -> Path:
@@ -33,6 +41,32 @@ def checkpoint_at(name: str, folder: Path) -> Path:
         made.encoder.encoders[0].feed_forward.gate.weight[1] = 0.0
         made.encoder.encoders[0].feed_forward.gate.weight[0] = 5.0
         made.encoder.encoders[0].feed_forward.gate.weight[2] = -5.0
-    save_checkpoint(made, UNITS, tree(UNUSUAL, **changes), folder / name, torch.float32)
+    save_checkpoint(made, SYMBOLS, tree(UNUSUAL, **changes), folder / name, torch.float32)
     load_checkpoint(folder / name)
     return folder / name
+
+
+def network_at(name: str, precision: Precision, folder: Path) -> Network:
+    """The network of ``checkpoint_at`` at a precision."""
+    (quantized,) = load_at(checkpoint_at(name, folder), [precision])
+    return quantized.network
+
+
+def portable_cases(quick: list[Case], others: list[Case]) -> list[Any]:
+    """Parameters of a fixture: every checkpoint at fp32 and int8 for ONNX Runtime and TorchScript,
+    and others; all but the quick ones are slow."""
+    every: list[Case] = [
+        (checkpoint, backend, precision)
+        for checkpoint in ("wenet-moe", "wenet-dense", "unusual")
+        for backend in ("onnx", "torchscript")
+        for precision in ("fp32", "int8")
+        if (checkpoint, backend, precision) not in quick
+    ]
+    return [*quick, *(pytest.param(case, marks=pytest.mark.slow) for case in (*every, *others))]
+
+
+def feats_of(spec: EncoderSpec, chunk: int, seed: int) -> FloatArray:
+    """Features (1, T, 80) of nobody that a chunk reads."""
+    rng = np.random.default_rng(seed)
+    size = (1, spec.input_frames(chunk), 80)
+    return (10 + 3 * rng.standard_normal(size)).astype(np.float32)

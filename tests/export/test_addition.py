@@ -25,7 +25,7 @@ from export.addition import (
     join_programs,
 )
 from export.card import card_is_generated
-from tests.export.checkpoints import DATA
+from tests.paths import DATA
 from tests.tiny import DECODER
 
 CHECKPOINT = DATA / "wenet-dense"

@@ -15,7 +15,7 @@ from edge_asr.programs.golden import check_golden
 from export.__main__ import main
 from export.build import check_dispatches
 from quant.__main__ import main as quant_main
-from tests.export.checkpoints import DATA
+from tests.paths import DATA
 
 
 @pytest.mark.parametrize(

@@ -11,27 +11,19 @@ import numpy as np
 import pytest
 
 from edge_asr.backends import Decoder, FloatArray, IntArray, open_decoder
-from edge_asr.package.manifest import BackendName, DecoderSpec, Precision
+from edge_asr.package.manifest import DecoderSpec, Precision
 from export.eager import EagerDecoder
 from export.lowerings import lowering
 from export.program import DecoderProgram, decoder_interface, decoder_spec
-from quant.checkpoint import load_at
-from tests.export.checkpoints import checkpoint_at
+from tests.export.checkpoints import Case, network_at, portable_cases
 
 pytestmark = pytest.mark.timeout(900)  # ExecuTorch compiles for long
 
-QUICK: list[tuple[str, BackendName, Precision]] = [
+QUICK: list[Case] = [
     ("wenet-moe", "onnx", "int8"),
     ("wenet-moe", "torchscript", "fp32"),
 ]
-SLOW: list[tuple[str, BackendName, Precision]] = [
-    *(
-        (checkpoint, backend, precision)
-        for checkpoint in ("wenet-moe", "wenet-dense", "unusual")
-        for backend in ("onnx", "torchscript")
-        for precision in ("fp32", "int8")
-        if (checkpoint, backend, precision) not in QUICK
-    ),
+COMPILED_LONG: list[Case] = [
     ("wenet-dense", "executorch", "fp32"),
     ("unusual", "executorch", "int8"),
 ]
@@ -60,14 +52,12 @@ class Lowered:
 
 @pytest.fixture(
     scope="module",
-    params=[*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)],
+    params=portable_cases(QUICK, COMPILED_LONG),
     ids="-".join,
 )
 def lowered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     name, backend, precision = request.param
-    path = checkpoint_at(name, tmp_path_factory.mktemp("checkpoint"))
-    (quantized,) = load_at(path, [precision])
-    network = quantized.network
+    network = network_at(name, precision, tmp_path_factory.mktemp("checkpoint"))
     spec = decoder_spec(network)
     lower, _ = lowering(backend)
     program = lower(DecoderProgram(network).eval(), decoder_interface(network, spec))

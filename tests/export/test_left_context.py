@@ -24,8 +24,7 @@ from export.eager import EagerEncoder
 from export.program import STATE_NAMES, EncoderProgram, encoder_interface, encoder_spec
 from export.verify import BOUNDS
 from model.network import Network
-from quant.checkpoint import load_at
-from tests.export.checkpoints import checkpoint_at
+from tests.export.checkpoints import feats_of, network_at
 
 LEFT = 12
 CHUNKS = [4, 1, 1, 7, 16, 2, 30, 1, 3, 25, 1, 5, 8, 13, 4, 4, 1, 32, 6, 2, 9, 1]
@@ -65,11 +64,6 @@ class Made:
     precision: Precision
 
 
-def network_at(name: str, precision: Precision, folder: pytest.TempPathFactory) -> Network:
-    (quantized,) = load_at(checkpoint_at(name, folder.mktemp("checkpoint")), [precision])
-    return quantized.network
-
-
 @pytest.fixture(
     scope="module",
     params=[*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)],
@@ -79,7 +73,7 @@ def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Made]:
     name, backend, precision, dispatch = request.param
-    network = network_at(name, precision, tmp_path_factory)
+    network = network_at(name, precision, tmp_path_factory.mktemp("checkpoint"))
     spec = encoder_spec(network, LEFT, 4, max(CHUNKS))
     if backend == "eager":
         yield Made(EagerEncoder(network), network, spec, precision)
@@ -91,12 +85,6 @@ def made(
         EncoderProgram(network), interface, precision, [backend], [dispatch]
     )  # it keeps its weights in memory
     yield Made(open_encoder(backend, built.program.data, spec), network, spec, precision)
-
-
-def feats_of(spec: EncoderSpec, chunk: int, seed: int) -> FloatArray:
-    rng = np.random.default_rng(seed)
-    size = (1, spec.input_frames(chunk), 80)
-    return (10 + 3 * rng.standard_normal(size)).astype(np.float32)
 
 
 def stream(encoder: Encoder, spec: EncoderSpec, limits: list[int]) -> list[FloatArray]:

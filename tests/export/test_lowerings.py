@@ -17,28 +17,20 @@ from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
 from export.eager import EagerEncoder
 from export.lowerings import lowering
 from export.program import EncoderProgram, encoder_interface, encoder_spec
-from quant.checkpoint import load_at
-from tests.export.checkpoints import checkpoint_at
+from tests.export.checkpoints import Case, feats_of, network_at, portable_cases
 
 LEFT, MAX_CHUNK = 12, 64
 CHUNKS = [4, 1, 1, 7, 16, 2, 64, 1, 3, 25, 1, 5, 8, 13, 4, 4, 1, 32, 6, 2, 9, 1]
 
 pytestmark = pytest.mark.timeout(900)  # a program is compiled in the first test that needs it
 
-QUICK: list[tuple[str, BackendName, Precision]] = [
+QUICK: list[Case] = [
     ("wenet-moe", "onnx", "int8"),
     ("wenet-moe", "torchscript", "int8"),
     ("unusual", "onnx", "fp32"),
 ]
 # ExecuTorch compiles for long, so it gets one dense program and the smallest sparse ones.
-SLOW: list[tuple[str, BackendName, Precision]] = [
-    *(
-        (checkpoint, backend, precision)
-        for checkpoint in ("wenet-moe", "wenet-dense", "unusual")
-        for backend in ("onnx", "torchscript")
-        for precision in ("fp32", "int8")
-        if (checkpoint, backend, precision) not in QUICK
-    ),
+COMPILED_LONG: list[Case] = [
     ("wenet-dense", "executorch", "fp32"),
     ("unusual", "executorch", "fp32"),
     ("unusual", "executorch", "int8"),
@@ -79,25 +71,17 @@ class Lowered:
 
 @pytest.fixture(
     scope="module",
-    params=[*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)],
+    params=portable_cases(QUICK, COMPILED_LONG),
     ids="-".join,
 )
 def lowered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lowered:
     name, backend, precision = request.param
-    path = checkpoint_at(name, tmp_path_factory.mktemp("checkpoint"))
-    (quantized,) = load_at(path, [precision])
-    network = quantized.network
+    network = network_at(name, precision, tmp_path_factory.mktemp("checkpoint"))
     spec = encoder_spec(network, LEFT, 4, MAX_CHUNK)
     lower, _ = lowering(backend)
     program = lower(EncoderProgram(network).eval(), encoder_interface(network, spec))
     encoder = open_encoder(backend, program, spec)
     return Lowered(encoder, EagerEncoder(network), spec, precision, backend)
-
-
-def feats_of(spec: EncoderSpec, chunk: int, seed: int) -> FloatArray:
-    rng = np.random.default_rng(seed)
-    size = (1, spec.input_frames(chunk), 80)
-    return (10 + 3 * rng.standard_normal(size)).astype(np.float32)
 
 
 def stream(encoder: Encoder, spec: EncoderSpec, chunks: list[int], seed: int) -> list[Any]:

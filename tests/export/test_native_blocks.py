@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_asr.native.library import NativeWeights, built
-from export.native_weights import Residual, WeightsWriter
+from edge_asr.native.library import built
+from export.native_weights import Residual
 from model.attention import KeyCache, PositionAttention
 from model.convolution import CausalConvolution
 from model.subsampling import Subsampling
 from quant.convolution import quantize_conv2d
 from quant.linear import quantize_linear
 from quant.plan import quantizable, replace_module
+from tests.export.layers import load_layer
 
 pytestmark = pytest.mark.skipif(not built(), reason="not built; run: make native")
 
@@ -25,7 +24,6 @@ pytestmark = pytest.mark.skipif(not built(), reason="not built; run: make native
 # one here and there: most outputs must not have met that, and no output anything worse.
 CLOSE = 1e-5
 STEP = 0.02  # of the largest output, where one has
-_numbers = itertools.count(1 << 50)
 
 
 def quantized(module: nn.Module) -> nn.Module:
@@ -44,17 +42,6 @@ def quantized(module: nn.Module) -> nn.Module:
         )
         replace_module(module, name, made)
     return module.eval().requires_grad_(False)
-
-
-def load(layer: nn.Module, residual: Residual | None = None) -> NativeWeights:
-    writer = WeightsWriter()
-    assert writer.add(layer, residual) == 0
-    file = writer.finish()
-
-    def read(memory: memoryview) -> None:
-        memory[:] = file
-
-    return NativeWeights(next(_numbers), len(file), read)
 
 
 def is_close(found: npt.NDArray[np.float32], expected: Tensor) -> None:
@@ -80,7 +67,7 @@ def test_attention(heads: int, width: int, frames: int, left: int, hidden: int) 
     layer = quantized(PositionAttention(dim, heads))
     assert isinstance(layer, PositionAttention)
     before = norm(dim)
-    weights = load(layer, Residual(before, 1.0, slot))
+    weights = load_layer(layer, Residual(before, 1.0, slot))
     key, value = torch.randn(2, 3, 1, heads, left, width).unbind()
     score = torch.randn(3, 1, heads, left)
     for state in (key, value, score):
@@ -107,7 +94,7 @@ def test_convolution(kind: str, activation: str, dim: int, kernel: int, frames: 
     layer = quantized(CausalConvolution(dim, kernel, kind, activation))
     assert isinstance(layer, CausalConvolution)
     before = norm(dim)
-    weights = load(layer, Residual(before, 1.0, 1))
+    weights = load_layer(layer, Residual(before, 1.0, 1))
     past, x = torch.randn(2, 1, kernel - 1, dim), torch.randn(1, frames, dim)
     y, after = layer.step(before(x), past[1])
     found, found_after = weights.run(0, x.numpy(), past.numpy(), outputs=2)
@@ -121,14 +108,14 @@ def test_subsampling(bins: int, dim: int, frames: int) -> None:
     torch.manual_seed(bins)
     layer = quantized(Subsampling("conv2d", bins, dim))
     feats = torch.randn(1, frames, bins)
-    is_close(load(layer).run(0, feats.numpy())[0], layer(feats))
+    is_close(load_layer(layer).run(0, feats.numpy())[0], layer(feats))
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(2, 1), (33, 65), (256, 96), (1000, 40)])
 def test_linear_layers_are_equal_bit_for_bit(inputs: int, outputs: int) -> None:
     torch.manual_seed(inputs)
     layer = quantize_linear(torch.randn(outputs, inputs), torch.randn(outputs))
-    weights = load(layer)
+    weights = load_layer(layer)
     for rows in (1, 3, 16, 40):
         x = torch.randn(rows, inputs) * 3 + 1
         np.testing.assert_array_equal(weights.run(0, x.numpy())[0], layer(x).numpy())

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.native.library import NativeWeights, built
-from export.native_weights import WeightsWriter, panels4, panels8
+from edge_asr.native.library import built
+from export.native_weights import panels4, panels8
 from model.config import FeedForwardConfig
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import quantize_linear
 from quant.linear4 import GROUPS, quantize_linear4, quantize_weight4
+from tests.export.layers import load_layer
 
 needs_native = pytest.mark.skipif(not built(), reason="not built; run: make native")
 
@@ -81,27 +82,13 @@ def experts(
     return layer
 
 
-_numbers = iter(range(1, 1 << 30))
-
-
-def native(layer: MoeFeedForward) -> NativeWeights:
-    writer = WeightsWriter()
-    assert writer.add(layer) == 0
-    file = writer.finish()
-
-    def read(memory: memoryview) -> None:
-        memory[:] = file
-
-    return NativeWeights(next(_numbers), len(file), read)
-
-
 @needs_native
 @pytest.mark.parametrize("group", [0, *GROUPS])
 @pytest.mark.parametrize(("dim", "hidden"), [(2, 3), (40, 33), (130, 257)])
 def test_one_expert_equals_eager_bit_for_bit(dim: int, hidden: int, group: int) -> None:
     """Its gate is 1 and ReLU is exact, so nothing is left that may differ."""
     layer = experts(dim, hidden, n_expert=1, top_k=1, activation="relu", group=group)
-    weights = native(layer)
+    weights = load_layer(layer)
     for rows in (1, 2, 7, 16, 33):
         x = torch.randn(rows, dim) * 3 + 1
         (found,) = weights.run(0, x.numpy())
@@ -113,7 +100,7 @@ def test_one_expert_equals_eager_bit_for_bit(dim: int, hidden: int, group: int) 
 def test_many_experts_are_close_to_eager(group: int) -> None:
     """Gates and SiLU round in their own way, which moves integers by one here and there."""
     layer = experts(64, 96, n_expert=5, top_k=2, activation="swish", group=group)
-    weights = native(layer)
+    weights = load_layer(layer)
     x = torch.randn(50, 64)
     (found,) = weights.run(0, x.numpy())
     expected = layer(x[None])[0].numpy()

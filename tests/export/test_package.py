@@ -25,7 +25,8 @@ from export.eager import EagerEncoder
 from export.parity import ParityError
 from export.program import STATE_NAMES, EncoderProgram, Interface
 from quant.__main__ import main as quant_main
-from tests.export.checkpoints import DATA, checkpoint_at
+from tests.export.checkpoints import checkpoint_at
+from tests.paths import DATA
 
 CLIP = DATA / "an4" / "an406-fcaw-b.flac"
 

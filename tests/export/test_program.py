@@ -19,8 +19,8 @@ from export.program import DecoderProgram, decoder_spec
 from model.attention import Attention
 from model.checkpoint import load_checkpoint
 from model.network import Network
-from tests.export.checkpoints import DATA
 from tests.model.networks import network
+from tests.paths import DATA
 
 
 def memory_of(net: Network, frames: int, seed: int = 0) -> Tensor:

@@ -15,8 +15,7 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from quant.checkpoint import quantize, quantized_layers
 from quant.convolution import QuantConv2d
 from quant.linear import QuantLinear
-from tests.export.checkpoints import UNITS
-from tests.model.networks import network, tree
+from tests.model.networks import SYMBOLS, network, tree
 
 DENSE = {"input_layer": "conv2d6", "mlp_type": "position_wise_feed_forward"}
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -28,7 +27,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def checkpoint_of(kind: str, folder: Path) -> Path:
     encoder, changes = KINDS[kind]
     made = network(encoder, **changes)
-    save_checkpoint(made, UNITS, tree(encoder, **changes), folder / kind, torch.float32)
+    save_checkpoint(made, SYMBOLS, tree(encoder, **changes), folder / kind, torch.float32)
     return folder / kind
 
 

@@ -23,7 +23,7 @@ from export.verify_decoder import (
 )
 from model.network import Network
 from quant.checkpoint import load_at
-from tests.export.checkpoints import DATA
+from tests.paths import DATA
 
 Change = Callable[[FloatArray, FloatArray, IntArray], tuple[FloatArray, FloatArray]]
 

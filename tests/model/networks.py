@@ -10,6 +10,8 @@ from torch import nn
 from model.config import network_config
 from model.network import Network
 
+SYMBOLS = ["<blank>", "<unk>", "<sos/eos>", "▁", *"ABCDEFG"]  # as many as a tree's vocab_size
+
 
 def tree(encoder: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """A WeNet configuration of a tiny U2++ MoE, with changes to it and to its encoder."""

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError
 from model.checkpoint import DECODER_WEIGHTS, load_checkpoint, save_checkpoint, save_decoder
-from tests.model.networks import network, speech, tree
+from tests.model.networks import SYMBOLS, network, speech, tree
+from tests.paths import DATA
 
-MOE = Path(__file__).parent.parent / "data" / "wenet-moe"
-SYMBOLS = ["<blank>", "<unk>", "<sos/eos>", "▁", *"ABCDEFG"]
+MOE = DATA / "wenet-moe"
 Weights = dict[str, Tensor]
 
 

@@ -1,4 +1,4 @@
-"""Manifests, recordings and batches."""
+"""What a training reads, and its batches."""
 
 from __future__ import annotations
 
@@ -7,69 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.audio.recordings import read_recordings, write_recordings
-from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError, OutputError
+from edge_asr.audio.recordings import read_recordings
+from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError
 from edge_asr.package.manifest import FeatureSpec
 from model.data import batches, cmvn, load_data
+from tests.model.clips import write
 from tests.model.recipes import recipe
+from tests.paths import DATA
 
-DATA = Path(__file__).parent.parent / "data"
 SPEC = FeatureSpec()
-
-
-def write(path: Path, samples: np.ndarray, rate: int = 16000) -> Path:
-    soundfile.write(path, samples, rate, subtype="PCM_16")
-    return path
-
-
-def test_manifest_of_the_clips() -> None:
-    rows = read_recordings(DATA / "clips.tsv")
-    assert len(rows) == 10 and len({row.speaker for row in rows}) == 10
-    assert all(row.path.is_file() and row.text.isupper() for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (b"", "header"),
-        (b"path\ttext\na\tB\n", "header"),
-        (b"path\tseconds\tspeaker\ttext\na.wav\t1\tme\n", "line 2"),
-        (b"path\tseconds\tspeaker\ttext\na.wav\t1\tme\tA\tB\n", "line 2"),
-        (b"path\tseconds\tspeaker\ttext\na.wav\t1\tme\t\xff\n", "UTF-8"),
-    ],
-)
-def test_damaged_manifest(content: bytes, word: str, tmp_path: Path) -> None:
-    path = tmp_path / "list.tsv"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match=word) as caught:
-        read_recordings(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_missing_manifest(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError):
-        read_recordings(tmp_path / "list.tsv")
-
-
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    rows = [("a.wav", 1.0, "me", 'HE SAID "SO'), ("deep/b.wav", 0.25, "you", "NO")]
-    write_recordings(tmp_path / "list.tsv", rows)
-    found = read_recordings(tmp_path / "list.tsv")
-    assert [(u.path, u.speaker, u.text) for u in found] == [
-        (tmp_path / name, speaker, text) for name, _, speaker, text in rows
-    ]
-    with pytest.raises(OutputError, match="gone"):
-        write_recordings(tmp_path / "gone" / "list.tsv", rows)
-
-
-def test_quotes_are_letters(tmp_path: Path) -> None:
-    path = tmp_path / "list.tsv"
-    path.write_text('path\tseconds\tspeaker\ttext\na.wav\t1\tme\t"SAID\n')
-    assert read_recordings(path)[0].text == '"SAID'
 
 
 @settings(deadline=None, max_examples=60)

@@ -10,19 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from edge_asr.audio.features import fbank
 from edge_asr.errors import AudioError, ConfigError, InputMissingError
 from edge_asr.package.manifest import FeatureSpec
 from model.recordings import HalfFrames, Versions, cached, load_all, load_frames, read_samples
+from tests.model.clips import write
 
 SPEC = FeatureSpec()
-
-
-def write(path: Path, samples: np.ndarray, rate: int = 16000) -> Path:
-    soundfile.write(path, samples, rate, subtype="PCM_16")
-    return path
 
 
 def noises(folder: Path, count: int = 5) -> list[Path]:

@@ -14,9 +14,8 @@ import yaml
 import edge_asr
 from edge_asr.audio.recordings import read_recordings
 from tests.model.recipes import recipe_tree
+from tests.paths import DATA, ROOT
 
-DATA = Path(__file__).parent.parent / "data"
-ROOT = Path(__file__).parents[2]
 CLIPS = 4  # few enough to be learned by heart in a minute
 
 

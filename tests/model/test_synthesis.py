@@ -18,8 +18,6 @@ from model.accents import LANGUAGES, NEAREST, SOMETIMES, accented
 from model.synthesis import Request, main, requests, say, write_corpus
 from model.synthesis_texts import COMMANDS, DIGITS, LETTERS, MONTHS, plain, sentences, strings
 
-DATA = Path(__file__).parent.parent / "data"
-
 
 def test_strings_are_of_the_small_vocabulary() -> None:
     said = list(itertools.islice(strings(np.random.default_rng(0)), 2000))

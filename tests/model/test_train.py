@@ -23,9 +23,7 @@ from model.data import load_data
 from model.recipe import train_config
 from model.train import Trainer, learning_rate, main, run
 from tests.model.recipes import recipe, recipe_tree
-
-DATA = Path(__file__).parent.parent / "data"
-ROOT = Path(__file__).parents[2]
+from tests.paths import DATA, ROOT
 
 
 def trainer(folder: Path, encoder: dict[str, Any] | None = None, **changes: Any) -> Trainer:

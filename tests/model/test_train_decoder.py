@@ -22,9 +22,9 @@ from model.network import Network
 from model.recipe import read_recipe, train_config
 from model.train_decoder import DecoderTrainer, encode_pass, encoded_passes, main, prepare, run
 from tests.model.recipes import TRAIN, recipe, recipe_tree
+from tests.paths import DATA, ROOT
 
-DATA = Path(__file__).parent.parent / "data"
-RECIPES = Path(__file__).parents[2] / "model" / "recipes" / "decoders"
+RECIPES = ROOT / "model" / "recipes" / "decoders"
 CHANGES: dict[str, Any] = {"passes": 2, "steps": 6, "unit_noise": 0.2, "eval_every": 3}
 CHOICE: dict[str, Any] = {"choice_steps": 4, "choice_weight": 2.0}
 

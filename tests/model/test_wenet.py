@@ -7,8 +7,6 @@ after each token but the last.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,8 +15,8 @@ import torch
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.decoder import BiDecoder
 from model.masks import length_mask
+from tests.paths import DATA
 
-DATA = Path(__file__).parent.parent / "data"
 BOUND = 1e-5
 Arrays = dict[str, npt.NDArray[np.generic]]
 

@@ -20,8 +20,7 @@ from quant.checkpoint import INTEGERS, load_at, load_integers, quantize, quantiz
 from quant.convolution import QuantConv2d, conv2d_rows
 from quant.linear import QuantLinear, quantize_weight
 from quant.linear4 import QuantLinear4
-
-DATA = Path(__file__).parent.parent / "data"
+from tests.paths import DATA
 
 
 @pytest.fixture(scope="module", params=["wenet-dense", "wenet-moe"])
