@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 
 from edge_asr.errors import PackageError
 from edge_asr.package.files import Package, open_package
-from edge_asr.package.manifest import Manifest
+from edge_asr.package.manifest import Strict
 from edge_asr.package.writer import NewProgram
 from edge_asr.programs.golden_decoder import check_decoder_golden
 from edge_asr.programs.loading import choose_program, load_decoder
@@ -29,11 +29,12 @@ from tests.paths import DATA
 from tests.tiny import DECODER
 
 CHECKPOINT = DATA / "wenet-dense"
+Record = TypeVar("Record", bound=Strict)
 ADD = ("--add", "--roles", "decoder", "--backends", "onnx")
 
 
-def changed(manifest: Manifest, **fields: Any) -> Manifest:
-    return msgspec.structs.replace(manifest, **fields)
+def changed(record: Record, **fields: Any) -> Record:
+    return msgspec.structs.replace(record, **fields)
 
 
 def test_what_is_joined(tiny_package: Package) -> None:
@@ -64,6 +65,16 @@ def test_what_is_joined(tiny_package: Package) -> None:
     assert parity | {"programs": 0} == {"decoder_bounds": 1, "speech_seconds": 1} | before | {
         "programs": 0
     }
+
+
+def test_all_that_is_said_of_a_program_is_kept(tiny_package: Package) -> None:
+    ours = tiny_package.manifest
+    native = {"native_ops": ("edge_asr::moe_ffn",), "weights": "units.txt", "group": 64}
+    program = changed(ours.programs[0], precision="int4", **native)
+    base = Package(tiny_package.root, changed(ours, programs=(program,)), tiny_package.units)
+    (kept,) = join_programs(base, [])
+    told = {name: value for name, value in kept._asdict().items() if name != "data"}
+    assert told == {name: getattr(program, name) for name in told} and told["group"] == 64
 
 
 @pytest.mark.parametrize(
