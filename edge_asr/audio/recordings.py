@@ -57,11 +57,11 @@ def write_recordings(path: Path, rows: Iterable[tuple[str, float, str, str]]) ->
         raise OutputError(f"{path}: {error.strerror}; choose another place") from error
 
 
-def _utterance(recordings: Path, line: int, row: dict[str | None, str | None]) -> Utterance:
+def _utterance(listed: Path, line: int, row: dict[str | None, str | None]) -> Utterance:
     audio, speaker, text = row["path"], row["speaker"], row["text"]
     if audio is None or speaker is None or text is None or None in row:
         raise ConfigError(
-            f"{recordings} line {line}: as many columns as in the header are expected, separated by "
+            f"{listed} line {line}: as many columns as in the header are expected, separated by "
             "tabs"
         )
-    return Utterance(recordings.parent / audio, speaker, text)
+    return Utterance(listed.parent / audio, speaker, text)
