@@ -202,7 +202,9 @@ def verify_program(
     blank: int,
     label: tuple[BackendName, Precision],
 ) -> Parity:
-    """Compare a loaded program with the eager network of the same precision.
+    """Compare a loaded program with the eager network of the same precision. Errors are those of
+    whole streams, each with its own state; the largest of a quantized program is that within one
+    step, from the eager network's state.
 
     Raises:
         ParityError: a difference outside ``BOUNDS``, or more than noise explains.
@@ -220,7 +222,7 @@ def verify_program(
     # Steps of random sizes may be one frame, whose mean says little of a whole chunk's.
     step_mean = max(_step_means(errors[0], expected.streams[0].steps))
     golden_max = max(float(errors[0].max()), expected.jitter_max_abs)
-    if precision != "fp32":  # within one step, from the eager network's state
+    if precision != "fp32":
         errors = [step_errors(encoder, stream) for stream in expected.streams]
     max_abs = float(max(error.max() for error in errors))
     floor = BOUNDS["fp32"]
