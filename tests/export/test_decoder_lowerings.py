@@ -27,13 +27,14 @@ QUICK: list[tuple[str, BackendName, Precision]] = [
 SLOW: list[tuple[str, BackendName, Precision]] = [
     *(
         (checkpoint, backend, precision)
-        for checkpoint in ("wenet-moe", "wenet-dense", "unusual")
+        for checkpoint in ("wenet-moe", "wenet-dense", "unusual", "whisper")
         for backend in ("onnx", "torchscript")
         for precision in ("fp32", "int8")
         if (checkpoint, backend, precision) not in QUICK
     ),
     ("wenet-dense", "executorch", "fp32"),
     ("unusual", "executorch", "int8"),
+    ("whisper", "executorch", "int8"),
 ]
 
 

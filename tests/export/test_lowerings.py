@@ -29,12 +29,13 @@ QUICK: list[tuple[str, BackendName, Precision]] = [
     ("wenet-moe", "onnx", "int8"),
     ("wenet-moe", "torchscript", "int8"),
     ("unusual", "onnx", "fp32"),
+    ("whisper", "onnx", "int8"),
 ]
 # ExecuTorch compiles for long, so it gets one dense program and the smallest sparse ones.
 SLOW: list[tuple[str, BackendName, Precision]] = [
     *(
         (checkpoint, backend, precision)
-        for checkpoint in ("wenet-moe", "wenet-dense", "unusual")
+        for checkpoint in ("wenet-moe", "wenet-dense", "unusual", "whisper")
         for backend in ("onnx", "torchscript")
         for precision in ("fp32", "int8")
         if (checkpoint, backend, precision) not in QUICK
@@ -42,6 +43,7 @@ SLOW: list[tuple[str, BackendName, Precision]] = [
     ("wenet-dense", "executorch", "fp32"),
     ("unusual", "executorch", "fp32"),
     ("unusual", "executorch", "int8"),
+    ("whisper", "executorch", "int8"),
 ]
 
 
