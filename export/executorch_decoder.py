@@ -23,7 +23,6 @@ from export.executorch_layers import (
 from export.program import Scorer
 from model.attention import Attention
 from model.decoder import DecoderLayer
-from model.encoder import sinusoids
 
 
 class _SelfAttention(nn.Module):
@@ -91,7 +90,7 @@ class RowScorer(nn.Module):
         """See ``Scorer``."""
         dim, places = memory.size(2), torch.arange(tokens.size(1))
         bias = (places.unsqueeze(1) < places).to(torch.float32) * MASKED
-        x = self.embed(tokens) * math.sqrt(dim) + sinusoids(places, dim)
+        x = self.embed(tokens)
         x = x.reshape(-1, dim)
         for layer in self.layers:
             x = layer(x, bias.unsqueeze(0), memory.squeeze(0))

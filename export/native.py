@@ -29,9 +29,8 @@ from edge_asr.native.library import (
 from export.native_weights import Residual, WeightsWriter, is_native_subsampling
 from export.program import AnyProgram, Scorer, with_replaced
 from model.attention import merge_heads, split_heads
-from model.config import POSITION_PERIOD
 from model.decoder import DecoderLayer
-from model.encoder import Encoder, EncoderLayer, EncoderState, sinusoids
+from model.encoder import Encoder, EncoderLayer, EncoderState, with_positions
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import QuantLinear
 
@@ -125,14 +124,12 @@ class NativeEncoder(nn.Module):
         self, feats: Tensor, offset: Tensor, state: EncoderState
     ) -> tuple[Tensor, EncoderState]:
         """See ``Encoder.step``."""
-        x = self.embed(self.global_cmvn(feats)) * math.sqrt(self.conf.dim)
-        steps = torch.arange(x.size(1))
-        positions = sinusoids(torch.remainder(offset + steps, POSITION_PERIOD), self.conf.dim)
+        x, positions = with_positions(self.embed(self.global_cmvn(feats)), offset, self.conf)
         left = state.key.size(3)
         hidden = (left - offset).clamp(0, left).float()
         layers = []
         for layer in self.layers:
-            x, *after = layer(x, positions.unsqueeze(0), hidden, state)
+            x, *after = layer(x, positions, hidden, state)
             layers.append(after)
         parts = [torch.cat(part) for part in zip(*layers, strict=True)]
         return self.after_norm(x), EncoderState(*parts)
@@ -156,9 +153,8 @@ class NativeScorer(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor, memory: Tensor) -> Tensor:
         """See ``Scorer``."""
-        dim = memory.size(2)
         places = torch.arange(tokens.size(1))
-        x = self.embed(tokens) * math.sqrt(dim) + sinusoids(places, dim)
+        x = self.embed(tokens)
         # Added to the scores: a unit sees only what is before it.
         later = (places > places.unsqueeze(1)).float() * MASKED
         for layer in self.layers:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention import PositionAttention
+from model.attention import PlainAttention, PositionAttention
 from model.convolution import CausalConvolution
 from model.feed_forward import FeedForward, MoeFeedForward
 from model.subsampling import Subsampling
@@ -177,14 +177,23 @@ def subsampling_parts(layer: Subsampling) -> tuple[LayerSizes, list[bytes]]:
     ]
 
 
-def attention_parts(layer: PositionAttention) -> tuple[LayerSizes, list[bytes]]:
-    """u and v; queries, keys and values as one matrix; positions; the output."""
+def attention_parts(
+    layer: PositionAttention | PlainAttention,
+) -> tuple[LayerSizes, list[bytes]]:
+    """u and v; queries, keys and values as one matrix; positions; the output. Of attention without
+    positions of its own, all that has to do with them is zero."""
     dim = layer.linear_q.weight.shape[1]
+    if isinstance(layer, PositionAttention):
+        u, v, positions = layer.pos_bias_u, layer.pos_bias_v, layer.linear_pos
+    else:
+        u = v = torch.zeros(dim)
+        nothing = torch.zeros(dim, dim, dtype=torch.int8)
+        positions = QuantLinear(nothing, torch.ones(dim), torch.zeros(dim))
     return LayerSizes(ATTENTION, dim, dim, heads=layer.heads), [
-        _vector(layer.pos_bias_u),
-        _vector(layer.pos_bias_v),
+        _vector(u),
+        _vector(v),
         *matrix_parts([layer.linear_q, layer.linear_k, layer.linear_v]),
-        *matrix_parts([layer.linear_pos]),
+        *matrix_parts([positions]),
         *matrix_parts([layer.linear_out]),
     ]
 
@@ -215,12 +224,13 @@ PARTS = {
     MoeFeedForward: feed_forward_parts,
     Subsampling: subsampling_parts,
     PositionAttention: attention_parts,
+    PlainAttention: attention_parts,
     CausalConvolution: convolution_parts,
 }
 
 
-def is_native_subsampling(layer: Subsampling) -> bool:
-    """Whether the operator computes it: subsampling by 4."""
+def is_native_subsampling(layer: nn.Module) -> bool:
+    """Whether the operator computes it: two-dimensional subsampling by 4."""
     return hasattr(layer, "out")
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from edge_asr.package.manifest import DecoderSpec, EncoderSpec, HideSpec, Role, TensorSpec
 from model.attention import Attention, merge_heads, split_heads
 from model.decoder import BiDecoder, Decoder
-from model.encoder import EncoderState, sinusoids
+from model.encoder import EncoderState
 from model.network import Network
 
 STATE_NAMES = EncoderState._fields
@@ -77,7 +77,7 @@ class Scorer(nn.Module):
         to log-probabilities (N, U)."""
         decoder, dim = self.decoder, memory.size(2)
         places = torch.arange(tokens.size(1))
-        x = decoder.embed(tokens) * math.sqrt(dim) + sinusoids(places, dim)
+        x = decoder.embed(tokens)
         # A unit sees only what is before it, so that padding behind the last one needs no mask.
         causal = (places.unsqueeze(1) >= places).reshape(1, 1, tokens.size(1), tokens.size(1))
         for layer in decoder.decoders:

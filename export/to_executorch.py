@@ -29,20 +29,28 @@ from export.executorch_layers import (
 )
 from export.native import on_native
 from export.program import EncoderProgram, Interface, Scorer, with_replaced
-from model.attention import PositionAttention
-from model.config import POSITION_PERIOD
+from model.attention import PlainAttention, PositionAttention
 from model.convolution import CausalConvolution
-from model.encoder import Encoder, EncoderLayer, EncoderState, sinusoids, subsampled_frames
+from model.encoder import (
+    Encoder,
+    EncoderLayer,
+    EncoderState,
+    subsampled_frames,
+    with_positions,
+)
 from quant.linear import QuantLinear
 
 
 class _Attention(nn.Module):
-    def __init__(self, layer: PositionAttention) -> None:
+    def __init__(self, layer: PositionAttention | PlainAttention) -> None:
         super().__init__()
         self.heads = layer.heads
         self.qkv = RowLinears([layer.linear_q, layer.linear_k, layer.linear_v])
-        self.pos = RowLinear(layer.linear_pos)
         self.out = RowLinear(layer.linear_out)
+        self.pos: nn.Module | None = None
+        if isinstance(layer, PlainAttention):
+            return
+        self.pos = RowLinear(layer.linear_pos)
         # (T', D) @ (D, H): every head's keys times its own bias.
         blocks = torch.eye(self.heads).repeat_interleave(layer.pos_bias_u.size(1), 1)
         self.register_buffer("u", blocks * layer.pos_bias_u.detach().reshape(1, -1))
@@ -60,9 +68,13 @@ class _Attention(nn.Module):
         """rows (T', D), bias (1, 1, C + T'), caches (H, C, d), (H, C, d), (H, C, 1) with their
         new frames behind them in the results."""
         q, k, v = self.qkv(rows)
-        p = self.pos(positions)
-        new_score = F.linear(k, self.u) + F.linear(p, self.v)
-        key = torch.cat([key, split(k + p, self.heads)], dim=1)
+        if self.pos is None:
+            new_score = torch.zeros_like(k[:, : self.heads])
+        else:
+            p = self.pos(positions)
+            new_score = F.linear(k, self.u) + F.linear(p, self.v)
+            k = k + p
+        key = torch.cat([key, split(k, self.heads)], dim=1)
         value = torch.cat([value, split(v, self.heads)], dim=1)
         score = torch.cat([score, new_score.permute(1, 0)], dim=1)
         heads = score.size(0)
@@ -160,10 +172,9 @@ class _Encoder(nn.Module):
     def step(
         self, feats: Tensor, offset: Tensor, state: EncoderState
     ) -> tuple[Tensor, EncoderState]:
-        dim = self.conf.dim
-        x = self.embed(self.global_cmvn(feats)).squeeze(0) * math.sqrt(dim)
+        embedded = self.embed(self.global_cmvn(feats))
+        x, positions = (part.squeeze(0) for part in with_positions(embedded, offset, self.conf))
         frames, left = x.size(0), state.key.size(3)
-        positions = sinusoids(torch.remainder(offset + torch.arange(frames), POSITION_PERIOD), dim)
         hidden = torch.arange(left + frames) < left - offset
         bias = (hidden.to(torch.float32) * MASKED).reshape(1, 1, -1)
         keys, values, scores, convs = [], [], [], []

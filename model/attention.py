@@ -98,3 +98,23 @@ class PositionAttention(Attention):
         out = self.linear_out(attend(scores, mask, value))
         new = x.size(1)
         return out, KeyCache(key[:, :, new:], value[:, :, new:], score[:, :, new:])
+
+
+class PlainAttention(Attention):
+    """Encoder self-attention that knows positions from its input alone (WeNet's ``selfattn``).
+
+    The cache is that of ``PositionAttention``; its scores are zeros, and there to hide frames.
+    """
+
+    def step(
+        self, x: Tensor, positions: Tensor, mask: Tensor, cache: KeyCache
+    ) -> tuple[Tensor, KeyCache]:
+        """See ``PositionAttention.step``; ``positions`` are of no consequence."""
+        q = split_heads(self.linear_q(x), self.heads)
+        key = torch.cat([cache.key, split_heads(self.linear_k(x), self.heads)], dim=2)
+        value = torch.cat([cache.value, split_heads(self.linear_v(x), self.heads)], dim=2)
+        score = torch.cat([cache.score, torch.zeros_like(key[:, :, cache.key.size(2) :, 0])], dim=2)
+        scores = (q @ key.transpose(-2, -1) + score.unsqueeze(2)) / math.sqrt(q.size(-1))
+        out = self.linear_out(attend(scores, mask, value))
+        new = x.size(1)
+        return out, KeyCache(key[:, :, new:], value[:, :, new:], score[:, :, new:])

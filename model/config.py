@@ -18,14 +18,20 @@ from edge_asr.package.manifest import FeatureSpec
 
 # WeNet's RelPositionalEncoding table has 5000 rows. Positions beyond it wrap around.
 POSITION_PERIOD = 5000
+# Whisper's has 1500, of 20 ms; ours are of 40 ms.
+WHISPER_PERIOD = 750
 
-# input_layer -> (subsampling rate, right context in feature frames)
-SUBSAMPLING = {"conv2d": (4, 6), "conv2d6": (6, 10), "conv2d8": (8, 14)}
+# input_layer -> (subsampling rate, right context in feature frames). conv1d4 is ours: the two
+# convolutions of Whisper's encoder, without padding, and pairs of their frames merged.
+SUBSAMPLING = {"conv2d": (4, 6), "conv2d6": (6, 10), "conv2d8": (8, 14), "conv1d4": (4, 6)}
+
+# How positions enter -> the attention that goes with it.
+ATTENTION_OF = {"rel_pos": "rel_selfattn", "abs_pos_whisper": "selfattn"}
 
 # Settings with one supported value: name -> (WeNet's default, supported values)
 _ENCODER_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "pos_enc_layer_type": ("rel_pos", ("rel_pos",)),
-    "selfattention_layer_type": ("rel_selfattn", ("rel_selfattn",)),
+    "pos_enc_layer_type": ("rel_pos", tuple(ATTENTION_OF)),
+    "selfattention_layer_type": ("rel_selfattn", tuple(ATTENTION_OF.values())),
     "normalize_before": (True, (True,)),
     "macaron_style": (True, (True,)),
     "use_cnn_module": (True, (True,)),
@@ -48,7 +54,7 @@ _ENCODER_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 _DECODER_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "normalize_before": (True, (True,)),
-    "input_layer": ("embed", ("embed",)),
+    "input_layer": ("embed", ("embed", "embed_learnable_pe")),
     "use_output_layer": (True, (True,)),
     "src_attention": (True, (True,)),
     "src_key_bias": (True, (True,)),
@@ -103,12 +109,14 @@ class NetworkConfig:
     kernel: int
     conv_norm: str
     input_layer: str
+    positions: str
     feed_forward: FeedForwardConfig
     bidirectional: bool
     decoder_heads: int
     decoder_blocks: int
     reverse_decoder_blocks: int
     decoder_feed_forward: FeedForwardConfig
+    decoder_positions_learned: bool
     blank: int
     sos: int
     eos: int
@@ -218,6 +226,13 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         raise ConfigError(
             f"{where}: input_layer is {input_layer!r}; choose one of {', '.join(SUBSAMPLING)}"
         )
+    positions = str(encoder.get("pos_enc_layer_type", "rel_pos"))
+    attention = encoder.get("selfattention_layer_type", "rel_selfattn")
+    if attention != ATTENTION_OF[positions]:
+        raise ConfigError(
+            f"{in_encoder}: selfattention_layer_type is {attention!r}; with pos_enc_layer_type "
+            f"{positions!r} it is {ATTENTION_OF[positions]!r}"
+        )
     name = "vocab_size" if tree.get("vocab_size") else "output_dim"
     vocab_size = _integer(tree, name, None, where)
     special = _section(_section(tree, "tokenizer_conf", where), "special_tokens", where)
@@ -234,6 +249,7 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         kernel=_integer(encoder, "cnn_module_kernel", 15, in_encoder),
         conv_norm=str(encoder.get("cnn_module_norm", "batch_norm")),
         input_layer=input_layer,
+        positions=positions,
         feed_forward=_feed_forward(encoder, "swish", in_encoder),
         bidirectional=bidirectional,
         decoder_heads=_integer(decoder, "attention_heads", 4, in_decoder),
@@ -242,6 +258,7 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         if bidirectional
         else 0,
         decoder_feed_forward=_feed_forward(decoder, "relu", in_decoder),
+        decoder_positions_learned=decoder.get("input_layer") == "embed_learnable_pe",
         blank=_integer(ctc, "ctc_blank_id", blank, where),
         sos=_integer(special, "<sos>", vocab_size - 1, where),
         eos=_integer(special, "<eos>", vocab_size - 1, where),

@@ -50,12 +50,14 @@ def load_data(
     spec: FeatureSpec,
     quiet: bool = False,
     cache: Path | None = None,
+    symbols: Sequence[str] = (),
 ) -> Data:
     """Read lists of recordings and compute features once.
 
     Args:
         roots: folders that hold the lists; the first that has one counts.
         cache: a folder to keep features in.
+        symbols: units to cut texts into, in place of some made for them.
 
     Raises:
         InputMissingError, AudioError, ConfigError: a list, folder or recording that is not
@@ -66,7 +68,9 @@ def load_data(
     evaluated = _dev_utterances(conf, roots)
     noise_paths = _noise_paths(conf, roots)
     texts = [u.text for u in recorded + synthetic]
-    units = build_pieces(texts, conf.pieces) if conf.pieces else None
+    units = list(symbols)
+    if conf.pieces and not units:
+        units = build_pieces(texts, conf.pieces)
     tokenizer = Tokenizer(units or build_units(texts, conf.min_word_count), bool(conf.pieces))
 
     def load(paths: list[Path], versions: Versions = PLAIN) -> list[tuple[HalfFrames, ...]]:

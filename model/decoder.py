@@ -12,6 +12,26 @@ from model.config import NetworkConfig
 from model.encoder import sinusoids
 from model.feed_forward import build_feed_forward
 
+LEARNED_POSITIONS = 448  # as many as Whisper's decoder has
+
+
+class UnitEmbedding(nn.Sequential):
+    """Units (B, U) with their positions, (B, U, D): scaled, with sinusoids, or with positions that
+    are learned, as Whisper's are."""
+
+    def __init__(self, vocab_size: int, dim: int, positions_learned: bool) -> None:
+        super().__init__(nn.Embedding(vocab_size, dim))
+        self.positions: nn.Parameter | None = None
+        if positions_learned:
+            self.positions = nn.Parameter(torch.zeros(LEARNED_POSITIONS, dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self[0](tokens)
+        if self.positions is not None:
+            return x + self.positions[: tokens.size(1)]
+        places = torch.arange(tokens.size(1), device=tokens.device)
+        return x * math.sqrt(x.size(2)) + sinusoids(places, x.size(2))
+
 
 class DecoderLayer(nn.Module):
     """Causal self-attention, cross-attention, feed-forward, each on a residual."""
@@ -41,7 +61,7 @@ class Decoder(nn.Module):
 
     def __init__(self, conf: NetworkConfig, blocks: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.Embedding(conf.vocab_size, conf.dim))
+        self.embed = UnitEmbedding(conf.vocab_size, conf.dim, conf.decoder_positions_learned)
         self.decoders = nn.ModuleList(DecoderLayer(conf, dropout) for _ in range(blocks))
         self.after_norm = nn.LayerNorm(conf.dim)
         self.output_layer = nn.Linear(conf.dim, conf.vocab_size)
@@ -53,9 +73,7 @@ class Decoder(nn.Module):
         """tokens (B, U) beginning with sos, token_mask (B, U), memory (B or 1, T', D),
         memory_mask (B or 1, T') to logits (B, U, V)."""
         length = tokens.size(1)
-        dim = memory.size(-1)
-        positions = sinusoids(torch.arange(length, device=tokens.device), dim)
-        x = self.dropout(self.embed(tokens) * math.sqrt(dim) + positions)
+        x = self.dropout(self.embed(tokens))
         causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
         mask = (token_mask.unsqueeze(1) & causal).unsqueeze(1)
         for layer in self.decoders:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from model.attention import KeyCache, PositionAttention
-from model.config import POSITION_PERIOD, NetworkConfig
+from model.attention import KeyCache, PlainAttention, PositionAttention
+from model.config import POSITION_PERIOD, WHISPER_PERIOD, NetworkConfig
 from model.convolution import CausalConvolution
 from model.feed_forward import build_feed_forward
-from model.subsampling import Subsampling
+from model.subsampling import build_subsampling
 
 
 class EncoderState(NamedTuple):
@@ -51,7 +51,8 @@ class EncoderLayer(nn.Module):
         super().__init__()
         dim = conf.dim
         self.feed_forward_macaron = build_feed_forward(dim, conf.feed_forward)
-        self.self_attn = PositionAttention(dim, conf.heads)
+        attention = PositionAttention if conf.positions == "rel_pos" else PlainAttention
+        self.self_attn = attention(dim, conf.heads)
         self.conv_module = CausalConvolution(
             dim, conf.kernel, conf.conv_norm, conf.feed_forward.activation
         )
@@ -83,7 +84,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.conf = conf
         self.global_cmvn = GlobalCmvn(conf.input_dim)
-        self.embed = Subsampling(conf.input_layer, conf.input_dim, conf.dim)
+        self.embed = build_subsampling(conf.input_layer, conf.input_dim, conf.dim)
         self.encoders = nn.ModuleList(EncoderLayer(conf, dropout) for _ in range(conf.blocks))
         self.after_norm = nn.LayerNorm(conf.dim)
         self.dropout = nn.Dropout(dropout)
@@ -117,11 +118,8 @@ class Encoder(nn.Module):
 
         ``mask`` (B or 1, 1, 1 or T', C + T') says which frames each frame may see.
         """
-        x = self.embed(self.global_cmvn(feats)) * math.sqrt(self.conf.dim)
-        steps = torch.arange(x.size(1), device=x.device)
-        positions = sinusoids(torch.remainder(offset + steps, POSITION_PERIOD), self.conf.dim)
+        x, positions = with_positions(self.embed(self.global_cmvn(feats)), offset, self.conf)
         x = self.dropout(x)
-        positions = positions.unsqueeze(0).to(x.dtype)
         keys: list[Tensor] = []
         values: list[Tensor] = []
         scores: list[Tensor] = []
@@ -142,6 +140,34 @@ class Encoder(nn.Module):
 def subsampled_frames(frames: int, conf: NetworkConfig) -> int:
     """Encoder frames of ``frames`` feature frames: whole windows of right_context + 1."""
     return (frames - conf.right_context - 1) // conf.subsampling_rate + 1
+
+
+def with_positions(x: Tensor, offset: Tensor, conf: NetworkConfig) -> tuple[Tensor, Tensor]:
+    """What goes into the first layer, of subsampled x (B, T', D) and the frames before it.
+
+    Returns:
+        x (B, T', D), and the encodings (1, T', D) that attention with positions of its own reads.
+    """
+    steps = torch.arange(x.size(1), device=x.device)
+    if conf.positions == "rel_pos":
+        positions = sinusoids(torch.remainder(offset + steps, POSITION_PERIOD), conf.dim)
+        return x * math.sqrt(conf.dim), positions.unsqueeze(0).to(x.dtype)
+    positions = whisper_positions(torch.remainder(offset + steps, WHISPER_PERIOD), conf.dim)
+    positions = positions.unsqueeze(0).to(x.dtype)
+    return x + positions, positions
+
+
+def whisper_positions(frames: Tensor, dim: int) -> Tensor:
+    """Position encodings (T', D) of frames of 40 ms (T',): the mean of those that Whisper's encoder
+    adds to its two frames of 20 ms, sines before cosines (arXiv 2212.04356; its code)."""
+    half = dim // 2
+    rate = torch.exp(
+        torch.arange(half, dtype=torch.float32, device=frames.device)
+        * -(math.log(10000.0) / (half - 1))
+    )
+    # The mean of two sinusoids a step apart is one between them, less high the faster it turns.
+    angles = (2 * frames.unsqueeze(1).float() + 0.5) * rate
+    return torch.cat([angles.sin(), angles.cos()], dim=1) * torch.cos(rate / 2).repeat(2)
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:

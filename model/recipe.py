@@ -43,6 +43,7 @@ class TrainConfig:
     bf16: bool = True  # where the processor multiplies it
     # Beginning from another model's encoder, of which a part may stay as it is:
     init: str = ""  # a folder with a checkpoint, beside the one that is trained
+    init_units: bool = False  # with its units, in place of new ones; needs ``pieces``
     frozen: tuple[str, ...] = ()  # of names of parameters that are not trained; * is anything
     # More to train on than ``train``:
     synthetic: tuple[str, ...] = ()  # lists of synthetic voices, read at one speed

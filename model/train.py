@@ -35,6 +35,7 @@ from model.initial import begin_from, freeze
 from model.network import Network
 from model.objective import View, draw_view, mixed_precision, objective
 from model.recipe import TrainConfig, read_recipe, train_config
+from model.tokenizer import read_units
 
 STDERR = Console(stderr=True)
 
@@ -80,7 +81,7 @@ class Trainer:
         freeze(self.network, conf.frozen)
         self.average = copy.deepcopy(self.network).eval()
         # Large outputs; writing them a second time is a tenth of a step.
-        for module in self.network.encoder.embed.conv:
+        for module in getattr(self.network.encoder.embed, "conv", ()):
             if isinstance(module, torch.nn.ReLU):
                 module.inplace = True
         self.optimizer = torch.optim.AdamW(
@@ -299,7 +300,10 @@ def main(arguments: list[str] | None = None) -> int:
         conf = train_config(tree, str(options.recipe))
         features = feature_spec(tree, str(options.recipe))
         quiet = dist.is_initialized() and dist.get_rank() > 0
-        data = load_data(conf, options.data, features, quiet, options.features)
+        symbols: list[str] = []
+        if conf.init_units:
+            symbols = read_units(options.out.parent / conf.init / "units.txt")
+        data = load_data(conf, options.data, features, quiet, options.features, symbols)
         trainer = Trainer(tree, conf, data, options.out, options.hours)
         trainer.resume()
         run(trainer)

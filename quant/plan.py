@@ -11,8 +11,8 @@ from model.feed_forward import MoeFeedForward
 
 # Routers choose experts: rounding flips the choice. Everything that is neither a linear layer nor a
 # wide convolution (norms, softmax, depthwise convolutions, positions) is float32 anyway; so is the
-# first convolution, which has one channel to read and costs next to nothing.
-FLOAT_LAYERS = ("gate",)
+# first convolution, which has one channel, or plain features, to read and costs next to nothing.
+FLOAT_LAYERS = ("gate", "first")
 
 
 def quantizable(root: nn.Module) -> Iterator[tuple[str, nn.Module]]:

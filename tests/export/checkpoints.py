@@ -28,12 +28,21 @@ UNUSUAL = {
     "n_expert": 3,
     "n_expert_activated": 2,
 }
+# A network that begins as Whisper's: positions come with the input, attention has none of its own.
+WHISPER = {
+    "input_layer": "conv1d4",
+    "pos_enc_layer_type": "abs_pos_whisper",
+    "selfattention_layer_type": "selfattn",
+}
+LEARNED = {"decoder_conf": {**tree()["decoder_conf"], "input_layer": "embed_learnable_pe"}}
 
 
 def checkpoint_at(name: str, folder: Path) -> Path:
     """The directory of a checkpoint; a random one is written to ``folder`` first."""
     if name.startswith("wenet"):
         return DATA / name
+    if name == "whisper":
+        return _saved(network(WHISPER, **LEARNED), tree(WHISPER, **LEARNED), folder / name)
     changes = {"decoder": "transformer"}
     made = network(UNUSUAL, **changes)
     # A router that never chooses one of its experts: an empty one in each call.
@@ -41,9 +50,13 @@ def checkpoint_at(name: str, folder: Path) -> Path:
         made.encoder.encoders[0].feed_forward.gate.weight[1] = 0.0
         made.encoder.encoders[0].feed_forward.gate.weight[0] = 5.0
         made.encoder.encoders[0].feed_forward.gate.weight[2] = -5.0
-    save_checkpoint(made, SYMBOLS, tree(UNUSUAL, **changes), folder / name, torch.float32)
-    load_checkpoint(folder / name)
-    return folder / name
+    return _saved(made, tree(UNUSUAL, **changes), folder / name)
+
+
+def _saved(made: Network, conf: dict[str, Any], path: Path) -> Path:
+    save_checkpoint(made, SYMBOLS, conf, path, torch.float32)
+    load_checkpoint(path)
+    return path
 
 
 def network_at(name: str, precision: Precision, folder: Path) -> Network:
@@ -57,7 +70,7 @@ def portable_cases(quick: list[Case], others: list[Case]) -> list[Any]:
     and others; all but the quick ones are slow."""
     every: list[Case] = [
         (checkpoint, backend, precision)
-        for checkpoint in ("wenet-moe", "wenet-dense", "unusual")
+        for checkpoint in ("wenet-moe", "wenet-dense", "unusual", "whisper")
         for backend in ("onnx", "torchscript")
         for precision in ("fp32", "int8")
         if (checkpoint, backend, precision) not in quick

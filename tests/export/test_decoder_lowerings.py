@@ -26,6 +26,7 @@ QUICK: list[Case] = [
 COMPILED_LONG: list[Case] = [
     ("wenet-dense", "executorch", "fp32"),
     ("unusual", "executorch", "int8"),
+    ("whisper", "executorch", "int8"),
 ]
 
 

@@ -51,6 +51,8 @@ SLOW: list[Row] = [
     ("wenet-moe", "executorch", "int8", "native"),
     ("unusual", "executorch", "fp32", "portable"),
     ("unusual", "executorch", "int8", "portable"),
+    ("whisper", "onnx", "int8", "portable"),
+    ("whisper", "onnx", "int8", "native"),
 ]
 
 

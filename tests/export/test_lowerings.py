@@ -28,12 +28,14 @@ QUICK: list[Case] = [
     ("wenet-moe", "onnx", "int8"),
     ("wenet-moe", "torchscript", "int8"),
     ("unusual", "onnx", "fp32"),
+    ("whisper", "onnx", "int8"),
 ]
 # ExecuTorch compiles for long, so it gets one dense program and the smallest sparse ones.
 COMPILED_LONG: list[Case] = [
     ("wenet-dense", "executorch", "fp32"),
     ("unusual", "executorch", "fp32"),
     ("unusual", "executorch", "int8"),
+    ("whisper", "executorch", "int8"),
 ]
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from model.config import network_config
+from model.decoder import UnitEmbedding
 from model.network import Network
 
 SYMBOLS = ["<blank>", "<unk>", "<sos/eos>", "▁", *"ABCDEFG"]  # as many as a tree's vocab_size
@@ -44,6 +45,8 @@ def network(encoder: dict[str, Any] | None = None, seed: int = 0, **changes: Any
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(std=0.3)
             module.running_var.uniform_(0.5, 2.0)
+        if isinstance(module, UnitEmbedding) and module.positions is not None:
+            module.positions.normal_()
     made.encoder.global_cmvn.mean.normal_(mean=10.0)
     made.encoder.global_cmvn.istd.uniform_(0.2, 0.4)
     return made

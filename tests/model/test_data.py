@@ -14,6 +14,7 @@ from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import AudioError, ConfigError, EdgeAsrError, InputMissingError
 from edge_asr.package.manifest import FeatureSpec
 from model.data import batches, cmvn, load_data
+from model.tokenizer import SPACE, SPECIAL
 from tests.model.clips import write
 from tests.model.recipes import recipe
 from tests.paths import DATA
@@ -114,3 +115,10 @@ def test_noise_too_short_to_use_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "noise" / "click.wav", np.zeros(100))
     data = load_data(recipe(train=["good.tsv"], dev=[], noise=["noise"]), tmp_path, SPEC, True)
     assert data.noises == []
+
+
+def test_units_of_another_model_are_kept() -> None:
+    symbols = [*SPECIAL, SPACE, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'", "▁E", "NT"]
+    data = load_data(recipe(pieces=40), DATA, SPEC, quiet=True, symbols=symbols)
+    assert data.tokenizer.symbols == symbols
+    assert [symbols[i] for i in data.tokenizer.encode("ENTER")] == ["▁E", "NT", "E", "R"]

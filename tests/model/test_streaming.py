@@ -15,6 +15,7 @@ from model.network import Network
 from tests.model.networks import network, speech
 
 BOUND = 1e-4
+ABSOLUTE = {"pos_enc_layer_type": "abs_pos_whisper", "selfattention_layer_type": "selfattn"}
 
 
 def stream(
@@ -44,7 +45,8 @@ def whole(net: Network, feats: torch.Tensor, chunk: int, left: int) -> torch.Ten
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
-    input_layer=st.sampled_from(["conv2d", "conv2d6", "conv2d8"]),
+    input_layer=st.sampled_from(["conv2d", "conv2d6", "conv2d8", "conv1d4"]),
+    positions=st.sampled_from([{}, ABSOLUTE]),
     norm=st.sampled_from(["layer_norm", "batch_norm"]),
     kernel=st.integers(1, 15),
     mlp=st.sampled_from(["moe", "position_wise_feed_forward"]),
@@ -53,10 +55,17 @@ def whole(net: Network, feats: torch.Tensor, chunk: int, left: int) -> torch.Ten
     chunks=st.integers(2, 5),
 )
 def test_chunks_equal_the_masked_whole(
-    input_layer: str, norm: str, kernel: int, mlp: str, chunk: int, left: int, chunks: int
+    input_layer: str,
+    positions: dict[str, str],
+    norm: str,
+    kernel: int,
+    mlp: str,
+    chunk: int,
+    left: int,
+    chunks: int,
 ) -> None:
     net = network({"input_layer": input_layer, "cnn_module_norm": norm,
-                   "cnn_module_kernel": kernel, "mlp_type": mlp})  # fmt: skip
+                   "cnn_module_kernel": kernel, "mlp_type": mlp} | positions)  # fmt: skip
     # Past the point where the cache is full, up to a bound on the price.
     count = max(chunks, min(2 + left // chunk, 60)) * chunk
     frames = (count - 1) * net.conf.subsampling_rate + net.conf.right_context + 1
