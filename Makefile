@@ -15,6 +15,7 @@ RUN := .venv-run
 DEV := .venv
 PINS := pyproject.toml requirements/constraints.txt requirements/make-venv
 ROOMS := $(wildcard apps benchmark edge_asr export model quant tests)
+NATIVE := $(shell find $(ROOMS) -name '*.[ch]' -o -name '*.cpp')
 EXAMPLE := tests/data/an4/an418-fjlp-b.flac
 
 help: ## say what the targets do
@@ -65,11 +66,12 @@ check: lint ## format, lint, types, import contracts and the fast tests; within 
 lint: $(DEV)/.ready ## the part of check that runs no test
 	@$(DEV)/bin/ruff format --quiet --check --output-format concise $(ROOMS) || { echo "unformatted files; run: make fix" >&2; exit 1; }
 	@$(DEV)/bin/ruff check --quiet --output-format concise $(ROOMS)
+	@$(DEV)/bin/clang-format --dry-run -Werror $(NATIVE)
 	@$(DEV)/bin/mypy
 	@$(DEV)/bin/lint-imports --no-logo
 
 fix: $(DEV)/.ready ## format, and mend what ruff can mend
-	@$(DEV)/bin/ruff check --fix $(ROOMS); $(DEV)/bin/ruff format $(ROOMS)
+	@$(DEV)/bin/ruff check --fix $(ROOMS); $(DEV)/bin/ruff format $(ROOMS); $(DEV)/bin/clang-format -i $(NATIVE)
 
 native: $(DEV)/.ready ## compile the kernels and the binding of ExecuTorch into the tree
 	@requirements/make-native $(DEV)

@@ -11,7 +11,8 @@ namespace {
 // One head's cache after this call: what is left of the cache before, then the new frames.
 void shift(const float* before, int left, int width, int frames, float* after) {
   const int kept = std::max(0, left - frames);
-  std::memcpy(after, before + (left - kept) * width, sizeof(float) * static_cast<size_t>(kept * width));
+  std::memcpy(after, before + (left - kept) * width,
+              sizeof(float) * static_cast<size_t>(kept * width));
 }
 
 }  // namespace
@@ -28,7 +29,9 @@ void run_attention(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor
   const int frames = static_cast<int>(in[0].shape[1]), left = static_cast<int>(in[3].shape[3]);
   const int dim = layer.in, heads = layer.heads, width = dim / heads, all = left + frames;
   const float unseen = *in[2].data;  // not a number: none
-  const int hidden = !(unseen > 0.0f) ? 0 : unseen < static_cast<float>(left) ? static_cast<int>(unseen) : left;
+  const int hidden = !(unseen > 0.0f)                    ? 0
+                     : unseen < static_cast<float>(left) ? static_cast<int>(unseen)
+                                                         : left;
   const size_t rows = static_cast<size_t>(frames), row = static_cast<size_t>(dim);
   const size_t cached = static_cast<size_t>(left) * static_cast<size_t>(width);
   const size_t slot = static_cast<size_t>(layer.slot) * static_cast<size_t>(heads);
@@ -73,7 +76,8 @@ void run_attention(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor
     const size_t bytes = sizeof(float) * static_cast<size_t>(taken * width);
     std::memcpy(next[0] + kept * width, new_keys + (frames - taken) * width, bytes);
     std::memcpy(next[1] + kept * width, new_values + (frames - taken) * width, bytes);
-    std::memcpy(out[3].data + head * left, scores + frames, static_cast<size_t>(left) * sizeof(float));
+    std::memcpy(out[3].data + head * left, scores + frames,
+                static_cast<size_t>(left) * sizeof(float));
   });
   multiply(kernel, layer.matrices[2], mixed, frames, Activation::kNone, out[0].data);
   add_residual(kernel, layer, x, frames, out[0].data);

@@ -12,11 +12,11 @@ namespace edge_asr {
 namespace {
 
 constexpr Operator kOperators[] = {
-    {"linear", LayerKind::kLinear, 1, 1},
-    {"moe_ffn", LayerKind::kFeedForward, 1, 1},
-    {"subsampling", LayerKind::kSubsampling, 1, 1},
-    {"attention", LayerKind::kAttention, 6, 4},
-    {"convolution", LayerKind::kConvolution, 2, 2},
+    {.name = "linear", .kind = LayerKind::kLinear, .inputs = 1, .outputs = 1},
+    {.name = "moe_ffn", .kind = LayerKind::kFeedForward, .inputs = 1, .outputs = 1},
+    {.name = "subsampling", .kind = LayerKind::kSubsampling, .inputs = 1, .outputs = 1},
+    {.name = "attention", .kind = LayerKind::kAttention, .inputs = 6, .outputs = 4},
+    {.name = "convolution", .kind = LayerKind::kConvolution, .inputs = 2, .outputs = 2},
 };
 
 constexpr int64_t kMaxRows = 1 << 24;
@@ -24,7 +24,8 @@ constexpr int64_t kAny = -1;
 
 std::string shape_text(std::initializer_list<int64_t> shape) {
   std::string text;
-  for (int64_t size : shape) text += (text.empty() ? "" : ", ") + (size == kAny ? "any" : std::to_string(size));
+  for (int64_t size : shape)
+    text += (text.empty() ? "" : ", ") + (size == kAny ? "any" : std::to_string(size));
   return "(" + text + ")";
 }
 
@@ -45,7 +46,8 @@ void expect(const Operator& op, const char* name, const EdgeAsrTensor& tensor,
   if (fits) return;
   for (int64_t i = 0; i < tensor.rank && i < EDGE_ASR_MAX_RANK; i++)
     found += (i ? ", " : "") + std::to_string(tensor.shape[i]);
-  refuse(op, std::string(name) + " of shape " + shape_text(shape) + " expected, found (" + found + ")");
+  refuse(op,
+         std::string(name) + " of shape " + shape_text(shape) + " expected, found (" + found + ")");
 }
 
 void expect_slot(const Operator& op, const Layer& layer, int64_t layers) {
@@ -149,7 +151,8 @@ void run_layer(const Kernel& kernel, const Weights& weights, const Layer& layer,
                const EdgeAsrTensor* in, EdgeAsrTensor* out) {
   switch (layer.kind) {
     case LayerKind::kLinear:
-      multiply(kernel, layer.matrices[0], in[0].data, rows_of(in[0]), layer.activation, out[0].data);
+      multiply(kernel, layer.matrices[0], in[0].data, rows_of(in[0]), layer.activation,
+               out[0].data);
       break;
     case LayerKind::kFeedForward:
       run_feed_forward(kernel, weights, layer, in[0].data, rows_of(in[0]), out[0].data);

@@ -11,8 +11,8 @@
 //
 // The states of all L layers come in whole, and each layer reads its own by its slot.
 //
-// All compute what model/ computes (encoder.py, attention.py, convolution.py, subsampling.py), on the
-// integers of quant/. `hidden` says how many of the C cached frames are not there yet. With a
+// All compute what model/ computes (encoder.py, attention.py, convolution.py, subsampling.py), on
+// the integers of quant/. `hidden` says how many of the C cached frames are not there yet. With a
 // residual the block reads the layer norm of x, and gives x + residual * its result.
 #pragma once
 

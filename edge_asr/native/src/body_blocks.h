@@ -23,9 +23,8 @@ EDGE_INLINE void store_some(float* to, Float16 x, int count) {
 
 void normalize(const float* row, const float* scale, const float* shift, int n, float* out) {
   Float16 total{}, squares{};
-  each16(n, [&](int i, int count) __attribute__((always_inline)) {
-    total = total + load_some(row + i, count);
-  });
+  each16(n, [&](int i, int count)
+                __attribute__((always_inline)) { total = total + load_some(row + i, count); });
   const float mean = sum(total) / static_cast<float>(n);
   each16(n, [&](int i, int count) __attribute__((always_inline)) {
     // What is missing counts as the mean.
@@ -61,9 +60,10 @@ void norm_activate(const float* x, const float* scale, const float* shift, bool 
     normalize(x, scale, shift, n, out);
   else
     each16(n, [&](int i, int count) __attribute__((always_inline)) {
-      store_some(out + i,
-                 load_some(x + i, count) * load_some(scale + i, count) + load_some(shift + i, count),
-                 count);
+      store_some(
+          out + i,
+          load_some(x + i, count) * load_some(scale + i, count) + load_some(shift + i, count),
+          count);
     });
   each16(n, [&](int i, int count) __attribute__((always_inline)) {
     Float16 y = load_some(out + i, count);
@@ -95,7 +95,8 @@ EDGE_INLINE void score_rows(const float* q, int stride, const float* transposed,
     Float16 total[Rows];
     for (int row = 0; row < Rows; row++) total[row] = load(score + s);
     for (int i = 0; i < width; i++) {
-      const Float16 key = load(transposed + static_cast<size_t>(i) * static_cast<size_t>(padded) + s);
+      const Float16 key =
+          load(transposed + static_cast<size_t>(i) * static_cast<size_t>(padded) + s);
       for (int row = 0; row < Rows; row++) total[row] = total[row] + q[row * stride + i] * key;
     }
     for (int row = 0; row < Rows; row++) store(out + row * padded + s, total[row] * scale);
@@ -177,8 +178,8 @@ void attend(const float* q, int count, int stride, const Cached& cached, const f
     for (int i = 0; i < width; i++) transposed[i * padded + s] = 0.0f;
   int row = 0;
   for (; row + kQueryRows <= count; row += kQueryRows)
-    attend_rows<kQueryRows>(q + row * stride, stride, transposed, padded, cached, own_score,
-                            hidden, width, out + row * out_stride, out_stride, scores);
+    attend_rows<kQueryRows>(q + row * stride, stride, transposed, padded, cached, own_score, hidden,
+                            width, out + row * out_stride, out_stride, scores);
   for (; row < count; row++)
     attend_rows<1>(q + row * stride, stride, transposed, padded, cached, own_score, hidden, width,
                    out + row * out_stride, out_stride, scores);
@@ -206,6 +207,6 @@ void convolve(const float* x, int width, const float* weights, const float* bias
 }
 
 constexpr Kernel table(const char* name) {
-  return {name,  kMaxRows, quantize,  pack, tile8, tile4,         route,     softmax,
-          normalize, add,  glu,       norm_activate, depthwise, place_key, attend, convolve};
+  return {name,      kMaxRows, quantize, pack,          tile8,     tile4,     route,  softmax,
+          normalize, add,      glu,      norm_activate, depthwise, place_key, attend, convolve};
 }

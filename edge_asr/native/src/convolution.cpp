@@ -50,16 +50,15 @@ void run_subsampling(const Kernel& kernel, const Layer& layer, const EdgeAsrTens
   const int64_t bins_1 = (bins - 1) / 2, bins_2 = (bins_1 - 1) / 2;
   const int64_t frames_2 = ((in[0].shape[1] - 1) / 2 - 1) / 2;
   // Channels come last: a window is three runs of memory.
-  float* first = first_buffer.reserve(
-      static_cast<size_t>((2 * kFramesTogether + 1) * bins_1 * channels));
+  float* first =
+      first_buffer.reserve(static_cast<size_t>((2 * kFramesTogether + 1) * bins_1 * channels));
   float* second = second_buffer.reserve(static_cast<size_t>(frames_2 * bins_2 * channels));
   for (int64_t begin = 0; begin < frames_2; begin += kFramesTogether) {
     const int64_t count = std::min(kFramesTogether, frames_2 - begin);
     for_each((2 * count + 1) * bins_1, [&](int64_t place) {
       const int64_t t = 2 * begin + place / bins_1, bin = place % bins_1;
-      kernel.convolve(in[0].data + 2 * t * bins + 2 * bin, static_cast<int>(bins),
-                      layer.vectors[0], layer.vectors[1], static_cast<int>(channels),
-                      first + place * channels);
+      kernel.convolve(in[0].data + 2 * t * bins + 2 * bin, static_cast<int>(bins), layer.vectors[0],
+                      layer.vectors[1], static_cast<int>(channels), first + place * channels);
     });
     const auto window = [&](int64_t place, float* room) -> const float* {
       const int64_t t = place / bins_2, bin = place % bins_2;

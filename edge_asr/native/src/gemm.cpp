@@ -71,7 +71,8 @@ void run_products(const Kernel& kernel, const std::vector<Product>& products,
       for (int panel = begin; panel < end; panel++) {
         const uint8_t* ahead = nullptr;
         if (panel + 1 < end) {
-          ahead = product.matrix->panel + product.matrix->panel_bytes * static_cast<size_t>(panel + 1);
+          ahead =
+              product.matrix->panel + product.matrix->panel_bytes * static_cast<size_t>(panel + 1);
         } else if (i + 1 < products.size()) {
           const Matrix& next = *products[i + 1].matrix;
           ahead = next.panel + next.panel_bytes * static_cast<size_t>(next.panels * index / count);
@@ -113,8 +114,8 @@ void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, in
     for_each(count, [&](int64_t row) {
       static thread_local Buffer<float> room;
       const float* from = x(begin + row, room.reserve(static_cast<size_t>(matrix.in)));
-      scales[row] = kernel.quantize(from, matrix.in, matrix.depth,
-                                    bytes + static_cast<size_t>(row) * depth);
+      scales[row] =
+          kernel.quantize(from, matrix.in, matrix.depth, bytes + static_cast<size_t>(row) * depth);
     });
     out.resize(size);
     pointers.resize(size);
@@ -129,8 +130,9 @@ void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, in
 
 void multiply(const Kernel& kernel, const Matrix& matrix, const float* x, int64_t rows,
               Activation activation, float* y) {
-  multiply(kernel, matrix, [&](int64_t row, float*) { return x + row * matrix.in; }, rows,
-           activation, y);
+  multiply(
+      kernel, matrix, [&](int64_t row, float*) { return x + row * matrix.in; }, rows, activation,
+      y);
 }
 
 const float* normed(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows,

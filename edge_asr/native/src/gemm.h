@@ -58,8 +58,8 @@ struct Product {
   const uint8_t* packed = nullptr;   // tile after tile
   const RowScale* scales = nullptr;  // (count,)
   int count = 0;
-  float* const* out = nullptr;       // (count,)
-  const float* gates = nullptr;      // (count,), or none: store instead of add
+  float* const* out = nullptr;   // (count,)
+  const float* gates = nullptr;  // (count,), or none: store instead of add
 };
 
 // Packs rows given by pointers into `out` (count * depth bytes), as `run_products` reads them.

@@ -1,7 +1,8 @@
 // What one instruction set offers: the arithmetic on rows and panels, behind a table of functions.
 //
-// A row of activations is quantized to bytes with a scale and a zero point (quant/linear.py). Weights
-// come in panels of 32 output channels. A tile is up to `max_rows` packed rows times one panel.
+// A row of activations is quantized to bytes with a scale and a zero point (quant/linear.py).
+// Weights come in panels of 32 output channels. A tile is up to `max_rows` packed rows times one
+// panel.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +30,7 @@ struct Emit {
   const float* scaled_sum;  // int4: sum of each channel's scaled weights
   const float* bias;
   Activation activation;
-  int channels;             // of the 32, how many exist
+  int channels;  // of the 32, how many exist
   // One pointer for each row. With `gates` the result times the row's gate is added there, else
   // the result is stored.
   float* const* out;
@@ -76,8 +77,8 @@ struct Kernel {
   void (*norm_activate)(const float* x, const float* scale, const float* shift, bool layer_norm,
                         Activation activation, int n, float* out);
   // out (n,) = bias + sum over k of weights[k] * (window[k] + rest), window (kernel, n)
-  void (*depthwise)(const float* window, const float* weights, const float* bias,
-                    const float* rest, int kernel, int n, float* out);
+  void (*depthwise)(const float* window, const float* weights, const float* bias, const float* rest,
+                    int kernel, int n, float* out);
   // key = k + position, (width,); returns u . k + v . position
   float (*place_key)(const float* k, const float* position, const float* u, const float* v,
                      int width, float* key);

@@ -4,7 +4,7 @@
 // Both are the best of several rounds: on a machine that others use too, the best round is the one
 // that the others disturbed least, and a limit that is too low would flatter the kernels.
 
-#include "edge_asr_native.h"
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include <sys/mman.h>
+#include "edge_asr_native.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -233,10 +233,9 @@ std::vector<PeakRound> choose_peaks() {
 
 #elif defined(__aarch64__)
 
-#define EDGE_ASR_TWELVE(instruction)                                                     \
-  instruction(0) instruction(1) instruction(2) instruction(3) instruction(4)             \
-      instruction(5) instruction(6) instruction(7) instruction(8) instruction(9)         \
-          instruction(10) instruction(11)
+#define EDGE_ASR_TWELVE(instruction)                                                        \
+  instruction(0) instruction(1) instruction(2) instruction(3) instruction(4) instruction(5) \
+      instruction(6) instruction(7) instruction(8) instruction(9) instruction(10) instruction(11)
 
 double peak_neon(long loops) {
   int8x8_t u = vdup_n_s8(3), v = vdup_n_s8(2);
@@ -285,7 +284,7 @@ __attribute__((target("arch=armv8.2-a+i8mm"))) double peak_matrix(long loops) {
 }
 
 std::vector<PeakRound> choose_peaks() {
-  constexpr unsigned long kDotProduct = 1UL << 20;   // HWCAP_ASIMDDP
+  constexpr unsigned long kDotProduct = 1UL << 20;     // HWCAP_ASIMDDP
   constexpr unsigned long kMatrixProduct = 1UL << 13;  // HWCAP2_I8MM
   std::vector<PeakRound> rounds{peak_neon};
   if (getauxval(AT_HWCAP) & kDotProduct) rounds.push_back(peak_dot);
@@ -302,8 +301,8 @@ std::vector<PeakRound> choose_peaks() { return {peak_portable}; }
 }  // namespace
 
 // Bytes per second that `threads` threads read together from a buffer of `bytes`, which should be
-// several times larger than the caches. 0 where `bytes` is less than 1 MB, `threads` is not 1 to 64,
-// or there is not as much memory.
+// several times larger than the caches. 0 where `bytes` is less than 1 MB, `threads` is not 1 to
+// 64, or there is not as much memory.
 extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) {
   if (bytes < (std::size_t{1} << 20) || threads < 1 || threads > 64) return 0.0;
   const std::size_t lane = bytes / static_cast<std::size_t>(threads) / kStreams / 256 * 256;

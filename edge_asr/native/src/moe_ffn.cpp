@@ -42,12 +42,12 @@ void route_to_one(int rows, Routing& routing) {
 // Cuts each expert's rows so that a block's hidden rows fit `kHiddenBytes`.
 void cut(const Routing& routing, int hidden, int max_rows, std::vector<Block>& blocks) {
   blocks.clear();
-  const int most =
-      std::max(max_rows, static_cast<int>(kHiddenBytes / sizeof(float)) / hidden / max_rows * max_rows);
+  const int most = std::max(
+      max_rows, static_cast<int>(kHiddenBytes / sizeof(float)) / hidden / max_rows * max_rows);
   for (size_t expert = 0; expert + 1 < routing.begin.size(); expert++)
     for (int begin = routing.begin[expert]; begin < routing.begin[expert + 1]; begin += most)
-      blocks.push_back({static_cast<int>(expert), begin,
-                        std::min(most, routing.begin[expert + 1] - begin)});
+      blocks.push_back(
+          {static_cast<int>(expert), begin, std::min(most, routing.begin[expert + 1] - begin)});
 }
 
 }  // namespace
@@ -85,9 +85,10 @@ void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer&
     const int base = s.blocks[group].begin;
     size_t end = group;
     int pairs = 0;
-    while (end < s.blocks.size() &&
-           (end == group ||
-            static_cast<size_t>(pairs + s.blocks[end].count) * hidden * sizeof(float) <= kHiddenBytes))
+    while (
+        end < s.blocks.size() &&
+        (end == group ||
+         static_cast<size_t>(pairs + s.blocks[end].count) * hidden * sizeof(float) <= kHiddenBytes))
       pairs += s.blocks[end++].count;
 
     const size_t size = static_cast<size_t>(pairs);
@@ -113,8 +114,8 @@ void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer&
       const size_t at = static_cast<size_t>(block.begin - base);
       uint8_t* to = packed + at * depth;
       pack_rows(kernel, s.pointers.data() + at, block.count, first.depth, to);
-      s.products.push_back({&layer.matrices[2 * static_cast<size_t>(block.expert)], to, pair_scales + at,
-                            block.count, s.hidden_rows.data() + at, nullptr});
+      s.products.push_back({&layer.matrices[2 * static_cast<size_t>(block.expert)], to,
+                            pair_scales + at, block.count, s.hidden_rows.data() + at, nullptr});
     }
     run_products(kernel, s.products, layer.activation);
 

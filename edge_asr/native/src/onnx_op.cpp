@@ -58,7 +58,7 @@ OrtStatus* dimension_count(const OrtTensorTypeAndShapeInfo* info, size_t* out) {
 }
 OrtStatus* dimensions(const OrtTensorTypeAndShapeInfo* info, int64_t* out, size_t count) {
   return slot<OrtStatus* (*)(const OrtTensorTypeAndShapeInfo*, int64_t*, size_t)>(62)(info, out,
-                                                                                   count);
+                                                                                      count);
 }
 OrtStatus* type_and_shape(const OrtValue* value, OrtTensorTypeAndShapeInfo** out) {
   return slot<OrtStatus* (*)(const OrtValue*, OrtTensorTypeAndShapeInfo**)>(65)(value, out);
@@ -68,7 +68,7 @@ OrtStatus* int_attribute(const OrtKernelInfo* info, const char* name, int64_t* o
 }
 OrtStatus* input(const OrtKernelContext* context, size_t index, const OrtValue** out) {
   return slot<OrtStatus* (*)(const OrtKernelContext*, size_t, const OrtValue**)>(90)(context, index,
-                                                                                  out);
+                                                                                     out);
 }
 OrtStatus* output(OrtKernelContext* context, size_t index, const int64_t* shape, size_t rank,
                   OrtValue** out) {

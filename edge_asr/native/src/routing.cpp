@@ -105,8 +105,7 @@ void choose_experts(const Kernel& kernel, const Layer& layer, const Levers& leve
   routing.gate.resize(routing.row.size());
   for (int row = 0; row < rows; row++)
     for (int i = 0; i < count_at[row]; i++) {
-      const size_t at =
-          static_cast<size_t>(next[static_cast<size_t>(chosen_at[row * k + i])]++);
+      const size_t at = static_cast<size_t>(next[static_cast<size_t>(chosen_at[row * k + i])]++);
       routing.row[at] = row;
       routing.gate[at] = gates_at[row * k + i];
     }

@@ -11,8 +11,7 @@ namespace {
 constexpr char kMagic[8] = {'E', 'D', 'G', 'E', 'A', 'S', 'R', 'W'};
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeaderBytes = 64, kAlignment = 64;
-constexpr uint32_t kMaxLayers = 1 << 16, kMaxSize = 1 << 16, kMaxExperts = 64,
-                   kMaxKernel = 256;
+constexpr uint32_t kMaxLayers = 1 << 16, kMaxSize = 1 << 16, kMaxExperts = 64, kMaxKernel = 256;
 
 [[noreturn]] void refuse(const std::string& what) {
   throw std::invalid_argument("native weights: " + what + "; export the package again");
@@ -86,7 +85,8 @@ bool is(const LayerHeader& header, LayerKind kind) {
 }
 
 void check_sizes(uint32_t index, const LayerHeader& header) {
-  const bool has_hidden = is(header, LayerKind::kFeedForward) || is(header, LayerKind::kSubsampling);
+  const bool has_hidden =
+      is(header, LayerKind::kFeedForward) || is(header, LayerKind::kSubsampling);
   for (uint32_t size : {header.in, header.out, has_hidden ? header.hidden : 1u})
     if (size < 1 || size > kMaxSize)
       refuse(index, "a size of " + std::to_string(size) + ", allowed are 1 to 65536");
@@ -117,16 +117,16 @@ void check(uint32_t index, const LayerHeader& header) {
   check_sizes(index, header);
   if (header.bits != 8 && header.bits != 4)
     refuse(index, std::to_string(header.bits) + " bits, allowed are 8 and 4");
-  const bool group_fits = header.bits == 8 ? header.group == 0
-                                           : header.group == 32 || header.group == 64 ||
-                                                 header.group == 128;
+  const bool group_fits = header.bits == 8
+                              ? header.group == 0
+                              : header.group == 32 || header.group == 64 || header.group == 128;
   if (!group_fits)
     refuse(index, "groups of " + std::to_string(header.group) + ", allowed are 32, 64 and 128");
   if (header.experts > kMaxExperts || (header.experts > 0 && !is(header, LayerKind::kFeedForward)))
     refuse(index, std::to_string(header.experts) + " experts, allowed are 0 to 64");
   if (header.top_k > header.experts || (header.experts > 0 && header.top_k < 1))
-    refuse(index, "top-" + std::to_string(header.top_k) + " of " +
-                      std::to_string(header.experts) + " experts");
+    refuse(index, "top-" + std::to_string(header.top_k) + " of " + std::to_string(header.experts) +
+                      " experts");
 }
 
 // The vectors and matrices of each kind, in the order of the file.
