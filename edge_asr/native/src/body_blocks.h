@@ -1,5 +1,5 @@
-// The part of a kernel that the blocks of the encoder need beside products. Included by each
-// isa_*.cpp after body.h, in the same namespace.
+// The part of a kernel that the blocks of the encoder need in addition to products, and the table
+// of the whole kernel. Included by each isa_*.cpp after body.h, in the same namespace.
 
 // Calls body(i, n) for sixteen numbers at a time and what is left, loaded through small copies.
 template <class Body>
@@ -12,13 +12,13 @@ EDGE_INLINE void each16(int n, Body body) {
 EDGE_INLINE Float16 load_some(const float* from, int count) {
   if (count == kLanes) return load(from);
   float some[kLanes] = {};
-  std::memcpy(some, from, sizeof(float) * static_cast<size_t>(count));
+  std::memcpy(some, from, sizeof(float) * count);
   return load(some);
 }
 
 EDGE_INLINE void store_some(float* to, Float16 x, int count) {
   if (count == kLanes) return store(to, x);
-  std::memcpy(to, &x, sizeof(float) * static_cast<size_t>(count));
+  std::memcpy(to, &x, sizeof(float) * count);
 }
 
 void normalize(const float* row, const float* scale, const float* shift, int n, float* out) {
@@ -79,8 +79,8 @@ void depthwise(const float* window, const float* weights, const float* bias, con
     Float16 y = load_some(bias + i, count);
     const Float16 padding = load_some(rest + i, count);
     for (int k = 0; k < kernel; k++) {
-      const size_t at = static_cast<size_t>(k) * static_cast<size_t>(n) + static_cast<size_t>(i);
-      y = y + load_some(weights + at, count) * (load_some(window + at, count) + padding);
+      const int64_t place = at(k, n) + i;
+      y = y + load_some(weights + place, count) * (load_some(window + place, count) + padding);
     }
     store_some(out + i, y, count);
   });
@@ -95,8 +95,7 @@ EDGE_INLINE void score_rows(const float* q, int stride, const float* transposed,
     Float16 total[Rows];
     for (int row = 0; row < Rows; row++) total[row] = load(score + s);
     for (int i = 0; i < width; i++) {
-      const Float16 key =
-          load(transposed + static_cast<size_t>(i) * static_cast<size_t>(padded) + s);
+      const Float16 key = load(transposed + at(i, padded) + s);
       for (int row = 0; row < Rows; row++) total[row] = total[row] + q[row * stride + i] * key;
     }
     for (int row = 0; row < Rows; row++) store(out + row * padded + s, total[row] * scale);
@@ -160,7 +159,7 @@ void attend(const float* q, int count, int stride, const Cached& cached, const f
   const int frames = cached.frames[0] + cached.frames[1];
   const int padded = (frames + kLanes - 1) / kLanes * kLanes;
   float* transposed = scratch;
-  float* scores = transposed + static_cast<size_t>(width) * static_cast<size_t>(padded);
+  float* scores = transposed + at(width, padded);
   float* own_score = scores + kQueryRows * padded;
   for (int s = 0; s < padded; s++) own_score[s] = s < frames ? score[s] : 0.0f;
   // Eight keys at a time, so that each line of the result is visited once for all of them.
@@ -207,6 +206,22 @@ void convolve(const float* x, int width, const float* weights, const float* bias
 }
 
 constexpr Kernel table(const char* name) {
-  return {name,      kMaxRows, quantize, pack,          tile8,     tile4,     route,  softmax,
-          normalize, add,      glu,      norm_activate, depthwise, place_key, attend, convolve};
+  return {
+      .name = name,
+      .max_rows = kMaxRows,
+      .quantize = quantize,
+      .pack = pack,
+      .tile8 = tile8,
+      .tile4 = tile4,
+      .route = route,
+      .softmax = softmax,
+      .normalize = normalize,
+      .add = add,
+      .glu = glu,
+      .norm_activate = norm_activate,
+      .depthwise = depthwise,
+      .place_key = place_key,
+      .attend = attend,
+      .convolve = convolve,
+  };
 }

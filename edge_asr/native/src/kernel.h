@@ -5,7 +5,6 @@
 // panel.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 namespace edge_asr {
@@ -13,6 +12,10 @@ namespace edge_asr {
 constexpr int kPanel = 32;         // output channels of a panel
 constexpr int kDepthMultiple = 8;  // depths are padded to it with weights of zero
 constexpr int kMaxTileRows = 8;
+
+// Where row number `row` begins in rows of `width` numbers, or how many numbers so many rows have.
+// 64 bits, so that no product overflows. Static, because every instruction set compiles its own.
+static inline int64_t at(int64_t row, int64_t width) { return row * width; }
 
 enum class Activation : int32_t { kNone = 0, kRelu = 1, kSilu = 2 };
 
@@ -44,6 +47,7 @@ struct Cached {
   int frames[2];
 };
 
+// Filled by `table` in body_blocks.h. Sizes are counts of numbers, never of bytes.
 struct Kernel {
   const char* name;
   int max_rows;
@@ -57,7 +61,7 @@ struct Kernel {
   // One tile. `ahead` is what will be read next, as long as `weights`, or nullptr.
   void (*tile8)(const uint8_t* packed, int count, int depth, const int8_t* weights,
                 const int8_t* ahead, const Emit& emit);
-  // int4: group is 32, 64 or 128; see blob.h for the order of nibbles and scales.
+  // int4: group is 32, 64 or 128; see weights.h for the order of nibbles and scales.
   void (*tile4)(const uint8_t* packed, int count, int depth, int group, const uint8_t* weights,
                 const uint8_t* ahead, const Emit& emit);
 
@@ -92,8 +96,8 @@ struct Kernel {
                    float* out);
 };
 
-// Floats that `attend` needs beside its arguments.
-size_t attend_scratch(int frames, int width);
+// Floats of `attend`'s scratch.
+int64_t attend_scratch(int frames, int width);
 
 // Those that this file was built with, fastest first, whether or not the processor can run them.
 struct KernelEntry {

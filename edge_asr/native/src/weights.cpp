@@ -39,8 +39,8 @@ class Cursor {
   }
 
   template <class T>
-  const T* array(int count) {
-    return reinterpret_cast<const T*>(take(sizeof(T) * static_cast<size_t>(count)));
+  const T* array(int64_t count) {
+    return reinterpret_cast<const T*>(take(sizeof(T) * count));
   }
 
   size_t left() const { return left_; }
@@ -72,11 +72,11 @@ Matrix read_matrix(Cursor& data, const LayerHeader& header, int in, int out) {
   else
     matrix.scaled_sum = data.array<float>(channels);
   matrix.bias = data.array<float>(channels);
-  const size_t depth = static_cast<size_t>(matrix.depth);
-  matrix.panel_bytes = header.bits == 8
-                           ? depth * kPanel
-                           : depth / header.group * (2 * kPanel + header.group * kPanel / 2);
-  matrix.panel = data.take(matrix.panel_bytes * static_cast<size_t>(matrix.panels));
+  // int4: bfloat16 scales of a group, then its weights, two in a byte.
+  const int64_t group_bytes = 2 * kPanel + at(matrix.group, kPanel) / 2;
+  matrix.panel_bytes =
+      header.bits == 8 ? at(matrix.depth, kPanel) : at(matrix.depth / matrix.group, group_bytes);
+  matrix.panels_begin = data.take(at(matrix.panels, matrix.panel_bytes));
   return matrix;
 }
 
@@ -131,7 +131,7 @@ void check(uint32_t index, const LayerHeader& header) {
 
 // The vectors and matrices of each kind, in the order of the file.
 void read_parts(Cursor& data, const LayerHeader& header, Layer& layer) {
-  auto vector = [&](int count) { layer.vectors.push_back(data.array<float>(count)); };
+  auto vector = [&](int64_t count) { layer.vectors.push_back(data.array<float>(count)); };
   auto matrix = [&](int in, int out) {
     layer.matrices.push_back(read_matrix(data, header, in, out));
   };
@@ -141,7 +141,7 @@ void read_parts(Cursor& data, const LayerHeader& header, Layer& layer) {
       matrix(in, out);
       break;
     case LayerKind::kFeedForward:
-      if (layer.experts) layer.router = data.array<float>(layer.experts * in);
+      if (layer.experts) layer.router = data.array<float>(at(layer.experts, in));
       for (int expert = 0; expert < (layer.experts ? layer.experts : 1); expert++) {
         matrix(in, hidden);
         matrix(hidden, out);
@@ -159,7 +159,7 @@ void read_parts(Cursor& data, const LayerHeader& header, Layer& layer) {
       for (int i = 0; i < 2; i++) matrix(in, in);
       break;
     case LayerKind::kConvolution:
-      vector(layer.kernel * in);
+      vector(at(layer.kernel, in));
       for (int i = 0; i < 4; i++) vector(in);
       matrix(in, 2 * in);
       matrix(in, in);
@@ -224,7 +224,7 @@ const Layer& Weights::layer(int64_t index) const {
   if (index < 0 || index >= static_cast<int64_t>(layers_.size()))
     throw std::out_of_range("native weights: no layer " + std::to_string(index) + ", there are " +
                             std::to_string(layers_.size()) + "; export the package again");
-  return layers_[static_cast<size_t>(index)];
+  return layers_[index];
 }
 
 namespace {

@@ -68,8 +68,10 @@ struct Matrix {
   const int32_t* sum = nullptr;
   const float* scaled_sum = nullptr;
   const float* bias = nullptr;
-  const uint8_t* panel = nullptr;
-  size_t panel_bytes = 0;
+  const uint8_t* panels_begin = nullptr;
+  int64_t panel_bytes = 0;
+
+  const uint8_t* panel(int index) const { return panels_begin + at(index, panel_bytes); }
 };
 
 struct Layer {
