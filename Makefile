@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle english-small check lint fix native test test-native test-arm bench bench-paper train train-smoke claim wheel wheels clean
+.PHONY: help setup captions export-int8 bundle english-small check lint fix native test test-native tidy test-arm bench bench-paper train train-smoke claim wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -80,8 +80,12 @@ test: native ## every test, the slow and the device ones too; within 15 minutes 
 	@requirements/system-packages gcc libasound2-dev libportaudio2 espeak-ng || true
 	@$(DEV)/bin/python -m pytest $(ARGS)
 
-test-native: $(DEV)/.ready ## the kernels under AddressSanitizer and UBSan
-	@requirements/test-native $(DEV) $(ARGS)
+test-native: $(DEV)/.ready ## the kernels under AddressSanitizer and UBSan, then several threads under ThreadSanitizer
+	@requirements/test-native $(DEV) address $(ARGS)
+	@requirements/test-native $(DEV) thread $(ARGS)
+
+tidy: $(DEV)/.ready ## clang-tidy on the kernels and the operators of ONNX Runtime; a minute
+	@requirements/tidy $(DEV)
 
 test-arm: native ## the kernels and a whole package on 64-bit ARM, emulated by qemu; needs root, 4 minutes
 	@requirements/test-arm $(DEV) $(ARGS)

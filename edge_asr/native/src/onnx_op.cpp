@@ -3,6 +3,7 @@
 // Its wheel has no headers, so the few functions used here are declared by their place in the
 // table, which only ever grows at its end (a test pins them against the installed runtime).
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -215,7 +216,9 @@ OrtStatus* domain(OrtCustomOpDomain** out) {
 
 extern "C" EDGE_ASR_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
                                                      const OrtApiBase* base) {
-  api = base->GetApi(kApiVersion);
+  static std::mutex registering;  // sessions may open on several threads at once
+  const std::lock_guard<std::mutex> lock(registering);
+  if (!api) api = base->GetApi(kApiVersion);
   // Without the table not even an error can be made; the session will not know the operators.
   if (!api) return nullptr;
   OrtCustomOpDomain* made = nullptr;
