@@ -96,9 +96,9 @@ EDGE_INLINE void score_rows(const float* q, int stride, const float* transposed,
     for (int row = 0; row < Rows; row++) total[row] = load(score + s);
     for (int i = 0; i < width; i++) {
       const Float16 key = load(transposed + at(i, padded) + s);
-      for (int row = 0; row < Rows; row++) total[row] = total[row] + q[row * stride + i] * key;
+      for (int row = 0; row < Rows; row++) total[row] = total[row] + q[at(row, stride) + i] * key;
     }
-    for (int row = 0; row < Rows; row++) store(out + row * padded + s, total[row] * scale);
+    for (int row = 0; row < Rows; row++) store(out + at(row, padded) + s, total[row] * scale);
   }
 }
 
@@ -134,10 +134,10 @@ EDGE_INLINE void mix_rows(const float* weights, int padded, const Cached& cached
         if (s < hidden) continue;
         const Float16 value = load_some(values, count);
         for (int row = 0; row < Rows; row++)
-          total[row] = total[row] + weights[row * padded + s] * value;
+          total[row] = total[row] + weights[at(row, padded) + s] * value;
       }
     }
-    for (int row = 0; row < Rows; row++) store_some(out + row * stride + i, total[row], count);
+    for (int row = 0; row < Rows; row++) store_some(out + at(row, stride) + i, total[row], count);
   });
 }
 
@@ -148,7 +148,7 @@ void attend_rows(const float* q, int stride, const float* transposed, int padded
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(width));
   const int frames = cached.frames[0] + cached.frames[1];
   score_rows<Rows>(q, stride, transposed, padded, width, score, scale, scores);
-  for (int row = 0; row < Rows; row++) weigh(scores + row * padded, hidden, frames, padded);
+  for (int row = 0; row < Rows; row++) weigh(scores + at(row, padded), hidden, frames, padded);
   mix_rows<Rows>(scores, padded, cached, hidden, width, out, out_stride);
 }
 
@@ -160,28 +160,29 @@ void attend(const float* q, int count, int stride, const Cached& cached, const f
   const int padded = (frames + kLanes - 1) / kLanes * kLanes;
   float* transposed = scratch;
   float* scores = transposed + at(width, padded);
-  float* own_score = scores + kQueryRows * padded;
+  float* own_score = scores + at(kQueryRows, padded);
   for (int s = 0; s < padded; s++) own_score[s] = s < frames ? score[s] : 0.0f;
   // Eight keys at a time, so that each line of the result is visited once for all of them.
   int s = 0;
   for (int part = 0; part < 2; part++)
     for (int frame = 0; frame < cached.frames[part];) {
       const int together = cached.frames[part] - frame < 8 ? cached.frames[part] - frame : 8;
-      const float* key = cached.keys[part] + frame * width;
+      const float* key = cached.keys[part] + at(frame, width);
       for (int i = 0; i < width; i++)
-        for (int j = 0; j < together; j++) transposed[i * padded + s + j] = key[j * width + i];
+        for (int j = 0; j < together; j++)
+          transposed[at(i, padded) + s + j] = key[at(j, width) + i];
       frame += together;
       s += together;
     }
   for (; s < padded; s++)
-    for (int i = 0; i < width; i++) transposed[i * padded + s] = 0.0f;
+    for (int i = 0; i < width; i++) transposed[at(i, padded) + s] = 0.0f;
   int row = 0;
   for (; row + kQueryRows <= count; row += kQueryRows)
-    attend_rows<kQueryRows>(q + row * stride, stride, transposed, padded, cached, own_score, hidden,
-                            width, out + row * out_stride, out_stride, scores);
+    attend_rows<kQueryRows>(q + at(row, stride), stride, transposed, padded, cached, own_score,
+                            hidden, width, out + at(row, out_stride), out_stride, scores);
   for (; row < count; row++)
-    attend_rows<1>(q + row * stride, stride, transposed, padded, cached, own_score, hidden, width,
-                   out + row * out_stride, out_stride, scores);
+    attend_rows<1>(q + at(row, stride), stride, transposed, padded, cached, own_score, hidden,
+                   width, out + at(row, out_stride), out_stride, scores);
 }
 
 float place_key(const float* k, const float* position, const float* u, const float* v, int width,
@@ -200,12 +201,12 @@ void convolve(const float* x, int width, const float* weights, const float* bias
   each16(n, [&](int i, int count) __attribute__((always_inline)) {
     Float16 y = load_some(bias + i, count);
     for (int k = 0; k < 9; k++)
-      y = y + x[k / 3 * width + k % 3] * load_some(weights + k * n + i, count);
+      y = y + x[k / 3 * width + k % 3] * load_some(weights + at(k, n) + i, count);
     store_some(out + i, larger(y, splat(0.0f)), count);
   });
 }
 
-constexpr Kernel table(const char* name) {
+constexpr Kernel table(const char* name) noexcept {
   return {
       .name = name,
       .max_rows = kMaxRows,

@@ -123,6 +123,6 @@ struct Tile4 {
 }  // namespace avx2
 
 extern const Kernel kAvx2;
-const Kernel kAvx2 = avx2::table("avx2");
+constinit const Kernel kAvx2 = avx2::table("avx2");
 
 }  // namespace edge_asr

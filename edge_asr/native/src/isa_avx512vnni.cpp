@@ -134,6 +134,6 @@ struct Tile4 {
 }  // namespace avx512vnni
 
 extern const Kernel kAvx512Vnni;
-const Kernel kAvx512Vnni = avx512vnni::table("avx512vnni");
+constinit const Kernel kAvx512Vnni = avx512vnni::table("avx512vnni");
 
 }  // namespace edge_asr

@@ -175,6 +175,6 @@ struct Tile4 {
 }  // namespace neon_dot
 
 extern const Kernel kNeonDot;
-const Kernel kNeonDot = neon_dot::table("neon_dot");
+constinit const Kernel kNeonDot = neon_dot::table("neon_dot");
 
 }  // namespace edge_asr

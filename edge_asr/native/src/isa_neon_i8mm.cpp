@@ -161,6 +161,6 @@ struct Tile4 {
 }  // namespace neon_i8mm
 
 extern const Kernel kNeonI8mm;
-const Kernel kNeonI8mm = neon_i8mm::table("neon_i8mm");
+constinit const Kernel kNeonI8mm = neon_i8mm::table("neon_i8mm");
 
 }  // namespace edge_asr

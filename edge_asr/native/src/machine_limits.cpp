@@ -42,14 +42,14 @@ class HugeBuffer {
     void* base = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return;
     base_ = base;
-    const auto address = reinterpret_cast<std::uintptr_t>(base);
-    data_ = reinterpret_cast<const std::uint8_t*>((address + kHugePage - 1) & ~(kHugePage - 1));
+    const std::size_t past_page = reinterpret_cast<std::uintptr_t>(base) % kHugePage;
+    auto* data = static_cast<std::uint8_t*>(base) + (kHugePage - past_page) % kHugePage;
+    data_ = data;
 #if defined(MADV_HUGEPAGE)
     madvise(base, mapped_, MADV_HUGEPAGE);
 #endif
     // Pages exist once they are written, and pages of zeros could share one.
-    auto* bytes_of = const_cast<std::uint8_t*>(data_);
-    for (std::size_t i = 0; i < bytes; i += 64) bytes_of[i] = static_cast<std::uint8_t>(i >> 6 | 1);
+    for (std::size_t i = 0; i < bytes; i += 64) data[i] = static_cast<std::uint8_t>(i >> 6 | 1);
   }
   ~HugeBuffer() {
     if (base_ != nullptr) munmap(base_, mapped_);
@@ -266,7 +266,7 @@ extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) {
     for (int round = 0; round < kReadRounds; ++round) {
       arrived.fetch_add(1);
       while (arrived.load() < (round + 1) * threads) std::this_thread::yield();
-      const auto at = static_cast<std::size_t>(round * threads + thread);
+      const int at = round * threads + thread;
       begins[at] = seconds();
       checksum += read(buffer.data() + static_cast<std::size_t>(thread) * slice, lane);
       ends[at] = seconds();

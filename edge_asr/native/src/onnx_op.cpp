@@ -113,7 +113,7 @@ struct Node {
 };
 
 #define EDGE_RETURN_IF_ERROR(call) \
-  if (OrtStatus* status = call) return status
+  if (OrtStatus* status = (call)) return status
 
 // An operator with its number of inputs and outputs.
 struct Op : OrtCustomOp {

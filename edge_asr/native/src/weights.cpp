@@ -73,7 +73,7 @@ Matrix read_matrix(Cursor& data, const LayerHeader& header, int in, int out) {
     matrix.scaled_sum = data.array<float>(channels);
   matrix.bias = data.array<float>(channels);
   // int4: bfloat16 scales of a group, then its weights, two in a byte.
-  const int64_t group_bytes = 2 * kPanel + at(matrix.group, kPanel) / 2;
+  const int64_t group_bytes = at(2, kPanel) + at(matrix.group, kPanel) / 2;
   matrix.panel_bytes =
       header.bits == 8 ? at(matrix.depth, kPanel) : at(matrix.depth / matrix.group, group_bytes);
   matrix.panels_begin = data.take(at(matrix.panels, matrix.panel_bytes));
@@ -148,7 +148,7 @@ void read_parts(Cursor& data, const LayerHeader& header, Layer& layer) {
       }
       break;
     case LayerKind::kSubsampling:
-      vector(9 * hidden);
+      vector(at(9, hidden));
       vector(hidden);
       matrix(9 * hidden, hidden);
       matrix(hidden * (((in - 1) / 2 - 1) / 2), out);
