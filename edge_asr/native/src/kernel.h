@@ -47,7 +47,7 @@ struct Cached {
   int frames[2];
 };
 
-// Filled by `table` in body_blocks.h. Sizes are counts of numbers, never of bytes.
+// Filled by `table` in body_blocks.h.
 struct Kernel {
   const char* name;
   int max_rows;
