@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup captions export-int8 bundle english-small check lint fix native test test-native test-arm bench bench-paper train train-smoke claim wheel wheels clean
+.PHONY: help setup captions export-int8 bundle english-small check lint fix native test test-native tidy test-arm bench bench-paper train train-smoke claim wheel wheels clean
 
 CKPT ?= model/checkpoints/commands-en
 OUT ?= out/$(notdir $(abspath $(CKPT)))
@@ -15,6 +15,7 @@ RUN := .venv-run
 DEV := .venv
 PINS := pyproject.toml requirements/constraints.txt requirements/make-venv
 ROOMS := $(wildcard apps benchmark edge_asr export model quant tests)
+NATIVE := $(shell find $(ROOMS) -name '*.[ch]' -o -name '*.cpp')
 EXAMPLE := tests/data/an4/an418-fjlp-b.flac
 
 help: ## say what the targets do
@@ -65,11 +66,12 @@ check: lint ## format, lint, types, import contracts and the fast tests; within 
 lint: $(DEV)/.ready ## the part of check that runs no test
 	@$(DEV)/bin/ruff format --quiet --check --output-format concise $(ROOMS) || { echo "unformatted files; run: make fix" >&2; exit 1; }
 	@$(DEV)/bin/ruff check --quiet --output-format concise $(ROOMS)
+	@$(DEV)/bin/clang-format --dry-run -Werror $(NATIVE)
 	@$(DEV)/bin/mypy
 	@$(DEV)/bin/lint-imports --no-logo
 
 fix: $(DEV)/.ready ## format, and mend what ruff can mend
-	@$(DEV)/bin/ruff check --fix $(ROOMS); $(DEV)/bin/ruff format $(ROOMS)
+	@$(DEV)/bin/ruff check --fix $(ROOMS); $(DEV)/bin/ruff format $(ROOMS); $(DEV)/bin/clang-format -i $(NATIVE)
 
 native: $(DEV)/.ready ## compile the kernels and the binding of ExecuTorch into the tree
 	@requirements/make-native $(DEV)
@@ -78,8 +80,12 @@ test: native ## every test, the slow and the device ones too; within 15 minutes 
 	@requirements/system-packages gcc libasound2-dev libportaudio2 espeak-ng || true
 	@$(DEV)/bin/python -m pytest $(ARGS)
 
-test-native: $(DEV)/.ready ## the kernels under AddressSanitizer and UBSan
-	@requirements/test-native $(DEV) $(ARGS)
+test-native: $(DEV)/.ready ## the kernels under AddressSanitizer and UBSan, then several threads under ThreadSanitizer
+	@requirements/test-native $(DEV) address $(ARGS)
+	@requirements/test-native $(DEV) thread $(ARGS)
+
+tidy: $(DEV)/.ready ## clang-tidy on the kernels and the operators of ONNX Runtime; a minute
+	@requirements/tidy $(DEV)
 
 test-arm: native ## the kernels and a whole package on 64-bit ARM, emulated by qemu; needs root, 4 minutes
 	@requirements/test-arm $(DEV) $(ARGS)

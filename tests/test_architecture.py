@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +159,41 @@ def test_every_test_folder_is_a_package() -> None:
     # Without the chain of __init__.py, tests/export would be imported as the room export.
     folders = {path.parent for path in sources("tests") if path.suffix == ".py"}
     missing = [str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").is_file()]
+    assert not missing
+
+
+# Files of other projects that comments may send the reader to.
+FOREIGN_FILES = {"sysexits.h", "wenet/bin/export_jit.py"}
+
+
+def prose(path: Path) -> Iterator[str]:
+    """Comments and docstrings."""
+    text = path.read_text()
+    if path.suffix != ".py":
+        yield from re.findall(r"//.*|/\*[\s\S]*?\*/", text)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
+
+
+def test_files_that_comments_name_exist() -> None:
+    files = list(sources(*ROOMS, "tests"))
+    named = {
+        (path, name)
+        for path in files
+        for part in prose(path)
+        for name in re.findall(r"[\w./*-]*\w\.(?:cpp|h|py)\b", part)
+    }
+    assert "weights.h" in {name for _, name in named}
+    missing = [
+        f"{path.relative_to(ROOT)} names {name}"
+        for path, name in sorted(named)
+        if name not in FOREIGN_FILES and not any(file.match(name) for file in files)
+    ]
     assert not missing
 
 

@@ -1,7 +1,7 @@
 """A microphone that survives what happens to microphones.
 
 ``Microphone.read`` gives, in order, the audio, what was lost of it, and what a listener should
-know. The device lives in a capture process (capture_child.py). When it disappears, stalls or
+know. The device lives in a capture process (child.py). When it disappears, stalls or
 runs away the process is killed and a fresh one follows the device by its name; a fresh process
 costs 40 ms, leaks nothing, and is the only way to see a device that was plugged in later.
 

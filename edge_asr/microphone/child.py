@@ -1,7 +1,7 @@
 """The capture process: PortAudio alone in a process, because PortAudio can hang for ever.
 
 ``python -m edge_asr.microphone.child --fd N --parent PID [--device D] [--list]`` opens a microphone
-and writes frames (capture_frames.py) to file descriptor N until the device disappears or nobody
+and writes frames (frames.py) to file descriptor N until the device disappears or nobody
 reads. It never stops or closes a stream, which may hang: it leaves, and may be killed at any time.
 
 The audio callback only copies into a bounded queue. Nothing here resamples, mixes or decides.

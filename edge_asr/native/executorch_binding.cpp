@@ -3,19 +3,15 @@
 // Stands on the shared libraries of the executorch package, which Python opens before this module.
 // What goes wrong becomes ExecuTorchError with the library's name for it and the first line that
 // it would have logged.
-#include "executorch_log.h"
-#include "executorch_threads.h"
-
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
-
 #include <executorch/extension/data_loader/buffer_data_loader.h>
 #include <executorch/extension/memory_allocator/malloc_memory_allocator.h>
 #include <executorch/runtime/backend/interface.h>
 #include <executorch/runtime/executor/program.h>
 #include <executorch/runtime/kernel/operator_registry.h>
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -30,6 +26,9 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "executorch_log.h"
+#include "executorch_threads.h"
 
 namespace edge_asr {
 namespace {
@@ -48,27 +47,43 @@ constexpr size_t kMaxAxes = 16;  // of a tensor of the library
 
 std::optional<nb::dlpack::dtype> dtype_of(ScalarType type) {
   switch (type) {
-    case ScalarType::Float: return nb::dtype<float>();
-    case ScalarType::Double: return nb::dtype<double>();
-    case ScalarType::Long: return nb::dtype<int64_t>();
-    case ScalarType::Int: return nb::dtype<int32_t>();
-    case ScalarType::Char: return nb::dtype<int8_t>();
-    case ScalarType::Byte: return nb::dtype<uint8_t>();
-    case ScalarType::Bool: return nb::dtype<bool>();
-    default: return std::nullopt;
+    case ScalarType::Float:
+      return nb::dtype<float>();
+    case ScalarType::Double:
+      return nb::dtype<double>();
+    case ScalarType::Long:
+      return nb::dtype<int64_t>();
+    case ScalarType::Int:
+      return nb::dtype<int32_t>();
+    case ScalarType::Char:
+      return nb::dtype<int8_t>();
+    case ScalarType::Byte:
+      return nb::dtype<uint8_t>();
+    case ScalarType::Bool:
+      return nb::dtype<bool>();
+    default:
+      return std::nullopt;
   }
 }
 
 const char* name_of(ScalarType type) {
   switch (type) {
-    case ScalarType::Float: return "float32";
-    case ScalarType::Double: return "float64";
-    case ScalarType::Long: return "int64";
-    case ScalarType::Int: return "int32";
-    case ScalarType::Char: return "int8";
-    case ScalarType::Byte: return "uint8";
-    case ScalarType::Bool: return "bool";
-    default: return "unknown";
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Char:
+      return "int8";
+    case ScalarType::Byte:
+      return "uint8";
+    case ScalarType::Bool:
+      return "bool";
+    default:
+      return "unknown";
   }
 }
 
@@ -219,13 +234,13 @@ class Method {
   void set_input(size_t index, const Array& array, const Log& log) {
     const Declared& wanted = inputs[index];
     if (array.dtype() != *dtype_of(wanted.type)) {
-      log.fail(et::Error::InvalidArgument, place("input", index) + " must be " +
-                                               name_of(wanted.type));
+      log.fail(et::Error::InvalidArgument,
+               place("input", index) + " must be " + name_of(wanted.type));
     }
     const size_t rank = wanted.sizes.size();
     if (array.ndim() != rank) {
-      log.fail(et::Error::InvalidArgument, place("input", index) + " must have " +
-                                               std::to_string(rank) + " axes");
+      log.fail(et::Error::InvalidArgument,
+               place("input", index) + " must have " + std::to_string(rank) + " axes");
     }
     int32_t sizes[kMaxAxes], strides[kMaxAxes];
     uint8_t order[kMaxAxes];
@@ -233,10 +248,10 @@ class Method {
     for (size_t axis = rank; axis-- > 0;) {
       // Within the declared bound everything fits 32 bits, as the program's own tensors do.
       if (array.shape(axis) > static_cast<size_t>(wanted.sizes[axis])) {
-        log.fail(et::Error::InvalidArgument,
-                 place("input", index) + " axis " + std::to_string(axis) + " must be at most " +
-                     std::to_string(wanted.sizes[axis]) + ", is " +
-                     std::to_string(array.shape(axis)));
+        log.fail(et::Error::InvalidArgument, place("input", index) + " axis " +
+                                                 std::to_string(axis) + " must be at most " +
+                                                 std::to_string(wanted.sizes[axis]) + ", is " +
+                                                 std::to_string(array.shape(axis)));
       }
       sizes[axis] = static_cast<int32_t>(array.shape(axis));
       strides[axis] = stride;
@@ -305,9 +320,7 @@ NB_MODULE(_executorch, module) {
   nb::exception<ExecuTorchError>(module, "ExecuTorchError", PyExc_RuntimeError);
   nb::class_<Declared>(module, "Declared")
       .def_prop_ro("dtype", [](const Declared& self) { return name_of(self.type); })
-      .def_prop_ro("sizes", [](const Declared& self) {
-        return nb::tuple(nb::cast(self.sizes));
-      });
+      .def_prop_ro("sizes", [](const Declared& self) { return nb::tuple(nb::cast(self.sizes)); });
   nb::class_<Method>(module, "Method")
       .def(nb::init<nb::bytes, const std::string&, size_t>(), nb::arg("program"), nb::arg("name"),
            nb::arg("threads"))

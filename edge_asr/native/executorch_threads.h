@@ -27,8 +27,8 @@ class Threads {
   // `wanted`, or as many as the pool has.
   static size_t at_most(size_t wanted) {
     std::unique_lock alone(mutex);
-    const size_t all = pthreadpool_set_threads_count(shared_pool(),
-                                                     std::numeric_limits<size_t>::max());
+    const size_t all =
+        pthreadpool_set_threads_count(shared_pool(), std::numeric_limits<size_t>::max());
     return std::min(wanted, all);
   }
 

@@ -1,6 +1,5 @@
 // Attention over a cache of past frames and the frames of this call (model/attention.py).
 #include <algorithm>
-#include <cstring>
 
 #include "blocks.h"
 #include "gemm.h"
@@ -8,75 +7,104 @@
 namespace edge_asr {
 namespace {
 
+struct Sizes {
+  int frames, left;  // of this call, of the cache
+  int hidden;        // of the cache's frames, how many are not there yet
+  int dim, heads, width;
+
+  int all() const { return left + frames; }
+  int64_t cached() const { return at(left, width); }  // numbers of one head's cached keys
+};
+
+Sizes sizes_of(const Layer& layer, const AttentionIo& io) {
+  const int left = static_cast<int>(io.key.shape[3]);
+  const float unseen = *io.hidden.data;
+  int hidden = 0;  // where it is no number too
+  if (unseen > 0.0f) hidden = unseen < static_cast<float>(left) ? static_cast<int>(unseen) : left;
+  return {.frames = static_cast<int>(io.x.shape[1]),
+          .left = left,
+          .hidden = hidden,
+          .dim = layer.in,
+          .heads = layer.heads,
+          .width = layer.in / layer.heads};
+}
+
+// What all heads read and write, of all frames of this call.
+struct Frames {
+  const float* qkv;        // (frames, 3, heads, width)
+  const float* positions;  // (frames, heads, width)
+  float *key, *value;      // (heads, frames, width)
+  float* score;            // (heads, left + frames)
+  float* mixed;            // (frames, heads, width)
+};
+
 // One head's cache after this call: what is left of the cache before, then the new frames.
-void shift(const float* before, int left, int width, int frames, float* after) {
-  const int kept = std::max(0, left - frames);
-  std::memcpy(after, before + (left - kept) * width, sizeof(float) * static_cast<size_t>(kept * width));
+void shift(const float* before, const float* added, const Sizes& sizes, float* after) {
+  const int taken = std::min(sizes.left, sizes.frames), kept = sizes.left - taken;
+  after = std::copy_n(before + at(taken, sizes.width), at(kept, sizes.width), after);
+  std::copy_n(added + at(sizes.frames - taken, sizes.width), at(taken, sizes.width), after);
+}
+
+void run_head(const Kernel& kernel, const Layer& layer, const AttentionIo& io, const Sizes& sizes,
+              const Frames& all, int64_t head) {
+  static thread_local Buffer<float> scratch;
+  const int frames = sizes.frames, left = sizes.left, width = sizes.width, dim = sizes.dim;
+  const int64_t place = at(layer.slot, sizes.heads) + head, first = at(head, width);
+  const float *u = layer.vectors[0] + first, *v = layer.vectors[1] + first;
+  const float* keys = io.key.data + at(place, sizes.cached());
+  const float* values = io.value.data + at(place, sizes.cached());
+  float* new_keys = all.key + at(head, at(frames, width));
+  float* new_values = all.value + at(head, at(frames, width));
+  float* scores = all.score + at(head, sizes.all());
+
+  std::copy_n(io.score.data + at(place, left), left, scores);
+  for (int t = 0; t < frames; t++) {
+    const float* k = all.qkv + at(3 * t + 1, dim) + first;
+    scores[left + t] = kernel.place_key(k, all.positions + at(t, dim) + first, u, v, width,
+                                        new_keys + at(t, width));
+    std::copy_n(k + dim, width, new_values + at(t, width));
+  }
+  const Cached cache{
+      .keys = {keys, new_keys}, .values = {values, new_values}, .frames = {left, frames}};
+  kernel.attend(all.qkv + first, frames, 3 * dim, cache, scores, sizes.hidden, width,
+                all.mixed + first, dim, scratch.reserve(attend_scratch(sizes.all(), width)));
+
+  shift(keys, new_keys, sizes, io.new_key.data + at(head, sizes.cached()));
+  shift(values, new_values, sizes, io.new_value.data + at(head, sizes.cached()));
+  std::copy_n(scores + frames, left, io.new_score.data + at(head, left));
 }
 
 }  // namespace
 
-size_t attend_scratch(int frames, int width) {
-  const size_t padded = (static_cast<size_t>(frames) + 15) / 16 * 16;
-  return padded * (static_cast<size_t>(width) + 5);
+int64_t attend_scratch(int frames, int width) {
+  const int padded = (frames + 15) / 16 * 16;
+  return at(width + 5, padded);
 }
 
-void run_attention(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor* in,
-                   EdgeAsrTensor* out) {
-  static thread_local Buffer<float> normed_buffer, qkv_buffer, p_buffer, mixed_buffer, key_buffer,
-      value_buffer, score_buffer;
-  const int frames = static_cast<int>(in[0].shape[1]), left = static_cast<int>(in[3].shape[3]);
-  const int dim = layer.in, heads = layer.heads, width = dim / heads, all = left + frames;
-  const float unseen = *in[2].data;  // not a number: none
-  const int hidden = !(unseen > 0.0f) ? 0 : unseen < static_cast<float>(left) ? static_cast<int>(unseen) : left;
-  const size_t rows = static_cast<size_t>(frames), row = static_cast<size_t>(dim);
-  const size_t cached = static_cast<size_t>(left) * static_cast<size_t>(width);
-  const size_t slot = static_cast<size_t>(layer.slot) * static_cast<size_t>(heads);
-  const float *x = in[0].data, *u = layer.vectors[0], *v = layer.vectors[1];
+void run_attention(const Kernel& kernel, const Layer& layer, const AttentionIo& io) {
+  static thread_local Buffer<float> normed_buffer, qkv_buffer, positions_buffer, mixed_buffer,
+      key_buffer, value_buffer, score_buffer;
+  const Matrix &to_qkv = layer.matrices[0], &to_positions = layer.matrices[1];
+  const Matrix& to_output = layer.matrices[2];
+  const Sizes sizes = sizes_of(layer, io);
+  const int frames = sizes.frames;
+  const int64_t numbers = at(frames, sizes.dim);
+  float* qkv = qkv_buffer.reserve(3 * numbers);
+  float* positions = positions_buffer.reserve(numbers);
+  float* mixed = mixed_buffer.reserve(numbers);
 
-  float* qkv = qkv_buffer.reserve(rows * 3 * row);
-  float* p = p_buffer.reserve(rows * row);
-  float* mixed = mixed_buffer.reserve(rows * row);
-  float* key = key_buffer.reserve(rows * row);
-  float* value = value_buffer.reserve(rows * row);
-  float* score = score_buffer.reserve(static_cast<size_t>(all * heads));
-
-  multiply(kernel, layer.matrices[0], normed(kernel, layer, x, frames, normed_buffer), frames,
+  multiply(kernel, to_qkv, normed(kernel, layer, io.x.data, frames, normed_buffer), frames,
            Activation::kNone, qkv);
-  multiply(kernel, layer.matrices[1], in[1].data, frames, Activation::kNone, p);
-
-  for_each(heads, [&](int64_t head) {
-    static thread_local Buffer<float> scratch;
-    const size_t place = slot + static_cast<size_t>(head);
-    const float *keys = in[3].data + place * cached, *values = in[4].data + place * cached;
-    float* new_keys = key + head * frames * width;
-    float* new_values = value + head * frames * width;
-    float* scores = score + head * all;
-    std::memcpy(scores, in[5].data + place * static_cast<size_t>(left),
-                static_cast<size_t>(left) * sizeof(float));
-    for (int t = 0; t < frames; t++) {
-      const float* k = qkv + static_cast<size_t>(t) * 3 * row + row + head * width;
-      const float* position = p + static_cast<size_t>(t) * row + head * width;
-      scores[left + t] = kernel.place_key(k, position, u + head * width, v + head * width, width,
-                                          new_keys + t * width);
-      std::memcpy(new_values + t * width, k + row, sizeof(float) * static_cast<size_t>(width));
-    }
-    const Cached cache{{keys, new_keys}, {values, new_values}, {left, frames}};
-    kernel.attend(qkv + head * width, frames, 3 * dim, cache, scores, hidden, width,
-                  mixed + head * width, dim, scratch.reserve(attend_scratch(all, width)));
-
-    const int taken = std::min(left, frames), kept = left - taken;
-    float* next[] = {out[1].data + static_cast<size_t>(head) * cached,
-                     out[2].data + static_cast<size_t>(head) * cached};
-    shift(keys, left, width, frames, next[0]);
-    shift(values, left, width, frames, next[1]);
-    const size_t bytes = sizeof(float) * static_cast<size_t>(taken * width);
-    std::memcpy(next[0] + kept * width, new_keys + (frames - taken) * width, bytes);
-    std::memcpy(next[1] + kept * width, new_values + (frames - taken) * width, bytes);
-    std::memcpy(out[3].data + head * left, scores + frames, static_cast<size_t>(left) * sizeof(float));
-  });
-  multiply(kernel, layer.matrices[2], mixed, frames, Activation::kNone, out[0].data);
-  add_residual(kernel, layer, x, frames, out[0].data);
+  multiply(kernel, to_positions, io.positions.data, frames, Activation::kNone, positions);
+  const Frames all = {.qkv = qkv,
+                      .positions = positions,
+                      .key = key_buffer.reserve(numbers),
+                      .value = value_buffer.reserve(numbers),
+                      .score = score_buffer.reserve(at(sizes.heads, sizes.all())),
+                      .mixed = mixed};
+  for_each(sizes.heads, [&](int64_t head) { run_head(kernel, layer, io, sizes, all, head); });
+  multiply(kernel, to_output, mixed, frames, Activation::kNone, io.y.data);
+  add_residual(kernel, layer, io.x.data, frames, io.y.data);
 }
 
 }  // namespace edge_asr

@@ -12,11 +12,11 @@ namespace edge_asr {
 namespace {
 
 constexpr Operator kOperators[] = {
-    {"linear", LayerKind::kLinear, 1, 1},
-    {"moe_ffn", LayerKind::kFeedForward, 1, 1},
-    {"subsampling", LayerKind::kSubsampling, 1, 1},
-    {"attention", LayerKind::kAttention, 6, 4},
-    {"convolution", LayerKind::kConvolution, 2, 2},
+    {.name = "linear", .kind = LayerKind::kLinear, .inputs = 1, .outputs = 1},
+    {.name = "moe_ffn", .kind = LayerKind::kFeedForward, .inputs = 1, .outputs = 1},
+    {.name = "subsampling", .kind = LayerKind::kSubsampling, .inputs = 1, .outputs = 1},
+    {.name = "attention", .kind = LayerKind::kAttention, .inputs = 6, .outputs = 4},
+    {.name = "convolution", .kind = LayerKind::kConvolution, .inputs = 2, .outputs = 2},
 };
 
 constexpr int64_t kMaxRows = 1 << 24;
@@ -24,7 +24,8 @@ constexpr int64_t kAny = -1;
 
 std::string shape_text(std::initializer_list<int64_t> shape) {
   std::string text;
-  for (int64_t size : shape) text += (text.empty() ? "" : ", ") + (size == kAny ? "any" : std::to_string(size));
+  for (int64_t size : shape)
+    text += (text.empty() ? "" : ", ") + (size == kAny ? "any" : std::to_string(size));
   return "(" + text + ")";
 }
 
@@ -45,7 +46,8 @@ void expect(const Operator& op, const char* name, const EdgeAsrTensor& tensor,
   if (fits) return;
   for (int64_t i = 0; i < tensor.rank && i < EDGE_ASR_MAX_RANK; i++)
     found += (i ? ", " : "") + std::to_string(tensor.shape[i]);
-  refuse(op, std::string(name) + " of shape " + shape_text(shape) + " expected, found (" + found + ")");
+  refuse(op,
+         std::string(name) + " of shape " + shape_text(shape) + " expected, found (" + found + ")");
 }
 
 void expect_slot(const Operator& op, const Layer& layer, int64_t layers) {
@@ -76,6 +78,83 @@ int64_t rows_of(const EdgeAsrTensor& x) {
   return rows;
 }
 
+AttentionIo attention_io(const EdgeAsrTensor* in, EdgeAsrTensor* out) {
+  return {.x = in[0],
+          .positions = in[1],
+          .hidden = in[2],
+          .key = in[3],
+          .value = in[4],
+          .score = in[5],
+          .y = out[0],
+          .new_key = out[1],
+          .new_value = out[2],
+          .new_score = out[3]};
+}
+
+ConvolutionIo convolution_io(const EdgeAsrTensor* in, EdgeAsrTensor* out) {
+  return {.x = in[0], .past = in[1], .y = out[0], .new_past = out[1]};
+}
+
+// A state after a call is that of one layer.
+void copy_state_shape(const EdgeAsrTensor& before, EdgeAsrTensor& after) {
+  copy_shape(before, after);
+  after.shape[0] = 1;
+}
+
+// Neither no dimensions nor too many, and a number of rows with which nothing overflows.
+void check_size(const Operator& op, const EdgeAsrTensor& tensor) {
+  if (tensor.rank < 1 || tensor.rank > EDGE_ASR_MAX_RANK)
+    refuse(op, "1 to 8 dimensions expected, found " + std::to_string(tensor.rank));
+  int64_t rows = 1;
+  for (int64_t axis = 0; axis + 1 < tensor.rank; axis++) {
+    const int64_t size = tensor.shape[axis];
+    // Both factors are at most kMaxRows: nothing overflows.
+    rows = size < 0 || size > kMaxRows ? kMaxRows + 1 : rows * size;
+    if (rows > kMaxRows) refuse(op, "0 to 16777216 rows expected, found more, or less");
+  }
+}
+
+void infer_rows(const Operator& op, const Layer& layer, const EdgeAsrTensor& x, EdgeAsrTensor& y) {
+  const int64_t width = x.shape[x.rank - 1];
+  if (width != layer.in)
+    refuse(op, "rows of " + std::to_string(layer.in) + " numbers expected, found " +
+                   std::to_string(width));
+  copy_shape(x, y);
+  y.shape[y.rank - 1] = layer.out;
+}
+
+void infer_subsampling(const Operator& op, const Layer& layer, const EdgeAsrTensor& feats,
+                       EdgeAsrTensor& y) {
+  expect(op, "feats", feats, {1, kAny, layer.in});
+  const int64_t frames = feats.shape[1];
+  if (frames < 7) refuse(op, "at least 7 frames expected, found " + std::to_string(frames));
+  give(y, {1, ((frames - 1) / 2 - 1) / 2, layer.out});
+}
+
+void infer_attention(const Operator& op, const Layer& layer, const AttentionIo& io) {
+  const int64_t heads = layer.heads, width = layer.in / heads, layers = io.key.shape[0];
+  const int64_t left = io.key.rank == 5 ? io.key.shape[3] : kAny;
+  expect(op, "x", io.x, {1, kAny, layer.in});
+  expect(op, "positions", io.positions, {1, io.x.shape[1], layer.in});
+  expect(op, "hidden", io.hidden, {1});
+  expect(op, "key", io.key, {kAny, 1, heads, kAny, width});
+  expect(op, "value", io.value, {layers, 1, heads, left, width});
+  expect(op, "score", io.score, {layers, 1, heads, left});
+  expect_slot(op, layer, layers);
+  copy_shape(io.x, io.y);
+  copy_state_shape(io.key, io.new_key);
+  copy_state_shape(io.value, io.new_value);
+  copy_state_shape(io.score, io.new_score);
+}
+
+void infer_convolution(const Operator& op, const Layer& layer, const ConvolutionIo& io) {
+  expect(op, "x", io.x, {1, kAny, layer.in});
+  expect(op, "past", io.past, {kAny, 1, layer.kernel - 1, layer.in});
+  expect_slot(op, layer, io.past.shape[0]);
+  copy_shape(io.x, io.y);
+  copy_state_shape(io.past, io.new_past);
+}
+
 }  // namespace
 
 const Operator& find_operator(const char* name) {
@@ -91,57 +170,17 @@ void infer_shapes(const Layer& layer, const EdgeAsrTensor* in, int input_count, 
     refuse(op, std::to_string(op.inputs) + " inputs and " + std::to_string(op.outputs) +
                    " outputs expected, found " + std::to_string(input_count) + " and " +
                    std::to_string(output_count));
-  for (int i = 0; i < input_count; i++) {
-    if (in[i].rank < 1 || in[i].rank > EDGE_ASR_MAX_RANK)
-      refuse(op, "1 to 8 dimensions expected, found " + std::to_string(in[i].rank));
-    int64_t rows = 1;
-    for (int64_t axis = 0; axis + 1 < in[i].rank; axis++) {
-      const int64_t size = in[i].shape[axis];
-      // Both factors are at most kMaxRows: nothing overflows.
-      rows = size < 0 || size > kMaxRows ? kMaxRows + 1 : rows * size;
-      if (rows > kMaxRows) refuse(op, "0 to 16777216 rows expected, found more, or less");
-    }
-  }
-  const int64_t width = layer.in;
+  for (int i = 0; i < input_count; i++) check_size(op, in[i]);
   switch (layer.kind) {
     case LayerKind::kLinear:
     case LayerKind::kFeedForward:
-      if (in[0].shape[in[0].rank - 1] != width)
-        refuse(op, "rows of " + std::to_string(width) + " numbers expected, found " +
-                       std::to_string(in[0].shape[in[0].rank - 1]));
-      copy_shape(in[0], out[0]);
-      out[0].shape[out[0].rank - 1] = layer.out;
-      break;
+      return infer_rows(op, layer, in[0], out[0]);
     case LayerKind::kSubsampling:
-      expect(op, "feats", in[0], {1, kAny, width});
-      if (in[0].shape[1] < 7)
-        refuse(op, "at least 7 frames expected, found " + std::to_string(in[0].shape[1]));
-      give(out[0], {1, ((in[0].shape[1] - 1) / 2 - 1) / 2, layer.out});
-      break;
-    case LayerKind::kAttention: {
-      const int64_t heads = layer.heads, left = in[3].rank == 5 ? in[3].shape[3] : kAny;
-      const int64_t layers = in[3].shape[0];
-      expect(op, "x", in[0], {1, kAny, width});
-      expect(op, "positions", in[1], {1, in[0].shape[1], width});
-      expect(op, "hidden", in[2], {1});
-      expect(op, "key", in[3], {kAny, 1, heads, kAny, width / heads});
-      expect(op, "value", in[4], {layers, 1, heads, left, width / heads});
-      expect(op, "score", in[5], {layers, 1, heads, left});
-      expect_slot(op, layer, layers);
-      copy_shape(in[0], out[0]);
-      for (int i = 1; i < 4; i++) {
-        copy_shape(in[i + 2], out[i]);
-        out[i].shape[0] = 1;
-      }
-      break;
-    }
+      return infer_subsampling(op, layer, in[0], out[0]);
+    case LayerKind::kAttention:
+      return infer_attention(op, layer, attention_io(in, out));
     case LayerKind::kConvolution:
-      expect(op, "x", in[0], {1, kAny, width});
-      expect(op, "past", in[1], {kAny, 1, layer.kernel - 1, width});
-      expect_slot(op, layer, in[1].shape[0]);
-      for (int i = 0; i < 2; i++) copy_shape(in[i], out[i]);
-      out[1].shape[0] = 1;
-      break;
+      return infer_convolution(op, layer, convolution_io(in, out));
   }
 }
 
@@ -149,20 +188,16 @@ void run_layer(const Kernel& kernel, const Weights& weights, const Layer& layer,
                const EdgeAsrTensor* in, EdgeAsrTensor* out) {
   switch (layer.kind) {
     case LayerKind::kLinear:
-      multiply(kernel, layer.matrices[0], in[0].data, rows_of(in[0]), layer.activation, out[0].data);
-      break;
+      return multiply(kernel, layer.matrices[0], in[0].data, rows_of(in[0]), layer.activation,
+                      out[0].data);
     case LayerKind::kFeedForward:
-      run_feed_forward(kernel, weights, layer, in[0].data, rows_of(in[0]), out[0].data);
-      break;
+      return run_feed_forward(kernel, weights, layer, in[0].data, rows_of(in[0]), out[0].data);
     case LayerKind::kSubsampling:
-      run_subsampling(kernel, layer, in, out);
-      break;
+      return run_subsampling(kernel, layer, in[0], out[0]);
     case LayerKind::kAttention:
-      run_attention(kernel, layer, in, out);
-      break;
+      return run_attention(kernel, layer, attention_io(in, out));
     case LayerKind::kConvolution:
-      run_convolution(kernel, layer, in, out);
-      break;
+      return run_convolution(kernel, layer, convolution_io(in, out));
   }
 }
 

@@ -1,4 +1,4 @@
-// The operators: what they take and give, and the blocks of the encoder behind them.
+// The operators: what they take and give, and the blocks of the encoder that they run.
 //
 //   operator     inputs                                         outputs
 //   linear       x (..., in)                                    y (..., out)
@@ -11,8 +11,8 @@
 //
 // The states of all L layers come in whole, and each layer reads its own by its slot.
 //
-// All compute what model/ computes (encoder.py, attention.py, convolution.py, subsampling.py), on the
-// integers of quant/. `hidden` says how many of the C cached frames are not there yet. With a
+// All compute what model/ computes (encoder.py, attention.py, convolution.py, subsampling.py), on
+// the integers of quant/. `hidden` says how many of the C cached frames are not there yet. With a
 // residual the block reads the layer norm of x, and gives x + residual * its result.
 #pragma once
 
@@ -39,12 +39,21 @@ void infer_shapes(const Layer& layer, const EdgeAsrTensor* inputs, int input_cou
 void run_layer(const Kernel& kernel, const Weights& weights, const Layer& layer,
                const EdgeAsrTensor* inputs, EdgeAsrTensor* outputs);
 
+// What a block reads and writes, by name; the order of the tensors is known in blocks.cpp alone.
+struct AttentionIo {
+  const EdgeAsrTensor &x, &positions, &hidden, &key, &value, &score;
+  EdgeAsrTensor &y, &new_key, &new_value, &new_score;
+};
+
+struct ConvolutionIo {
+  const EdgeAsrTensor &x, &past;
+  EdgeAsrTensor &y, &new_past;
+};
+
 // The blocks, over T' rows of the layer's width.
-void run_attention(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor* inputs,
-                   EdgeAsrTensor* outputs);
-void run_convolution(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor* inputs,
-                     EdgeAsrTensor* outputs);
-void run_subsampling(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor* inputs,
-                     EdgeAsrTensor* outputs);
+void run_attention(const Kernel& kernel, const Layer& layer, const AttentionIo& io);
+void run_convolution(const Kernel& kernel, const Layer& layer, const ConvolutionIo& io);
+void run_subsampling(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor& feats,
+                     EdgeAsrTensor& y);
 
 }  // namespace edge_asr

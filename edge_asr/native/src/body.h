@@ -1,10 +1,14 @@
-// The part of a kernel that is the same for every instruction set, written on `Float16`. Included
-// by each isa_*.cpp inside its own namespace, after it has defined
-//     constexpr int kMaxRows;
+// The part of a kernel that is the same for every instruction set, written on `Float16`:
+// quantizing rows, tiles from their sums to the results, routing to experts.
+//
+// It has no include guard: each isa_*.cpp includes it inside its own namespace, so that it is
+// compiled once for each instruction set. Before that the file has defined
+//     constexpr int kMaxRows;     rows of its largest tile
 //     constexpr int kByteOffset;  what packed bytes are too small by (128 where they are signed)
-//     Tile8<rows>::run(packed, depth, weights, ahead, sums)       int32 sums[rows][32]
+//     Tile8<rows>::run(packed, depth, weights, ahead, sums)         int32 sums[rows][32]
 //     Tile4<rows>::run(packed, depth, group, weights, ahead, sums)  float sums[rows][32]
 //     pack(rows, count, depth, out)
+// and afterwards it defines `quantize`, `tile8`, `tile4`, `route` and `softmax` of struct Kernel.
 
 RowScale quantize(const float* row, int depth, int padded, uint8_t* out) {
   Float16 low16{}, high16{};  // zero is always in the range
@@ -35,11 +39,11 @@ RowScale quantize(const float* row, int depth, int padded, uint8_t* out) {
   }
   if (i < depth) {
     float rest[kLanes] = {};
-    std::memcpy(rest, row + i, sizeof(float) * static_cast<size_t>(depth - i));
+    std::memcpy(rest, row + i, sizeof(float) * (depth - i));
     Byte16 bytes = byte16(load(rest));
-    std::memcpy(out + i, &bytes, static_cast<size_t>(depth - i));
+    std::memcpy(out + i, &bytes, depth - i);
   }
-  std::memset(out + depth, result.zero, static_cast<size_t>(padded - depth));
+  std::memset(out + depth, result.zero, padded - depth);
   return result;
 }
 
@@ -121,7 +125,7 @@ void tile4(const uint8_t* packed, int count, int depth, int group, const uint8_t
 
 void route(const float* row, const float* router, int depth, int experts, float* logits) {
   for (int expert = 0; expert < experts; expert++) {
-    const float* weights = router + static_cast<size_t>(expert) * static_cast<size_t>(depth);
+    const float* weights = router + at(expert, depth);
     Float16 total{};
     int i = 0;
     for (; i + kLanes <= depth; i += kLanes) total = total + load(row + i) * load(weights + i);

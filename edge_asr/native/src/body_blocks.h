@@ -1,5 +1,5 @@
-// The part of a kernel that the blocks of the encoder need beside products. Included by each
-// isa_*.cpp after body.h, in the same namespace.
+// The part of a kernel that the blocks of the encoder need in addition to products, and the table
+// of the whole kernel. Included by each isa_*.cpp after body.h, in the same namespace.
 
 // Calls body(i, n) for sixteen numbers at a time and what is left, loaded through small copies.
 template <class Body>
@@ -12,20 +12,19 @@ EDGE_INLINE void each16(int n, Body body) {
 EDGE_INLINE Float16 load_some(const float* from, int count) {
   if (count == kLanes) return load(from);
   float some[kLanes] = {};
-  std::memcpy(some, from, sizeof(float) * static_cast<size_t>(count));
+  std::memcpy(some, from, sizeof(float) * count);
   return load(some);
 }
 
 EDGE_INLINE void store_some(float* to, Float16 x, int count) {
   if (count == kLanes) return store(to, x);
-  std::memcpy(to, &x, sizeof(float) * static_cast<size_t>(count));
+  std::memcpy(to, &x, sizeof(float) * count);
 }
 
 void normalize(const float* row, const float* scale, const float* shift, int n, float* out) {
   Float16 total{}, squares{};
-  each16(n, [&](int i, int count) __attribute__((always_inline)) {
-    total = total + load_some(row + i, count);
-  });
+  each16(n, [&](int i, int count)
+                __attribute__((always_inline)) { total = total + load_some(row + i, count); });
   const float mean = sum(total) / static_cast<float>(n);
   each16(n, [&](int i, int count) __attribute__((always_inline)) {
     // What is missing counts as the mean.
@@ -61,9 +60,10 @@ void norm_activate(const float* x, const float* scale, const float* shift, bool 
     normalize(x, scale, shift, n, out);
   else
     each16(n, [&](int i, int count) __attribute__((always_inline)) {
-      store_some(out + i,
-                 load_some(x + i, count) * load_some(scale + i, count) + load_some(shift + i, count),
-                 count);
+      store_some(
+          out + i,
+          load_some(x + i, count) * load_some(scale + i, count) + load_some(shift + i, count),
+          count);
     });
   each16(n, [&](int i, int count) __attribute__((always_inline)) {
     Float16 y = load_some(out + i, count);
@@ -79,8 +79,8 @@ void depthwise(const float* window, const float* weights, const float* bias, con
     Float16 y = load_some(bias + i, count);
     const Float16 padding = load_some(rest + i, count);
     for (int k = 0; k < kernel; k++) {
-      const size_t at = static_cast<size_t>(k) * static_cast<size_t>(n) + static_cast<size_t>(i);
-      y = y + load_some(weights + at, count) * (load_some(window + at, count) + padding);
+      const int64_t place = at(k, n) + i;
+      y = y + load_some(weights + place, count) * (load_some(window + place, count) + padding);
     }
     store_some(out + i, y, count);
   });
@@ -95,10 +95,10 @@ EDGE_INLINE void score_rows(const float* q, int stride, const float* transposed,
     Float16 total[Rows];
     for (int row = 0; row < Rows; row++) total[row] = load(score + s);
     for (int i = 0; i < width; i++) {
-      const Float16 key = load(transposed + static_cast<size_t>(i) * static_cast<size_t>(padded) + s);
-      for (int row = 0; row < Rows; row++) total[row] = total[row] + q[row * stride + i] * key;
+      const Float16 key = load(transposed + at(i, padded) + s);
+      for (int row = 0; row < Rows; row++) total[row] = total[row] + q[at(row, stride) + i] * key;
     }
-    for (int row = 0; row < Rows; row++) store(out + row * padded + s, total[row] * scale);
+    for (int row = 0; row < Rows; row++) store(out + at(row, padded) + s, total[row] * scale);
   }
 }
 
@@ -134,10 +134,10 @@ EDGE_INLINE void mix_rows(const float* weights, int padded, const Cached& cached
         if (s < hidden) continue;
         const Float16 value = load_some(values, count);
         for (int row = 0; row < Rows; row++)
-          total[row] = total[row] + weights[row * padded + s] * value;
+          total[row] = total[row] + weights[at(row, padded) + s] * value;
       }
     }
-    for (int row = 0; row < Rows; row++) store_some(out + row * stride + i, total[row], count);
+    for (int row = 0; row < Rows; row++) store_some(out + at(row, stride) + i, total[row], count);
   });
 }
 
@@ -148,7 +148,7 @@ void attend_rows(const float* q, int stride, const float* transposed, int padded
   const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(width));
   const int frames = cached.frames[0] + cached.frames[1];
   score_rows<Rows>(q, stride, transposed, padded, width, score, scale, scores);
-  for (int row = 0; row < Rows; row++) weigh(scores + row * padded, hidden, frames, padded);
+  for (int row = 0; row < Rows; row++) weigh(scores + at(row, padded), hidden, frames, padded);
   mix_rows<Rows>(scores, padded, cached, hidden, width, out, out_stride);
 }
 
@@ -159,29 +159,30 @@ void attend(const float* q, int count, int stride, const Cached& cached, const f
   const int frames = cached.frames[0] + cached.frames[1];
   const int padded = (frames + kLanes - 1) / kLanes * kLanes;
   float* transposed = scratch;
-  float* scores = transposed + static_cast<size_t>(width) * static_cast<size_t>(padded);
-  float* own_score = scores + kQueryRows * padded;
+  float* scores = transposed + at(width, padded);
+  float* own_score = scores + at(kQueryRows, padded);
   for (int s = 0; s < padded; s++) own_score[s] = s < frames ? score[s] : 0.0f;
   // Eight keys at a time, so that each line of the result is visited once for all of them.
   int s = 0;
   for (int part = 0; part < 2; part++)
     for (int frame = 0; frame < cached.frames[part];) {
       const int together = cached.frames[part] - frame < 8 ? cached.frames[part] - frame : 8;
-      const float* key = cached.keys[part] + frame * width;
+      const float* key = cached.keys[part] + at(frame, width);
       for (int i = 0; i < width; i++)
-        for (int j = 0; j < together; j++) transposed[i * padded + s + j] = key[j * width + i];
+        for (int j = 0; j < together; j++)
+          transposed[at(i, padded) + s + j] = key[at(j, width) + i];
       frame += together;
       s += together;
     }
   for (; s < padded; s++)
-    for (int i = 0; i < width; i++) transposed[i * padded + s] = 0.0f;
+    for (int i = 0; i < width; i++) transposed[at(i, padded) + s] = 0.0f;
   int row = 0;
   for (; row + kQueryRows <= count; row += kQueryRows)
-    attend_rows<kQueryRows>(q + row * stride, stride, transposed, padded, cached, own_score,
-                            hidden, width, out + row * out_stride, out_stride, scores);
+    attend_rows<kQueryRows>(q + at(row, stride), stride, transposed, padded, cached, own_score,
+                            hidden, width, out + at(row, out_stride), out_stride, scores);
   for (; row < count; row++)
-    attend_rows<1>(q + row * stride, stride, transposed, padded, cached, own_score, hidden, width,
-                   out + row * out_stride, out_stride, scores);
+    attend_rows<1>(q + at(row, stride), stride, transposed, padded, cached, own_score, hidden,
+                   width, out + at(row, out_stride), out_stride, scores);
 }
 
 float place_key(const float* k, const float* position, const float* u, const float* v, int width,
@@ -200,12 +201,28 @@ void convolve(const float* x, int width, const float* weights, const float* bias
   each16(n, [&](int i, int count) __attribute__((always_inline)) {
     Float16 y = load_some(bias + i, count);
     for (int k = 0; k < 9; k++)
-      y = y + x[k / 3 * width + k % 3] * load_some(weights + k * n + i, count);
+      y = y + x[k / 3 * width + k % 3] * load_some(weights + at(k, n) + i, count);
     store_some(out + i, larger(y, splat(0.0f)), count);
   });
 }
 
-constexpr Kernel table(const char* name) {
-  return {name,  kMaxRows, quantize,  pack, tile8, tile4,         route,     softmax,
-          normalize, add,  glu,       norm_activate, depthwise, place_key, attend, convolve};
+constexpr Kernel table(const char* name) noexcept {
+  return {
+      .name = name,
+      .max_rows = kMaxRows,
+      .quantize = quantize,
+      .pack = pack,
+      .tile8 = tile8,
+      .tile4 = tile4,
+      .route = route,
+      .softmax = softmax,
+      .normalize = normalize,
+      .add = add,
+      .glu = glu,
+      .norm_activate = norm_activate,
+      .depthwise = depthwise,
+      .place_key = place_key,
+      .attend = attend,
+      .convolve = convolve,
+  };
 }

@@ -1,11 +1,9 @@
 // Which kernels this file was built with, and which the processor can run.
 #include <cstring>
-
-#if defined(__aarch64__)
-#include <sys/auxv.h>
-#endif
+#include <iterator>
 
 #include "kernel.h"
+#include "processor.h"
 
 namespace edge_asr {
 
@@ -28,8 +26,8 @@ const KernelEntry kEntries[] = {
      }},
     {&kAvx2, [] { return static_cast<bool>(__builtin_cpu_supports("avx2")); }},
 #elif defined(__aarch64__)
-    {&kNeonI8mm, [] { return (getauxval(AT_HWCAP2) & (1ul << 13)) != 0; }},
-    {&kNeonDot, [] { return (getauxval(AT_HWCAP) & (1ul << 20)) != 0; }},
+    {&kNeonI8mm, has_matrix_products},
+    {&kNeonDot, has_dot_products},
 #endif
     {&kPortable, [] { return true; }},
 };
@@ -37,7 +35,7 @@ const KernelEntry kEntries[] = {
 }  // namespace
 
 const KernelEntry* kernels(int* count) {
-  *count = static_cast<int>(sizeof kEntries / sizeof *kEntries);
+  *count = static_cast<int>(std::size(kEntries));
   return kEntries;
 }
 

@@ -54,10 +54,8 @@ void run(KernelRuntimeContext& context, Span<EValue*> values) {
 // Once, as the library is opened.
 const Error registered = [] {
   static const Kernel kernels[] = {
-      Kernel("edge_asr::linear.out", run<1, 1>),
-      Kernel("edge_asr::moe_ffn.out", run<1, 1>),
-      Kernel("edge_asr::subsampling.out", run<1, 1>),
-      Kernel("edge_asr::attention.out", run<6, 4>),
+      Kernel("edge_asr::linear.out", run<1, 1>),      Kernel("edge_asr::moe_ffn.out", run<1, 1>),
+      Kernel("edge_asr::subsampling.out", run<1, 1>), Kernel("edge_asr::attention.out", run<6, 4>),
       Kernel("edge_asr::convolution.out", run<2, 2>),
   };
   return executorch::runtime::register_kernels({kernels, sizeof kernels / sizeof *kernels});

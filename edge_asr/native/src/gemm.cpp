@@ -19,7 +19,7 @@ int tile_rows(const Kernel& kernel, int left) {
 void run_panel(const Kernel& kernel, const Product& product, int panel, const uint8_t* ahead,
                Activation activation) {
   const Matrix& matrix = *product.matrix;
-  const uint8_t* weights = matrix.panel + matrix.panel_bytes * static_cast<size_t>(panel);
+  const uint8_t* weights = matrix.panel(panel);
   const int channel = panel * kPanel;
   Emit emit{};
   emit.scale = matrix.scale + channel;
@@ -43,7 +43,7 @@ void run_panel(const Kernel& kernel, const Product& product, int panel, const ui
                    reinterpret_cast<const int8_t*>(next), emit);
     else
       kernel.tile4(packed, rows, matrix.depth, matrix.group, weights, next, emit);
-    packed += static_cast<size_t>(rows) * static_cast<size_t>(matrix.depth);
+    packed += at(rows, matrix.depth);
     row += rows;
   }
 }
@@ -55,7 +55,7 @@ void pack_rows(const Kernel& kernel, const uint8_t* const* rows, int count, int 
   for (int row = 0; row < count;) {
     const int tile = tile_rows(kernel, count - row);
     kernel.pack(rows + row, tile, depth, out);
-    out += static_cast<size_t>(tile) * static_cast<size_t>(depth);
+    out += at(tile, depth);
     row += tile;
   }
 }
@@ -71,12 +71,12 @@ void run_products(const Kernel& kernel, const std::vector<Product>& products,
       for (int panel = begin; panel < end; panel++) {
         const uint8_t* ahead = nullptr;
         if (panel + 1 < end) {
-          ahead = product.matrix->panel + product.matrix->panel_bytes * static_cast<size_t>(panel + 1);
+          ahead = product.matrix->panel(panel + 1);
         } else if (i + 1 < products.size()) {
           const Matrix& next = *products[i + 1].matrix;
-          ahead = next.panel + next.panel_bytes * static_cast<size_t>(next.panels * index / count);
+          ahead = next.panel(next.panels * index / count);
         } else {
-          ahead = product.matrix->panel + product.matrix->panel_bytes * static_cast<size_t>(panel);
+          ahead = product.matrix->panel(panel);
         }
         run_panel(kernel, product, panel, ahead, activation);
       }
@@ -93,7 +93,7 @@ void for_each(int64_t count, const std::function<void(int64_t)>& body) {
 void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int depth,
                    uint8_t* bytes, RowScale* scales) {
   for_each(count, [&](int64_t row) {
-    scales[row] = kernel.quantize(x + row * in, in, depth, bytes + row * depth);
+    scales[row] = kernel.quantize(x + at(row, in), in, depth, bytes + at(row, depth));
   });
 }
 
@@ -106,40 +106,41 @@ void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, in
   const int block = std::max(kernel.max_rows, kBlockBytes / matrix.depth);
   for (int64_t begin = 0; begin < rows; begin += block) {
     const int count = static_cast<int>(std::min<int64_t>(block, rows - begin));
-    const size_t depth = static_cast<size_t>(matrix.depth), size = static_cast<size_t>(count);
-    uint8_t* bytes = bytes_buffer.reserve(size * depth);
-    uint8_t* packed = packed_buffer.reserve(size * depth);
-    RowScale* scales = scale_buffer.reserve(size);
+    uint8_t* bytes = bytes_buffer.reserve(at(count, matrix.depth));
+    uint8_t* packed = packed_buffer.reserve(at(count, matrix.depth));
+    RowScale* scales = scale_buffer.reserve(count);
     for_each(count, [&](int64_t row) {
       static thread_local Buffer<float> room;
-      const float* from = x(begin + row, room.reserve(static_cast<size_t>(matrix.in)));
-      scales[row] = kernel.quantize(from, matrix.in, matrix.depth,
-                                    bytes + static_cast<size_t>(row) * depth);
+      const float* from = x(begin + row, room.reserve(matrix.in));
+      scales[row] = kernel.quantize(from, matrix.in, matrix.depth, bytes + at(row, matrix.depth));
     });
-    out.resize(size);
-    pointers.resize(size);
+    out.resize(count);
+    pointers.resize(count);
     for (int row = 0; row < count; row++) {
-      out[static_cast<size_t>(row)] = y + (begin + row) * matrix.out;
-      pointers[static_cast<size_t>(row)] = bytes + static_cast<size_t>(row) * depth;
+      out[row] = y + at(begin + row, matrix.out);
+      pointers[row] = bytes + at(row, matrix.depth);
     }
     pack_rows(kernel, pointers.data(), count, matrix.depth, packed);
-    run_products(kernel, {{&matrix, packed, scales, count, out.data(), nullptr}}, activation);
+    const Product product = {
+        .matrix = &matrix, .packed = packed, .scales = scales, .count = count, .out = out.data()};
+    run_products(kernel, {product}, activation);
   }
 }
 
 void multiply(const Kernel& kernel, const Matrix& matrix, const float* x, int64_t rows,
               Activation activation, float* y) {
-  multiply(kernel, matrix, [&](int64_t row, float*) { return x + row * matrix.in; }, rows,
-           activation, y);
+  multiply(
+      kernel, matrix, [&](int64_t row, float*) { return x + at(row, matrix.in); }, rows, activation,
+      y);
 }
 
 const float* normed(const Kernel& kernel, const Layer& layer, const float* x, int64_t rows,
                     Buffer<float>& room) {
   if (!layer.norm_scale) return x;
-  float* y = room.reserve(static_cast<size_t>(rows) * static_cast<size_t>(layer.in));
+  float* y = room.reserve(at(rows, layer.in));
   for_each(rows, [&](int64_t row) {
-    kernel.normalize(x + row * layer.in, layer.norm_scale, layer.norm_shift, layer.in,
-                     y + row * layer.in);
+    kernel.normalize(x + at(row, layer.in), layer.norm_scale, layer.norm_shift, layer.in,
+                     y + at(row, layer.in));
   });
   return y;
 }
@@ -148,7 +149,7 @@ void add_residual(const Kernel& kernel, const Layer& layer, const float* x, int6
                   float* y) {
   if (!layer.norm_scale) return;
   for_each(rows, [&](int64_t row) {
-    kernel.add(x + row * layer.in, layer.residual, layer.in, y + row * layer.in);
+    kernel.add(x + at(row, layer.in), layer.residual, layer.in, y + at(row, layer.in));
   });
 }
 

@@ -27,13 +27,13 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { std::free(data_); }
 
-  T* reserve(size_t count) {
+  T* reserve(int64_t count) {
     if (count > capacity_ || !kReuseMemory) {
       std::free(data_);
       data_ = nullptr;
       capacity_ = 0;
       void* memory = nullptr;
-      if (posix_memalign(&memory, 64, count * sizeof(T)) != 0) throw std::bad_alloc();
+      if (posix_memalign(&memory, 64, sizeof(T) * count) != 0) throw std::bad_alloc();
       data_ = static_cast<T*>(memory);
       capacity_ = count;
     }
@@ -42,7 +42,7 @@ class Buffer {
 
  private:
   T* data_ = nullptr;
-  size_t capacity_ = 0;
+  int64_t capacity_ = 0;
 };
 
 // Quantized rows: bytes (count, depth), and each row's scale.
@@ -58,8 +58,8 @@ struct Product {
   const uint8_t* packed = nullptr;   // tile after tile
   const RowScale* scales = nullptr;  // (count,)
   int count = 0;
-  float* const* out = nullptr;       // (count,)
-  const float* gates = nullptr;      // (count,), or none: store instead of add
+  float* const* out = nullptr;   // (count,)
+  const float* gates = nullptr;  // (count,), or none: store instead of add
 };
 
 // Packs rows given by pointers into `out` (count * depth bytes), as `run_products` reads them.

@@ -38,8 +38,8 @@ EDGE_INLINE void add_up(const __m256i (&sums)[4], __m256i (&out)[2]) {
 
 template <int Rows>
 struct Tile8 {
-  EDGE_INLINE void run(const uint8_t* packed, int depth, const int8_t* weights,
-                       const int8_t* ahead, int32_t (*sums)[kPanel]) {
+  EDGE_INLINE void run(const uint8_t* packed, int depth, const int8_t* weights, const int8_t* ahead,
+                       int32_t (*sums)[kPanel]) {
     for (int half = 0; half < 2; half++) {
       __m256i sum[Rows][4];
       for (int row = 0; row < Rows; row++)
@@ -47,7 +47,8 @@ struct Tile8 {
       const uint8_t* x = packed;
       const int8_t* w = weights + 64 * half;
       for (int k = 0; k < depth; k += 4, x += 4 * Rows, w += 128) {
-        if (ahead) _mm_prefetch(reinterpret_cast<const char*>(ahead + 32 * k + 64 * half), _MM_HINT_T1);
+        if (ahead)
+          _mm_prefetch(reinterpret_cast<const char*>(ahead + 32 * k + 64 * half), _MM_HINT_T1);
         __m256i rows[Rows];
         for (int row = 0; row < Rows; row++) rows[row] = broadcast(x + 4 * row);
 #pragma GCC unroll 4
@@ -87,14 +88,14 @@ struct Tile4 {
         for (int row = 0; row < Rows; row++)
           for (int i = 0; i < 4; i++) sum[row][i] = _mm256_setzero_si256();
         for (int k = 0; k < group; k += 4, x += 4 * Rows, w += 64) {
-          if (ahead && half == 0) _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1), next += 64;
+          if (ahead && half == 0)
+            _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1), next += 64;
           __m256i rows[Rows];
           for (int row = 0; row < Rows; row++) rows[row] = broadcast(x + 4 * row);
 #pragma GCC unroll 4
           for (int i = 0; i < 4; i++) {
             const __m128i both = load16(w + 16 * i);
-            const __m128i nibble =
-                _mm_and_si128(half ? _mm_srli_epi16(both, 4) : both, low);
+            const __m128i nibble = _mm_and_si128(half ? _mm_srli_epi16(both, 4) : both, low);
             const __m256i four = _mm256_cvtepi8_epi16(_mm_sub_epi8(nibble, eight));
 #pragma GCC unroll 2
             for (int row = 0; row < Rows; row++)
@@ -111,8 +112,7 @@ struct Tile4 {
         }
       }
       for (int row = 0; row < Rows; row++)
-        for (int i = 0; i < 2; i++)
-          _mm256_storeu_ps(sums[row] + 16 * half + 8 * i, total[row][i]);
+        for (int i = 0; i < 2; i++) _mm256_storeu_ps(sums[row] + 16 * half + 8 * i, total[row][i]);
     }
   }
 };
@@ -123,6 +123,6 @@ struct Tile4 {
 }  // namespace avx2
 
 extern const Kernel kAvx2;
-const Kernel kAvx2 = avx2::table("avx2");
+constinit const Kernel kAvx2 = avx2::table("avx2");
 
 }  // namespace edge_asr

@@ -37,8 +37,8 @@ EDGE_INLINE __m512i broadcast(const uint8_t* four) {
 
 template <int Rows>
 struct Tile8 {
-  EDGE_INLINE void run(const uint8_t* packed, int depth, const int8_t* weights,
-                       const int8_t* ahead, int32_t (*sums)[kPanel]) {
+  EDGE_INLINE void run(const uint8_t* packed, int depth, const int8_t* weights, const int8_t* ahead,
+                       int32_t (*sums)[kPanel]) {
     __m512i sum[Rows][2];
 #pragma GCC unroll 8
     for (int row = 0; row < Rows; row++) sum[row][0] = sum[row][1] = _mm512_setzero_si512();
@@ -134,6 +134,6 @@ struct Tile4 {
 }  // namespace avx512vnni
 
 extern const Kernel kAvx512Vnni;
-const Kernel kAvx512Vnni = avx512vnni::table("avx512vnni");
+constinit const Kernel kAvx512Vnni = avx512vnni::table("avx512vnni");
 
 }  // namespace edge_asr

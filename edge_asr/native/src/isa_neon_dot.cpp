@@ -66,8 +66,8 @@ struct Step {
 
 template <int Rows>
 struct Tile8 {
-  EDGE_INLINE void run(const uint8_t* packed, int depth, const int8_t* weights,
-                       const int8_t* ahead, int32_t (*sums)[kPanel]) {
+  EDGE_INLINE void run(const uint8_t* packed, int depth, const int8_t* weights, const int8_t* ahead,
+                       int32_t (*sums)[kPanel]) {
     for (int half = 0; half < 2; half++) {
       int32x4_t sum[Rows][4];
       each_row<Rows>([&](auto row) __attribute__((always_inline)) {
@@ -175,6 +175,6 @@ struct Tile4 {
 }  // namespace neon_dot
 
 extern const Kernel kNeonDot;
-const Kernel kNeonDot = neon_dot::table("neon_dot");
+constinit const Kernel kNeonDot = neon_dot::table("neon_dot");
 
 }  // namespace edge_asr

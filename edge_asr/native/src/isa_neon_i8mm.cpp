@@ -61,7 +61,8 @@ struct Sums {
     if constexpr (kLone) {
       const uint8x8_t row = vld1_u8(x + 16 * kPairs);
       const uint8x16_t eight = vcombine_u8(row, row);
-      const uint8x16_t first = vreinterpretq_u8_u32(vdupq_laneq_u32(vreinterpretq_u32_u8(eight), 0));
+      const uint8x16_t first =
+          vreinterpretq_u8_u32(vdupq_laneq_u32(vreinterpretq_u32_u8(eight), 0));
       const uint8x16_t second =
           vreinterpretq_u8_u32(vdupq_laneq_u32(vreinterpretq_u32_u8(eight), 1));
 #pragma GCC unroll 2
@@ -89,8 +90,8 @@ struct Sums {
 
 template <int Rows>
 struct Tile8 {
-  EDGE_INLINE void run(const uint8_t* packed, int depth, const int8_t* weights,
-                       const int8_t* ahead, int32_t (*sums)[kPanel]) {
+  EDGE_INLINE void run(const uint8_t* packed, int depth, const int8_t* weights, const int8_t* ahead,
+                       int32_t (*sums)[kPanel]) {
     for (int quarter = 0; quarter < 4; quarter++) {
       Sums<Rows> sum;
       sum.clear();
@@ -137,7 +138,8 @@ struct Tile4 {
         Sums<Rows> sum;
         sum.clear();
         for (int k = 0; k < group; k += 8, x += 8 * Rows, w += 128) {
-          if (line) __builtin_prefetch(line, 0, 2), __builtin_prefetch(line + 64, 0, 2), line += 128;
+          if (line)
+            __builtin_prefetch(line, 0, 2), __builtin_prefetch(line + 64, 0, 2), line += 128;
           int8x16_t now[2], next[2];
           unpack(w + 16 * quarter, now);
           unpack(w + 16 * quarter + 64, next);
@@ -159,6 +161,6 @@ struct Tile4 {
 }  // namespace neon_i8mm
 
 extern const Kernel kNeonI8mm;
-const Kernel kNeonI8mm = neon_i8mm::table("neon_i8mm");
+constinit const Kernel kNeonI8mm = neon_i8mm::table("neon_i8mm");
 
 }  // namespace edge_asr

@@ -65,6 +65,6 @@ struct Tile4 {
 }  // namespace portable
 
 extern const Kernel kPortable;
-const Kernel kPortable = portable::table("portable");
+constinit const Kernel kPortable = portable::table("portable");
 
 }  // namespace edge_asr

@@ -1,10 +1,10 @@
 // What one instruction set offers: the arithmetic on rows and panels, behind a table of functions.
 //
-// A row of activations is quantized to bytes with a scale and a zero point (quant/linear.py). Weights
-// come in panels of 32 output channels. A tile is up to `max_rows` packed rows times one panel.
+// A row of activations is quantized to bytes with a scale and a zero point (quant/linear.py).
+// Weights come in panels of 32 output channels. A tile is up to `max_rows` packed rows times one
+// panel.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 namespace edge_asr {
@@ -12,6 +12,10 @@ namespace edge_asr {
 constexpr int kPanel = 32;         // output channels of a panel
 constexpr int kDepthMultiple = 8;  // depths are padded to it with weights of zero
 constexpr int kMaxTileRows = 8;
+
+// Where row number `row` begins in rows of `width` numbers, or how many numbers so many rows have.
+// 64 bits, so that no product overflows. Static, because every instruction set compiles its own.
+static inline int64_t at(int64_t row, int64_t width) { return row * width; }
 
 enum class Activation : int32_t { kNone = 0, kRelu = 1, kSilu = 2 };
 
@@ -29,7 +33,7 @@ struct Emit {
   const float* scaled_sum;  // int4: sum of each channel's scaled weights
   const float* bias;
   Activation activation;
-  int channels;             // of the 32, how many exist
+  int channels;  // of the 32, how many exist
   // One pointer for each row. With `gates` the result times the row's gate is added there, else
   // the result is stored.
   float* const* out;
@@ -43,6 +47,7 @@ struct Cached {
   int frames[2];
 };
 
+// Filled by `table` in body_blocks.h.
 struct Kernel {
   const char* name;
   int max_rows;
@@ -56,7 +61,7 @@ struct Kernel {
   // One tile. `ahead` is what will be read next, as long as `weights`, or nullptr.
   void (*tile8)(const uint8_t* packed, int count, int depth, const int8_t* weights,
                 const int8_t* ahead, const Emit& emit);
-  // int4: group is 32, 64 or 128; see blob.h for the order of nibbles and scales.
+  // int4: group is 32, 64 or 128; see weights.h for the order of nibbles and scales.
   void (*tile4)(const uint8_t* packed, int count, int depth, int group, const uint8_t* weights,
                 const uint8_t* ahead, const Emit& emit);
 
@@ -76,8 +81,8 @@ struct Kernel {
   void (*norm_activate)(const float* x, const float* scale, const float* shift, bool layer_norm,
                         Activation activation, int n, float* out);
   // out (n,) = bias + sum over k of weights[k] * (window[k] + rest), window (kernel, n)
-  void (*depthwise)(const float* window, const float* weights, const float* bias,
-                    const float* rest, int kernel, int n, float* out);
+  void (*depthwise)(const float* window, const float* weights, const float* bias, const float* rest,
+                    int kernel, int n, float* out);
   // key = k + position, (width,); returns u . k + v . position
   float (*place_key)(const float* k, const float* position, const float* u, const float* v,
                      int width, float* key);
@@ -91,8 +96,8 @@ struct Kernel {
                    float* out);
 };
 
-// Floats that `attend` needs beside its arguments.
-size_t attend_scratch(int frames, int width);
+// Floats of `attend`'s scratch.
+int64_t attend_scratch(int frames, int width);
 
 // Those that this file was built with, fastest first, whether or not the processor can run them.
 struct KernelEntry {

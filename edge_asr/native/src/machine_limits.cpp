@@ -4,23 +4,24 @@
 // Both are the best of several rounds: on a machine that others use too, the best round is the one
 // that the others disturbed least, and a limit that is too low would flatter the kernels.
 
-#include "edge_asr_native.h"
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <thread>
 #include <vector>
 
-#include <sys/mman.h>
+#include "edge_asr_native.h"
+#include "processor.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
-#include <sys/auxv.h>
 #endif
 
 namespace {
@@ -41,14 +42,14 @@ class HugeBuffer {
     void* base = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return;
     base_ = base;
-    const auto address = reinterpret_cast<std::uintptr_t>(base);
-    data_ = reinterpret_cast<const std::uint8_t*>((address + kHugePage - 1) & ~(kHugePage - 1));
+    const std::size_t past_page = reinterpret_cast<std::uintptr_t>(base) % kHugePage;
+    auto* data = static_cast<std::uint8_t*>(base) + (kHugePage - past_page) % kHugePage;
+    data_ = data;
 #if defined(MADV_HUGEPAGE)
     madvise(base, mapped_, MADV_HUGEPAGE);
 #endif
     // Pages exist once they are written, and pages of zeros could share one.
-    auto* bytes_of = const_cast<std::uint8_t*>(data_);
-    for (std::size_t i = 0; i < bytes; i += 64) bytes_of[i] = static_cast<std::uint8_t>(i >> 6 | 1);
+    for (std::size_t i = 0; i < bytes; i += 64) data[i] = static_cast<std::uint8_t>(i >> 6 | 1);
   }
   ~HugeBuffer() {
     if (base_ != nullptr) munmap(base_, mapped_);
@@ -79,46 +80,36 @@ using ReadSlice = std::uint64_t (*)(const std::uint8_t* data, std::size_t lane);
   return sums[0] + sums[1];
 }
 
+// The loop for registers of `Register`: a line of each stream at a time, fetched 1024 bytes ahead.
+// A macro, because no template is compiled for the processor that its caller is compiled for.
+#define EDGE_ASR_READ_SLICE(Register, load, add, prefetch)                      \
+  Register sums[kStreams] = {};                                                 \
+  for (std::size_t i = 0; i < lane; i += 128)                                   \
+    for (int s = 0; s < kStreams; ++s) {                                        \
+      const std::uint8_t* line = data + static_cast<std::size_t>(s) * lane + i; \
+      prefetch(line + 1024);                                                    \
+      prefetch(line + 1088);                                                    \
+      for (std::size_t j = 0; j < 128; j += sizeof(Register))                   \
+        sums[s] = add(sums[s], load(line + j));                                 \
+    }                                                                           \
+  std::uint64_t words[kStreams * sizeof(Register) / 8], total = 0;              \
+  std::memcpy(words, sums, sizeof sums);                                        \
+  for (const std::uint64_t word : words) total += word;                         \
+  return total
+
 #if defined(__x86_64__)
+
+#define EDGE_ASR_PREFETCH(line) _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T0)
+#define EDGE_ASR_LOAD_256(from) _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))
 
 __attribute__((target("avx512f"))) std::uint64_t read_avx512(const std::uint8_t* data,
                                                              std::size_t lane) {
-  __m512i sums[kStreams] = {};
-  for (std::size_t i = 0; i < lane; i += 128)
-    for (int s = 0; s < kStreams; ++s) {
-      const std::uint8_t* at = data + static_cast<std::size_t>(s) * lane + i;
-      _mm_prefetch(reinterpret_cast<const char*>(at + 1024), _MM_HINT_T0);
-      _mm_prefetch(reinterpret_cast<const char*>(at + 1088), _MM_HINT_T0);
-      sums[s] = _mm512_add_epi64(sums[s], _mm512_loadu_si512(at));
-      sums[s] = _mm512_add_epi64(sums[s], _mm512_loadu_si512(at + 64));
-    }
-  alignas(64) std::uint64_t words[8];
-  std::uint64_t total = 0;
-  for (const __m512i& sum : sums) {
-    _mm512_store_si512(words, sum);
-    for (const std::uint64_t word : words) total += word;
-  }
-  return total;
+  EDGE_ASR_READ_SLICE(__m512i, _mm512_loadu_si512, _mm512_add_epi64, EDGE_ASR_PREFETCH);
 }
 
 __attribute__((target("avx2"))) std::uint64_t read_avx2(const std::uint8_t* data,
                                                         std::size_t lane) {
-  __m256i sums[kStreams] = {};
-  for (std::size_t i = 0; i < lane; i += 64)
-    for (int s = 0; s < kStreams; ++s) {
-      const std::uint8_t* at = data + static_cast<std::size_t>(s) * lane + i;
-      _mm_prefetch(reinterpret_cast<const char*>(at + 1024), _MM_HINT_T0);
-      const auto* lines = reinterpret_cast<const __m256i*>(at);
-      sums[s] = _mm256_add_epi64(sums[s], _mm256_loadu_si256(lines));
-      sums[s] = _mm256_add_epi64(sums[s], _mm256_loadu_si256(lines + 1));
-    }
-  alignas(32) std::uint64_t words[4];
-  std::uint64_t total = 0;
-  for (const __m256i& sum : sums) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(words), sum);
-    for (const std::uint64_t word : words) total += word;
-  }
-  return total;
+  EDGE_ASR_READ_SLICE(__m256i, EDGE_ASR_LOAD_256, _mm256_add_epi64, EDGE_ASR_PREFETCH);
 }
 
 ReadSlice choose_read() {
@@ -129,18 +120,10 @@ ReadSlice choose_read() {
 
 #elif defined(__aarch64__)
 
+#define EDGE_ASR_LOAD_128(from) vreinterpretq_u64_u8(vld1q_u8(from))
+
 std::uint64_t read_neon(const std::uint8_t* data, std::size_t lane) {
-  uint64x2_t sums[kStreams] = {};
-  for (std::size_t i = 0; i < lane; i += 64)
-    for (int s = 0; s < kStreams; ++s) {
-      const std::uint8_t* at = data + static_cast<std::size_t>(s) * lane + i;
-      __builtin_prefetch(at + 1024);
-      for (int j = 0; j < 64; j += 16)
-        sums[s] = vaddq_u64(sums[s], vreinterpretq_u64_u8(vld1q_u8(at + j)));
-    }
-  std::uint64_t total = 0;
-  for (const uint64x2_t& sum : sums) total += vaddvq_u64(sum);
-  return total;
+  EDGE_ASR_READ_SLICE(uint64x2_t, EDGE_ASR_LOAD_128, vaddq_u64, __builtin_prefetch);
 }
 
 ReadSlice choose_read() { return read_neon; }
@@ -170,41 +153,34 @@ using PeakRound = double (*)(long loops);
   return static_cast<double>(loops) * 16;
 }
 
+// A round of one instruction, whose text `instruction` makes for an accumulator's number. Twelve
+// accumulators, registers 2 to 13, keep every processor busy: nothing else runs in the loop.
+#define EDGE_ASR_TWELVE(instruction)                                                         \
+  instruction("2") instruction("3") instruction("4") instruction("5") instruction("6")       \
+      instruction("7") instruction("8") instruction("9") instruction("10") instruction("11") \
+          instruction("12") instruction("13")
+
+#define EDGE_ASR_PEAK_ROUND(instruction, macs, r)                                                \
+  for (long i = 0; i < loops; ++i)                                                               \
+    asm volatile(EDGE_ASR_TWELVE(instruction)                                                    \
+                 :                                                                               \
+                 :                                                                               \
+                 : r "0", r "1", r "2", r "3", r "4", r "5", r "6", r "7", r "8", r "9", r "10", \
+                   r "11", r "12", r "13");                                                      \
+  return static_cast<double>(loops) * 12 * (macs)
+
 #if defined(__x86_64__)
 
+#define EDGE_ASR_VPDPBUSD_512(n) "vpdpbusd %%zmm0, %%zmm1, %%zmm" n "\n"
+// The VEX form, on 32 bytes: client processors have VNNI without AVX-512.
+#define EDGE_ASR_VPDPBUSD_256(n) "%{vex%} vpdpbusd %%ymm0, %%ymm1, %%ymm" n "\n"
+
 __attribute__((target("avx512f,avx512vnni"))) double peak_avx512_vnni(long loops) {
-  const __m512i u = _mm512_set1_epi8(3), v = _mm512_set1_epi8(2);
-  __m512i c0 = _mm512_setzero_si512(), c1 = c0, c2 = c0, c3 = c0, c4 = c0, c5 = c0, c6 = c0,
-          c7 = c0, c8 = c0, c9 = c0, c10 = c0, c11 = c0;
-  for (long i = 0; i < loops; ++i)
-    asm volatile(
-        "vpdpbusd %12, %13, %0\n vpdpbusd %12, %13, %1\n vpdpbusd %12, %13, %2\n"
-        "vpdpbusd %12, %13, %3\n vpdpbusd %12, %13, %4\n vpdpbusd %12, %13, %5\n"
-        "vpdpbusd %12, %13, %6\n vpdpbusd %12, %13, %7\n vpdpbusd %12, %13, %8\n"
-        "vpdpbusd %12, %13, %9\n vpdpbusd %12, %13, %10\n vpdpbusd %12, %13, %11\n"
-        : "+v"(c0), "+v"(c1), "+v"(c2), "+v"(c3), "+v"(c4), "+v"(c5), "+v"(c6), "+v"(c7), "+v"(c8),
-          "+v"(c9), "+v"(c10), "+v"(c11)
-        : "v"(v), "v"(u));
-  return static_cast<double>(loops) * 12 * 64;
+  EDGE_ASR_PEAK_ROUND(EDGE_ASR_VPDPBUSD_512, 64, "xmm");
 }
 
-// VNNI without AVX-512, as client processors have it: the VEX form, on 32 bytes.
 __attribute__((target("avx2"))) double peak_avx_vnni(long loops) {
-  const __m256i u = _mm256_set1_epi8(3), v = _mm256_set1_epi8(2);
-  __m256i c0 = _mm256_setzero_si256(), c1 = c0, c2 = c0, c3 = c0, c4 = c0, c5 = c0, c6 = c0,
-          c7 = c0, c8 = c0, c9 = c0, c10 = c0, c11 = c0;
-  for (long i = 0; i < loops; ++i)
-    asm volatile(
-        "%{vex%} vpdpbusd %12, %13, %0\n %{vex%} vpdpbusd %12, %13, %1\n"
-        "%{vex%} vpdpbusd %12, %13, %2\n %{vex%} vpdpbusd %12, %13, %3\n"
-        "%{vex%} vpdpbusd %12, %13, %4\n %{vex%} vpdpbusd %12, %13, %5\n"
-        "%{vex%} vpdpbusd %12, %13, %6\n %{vex%} vpdpbusd %12, %13, %7\n"
-        "%{vex%} vpdpbusd %12, %13, %8\n %{vex%} vpdpbusd %12, %13, %9\n"
-        "%{vex%} vpdpbusd %12, %13, %10\n %{vex%} vpdpbusd %12, %13, %11\n"
-        : "+x"(c0), "+x"(c1), "+x"(c2), "+x"(c3), "+x"(c4), "+x"(c5), "+x"(c6), "+x"(c7), "+x"(c8),
-          "+x"(c9), "+x"(c10), "+x"(c11)
-        : "x"(v), "x"(u));
-  return static_cast<double>(loops) * 12 * 32;
+  EDGE_ASR_PEAK_ROUND(EDGE_ASR_VPDPBUSD_256, 32, "xmm");
 }
 
 // Before VNNI: products of bytes to pairs in 16 bits, pairs to 32 bits, add.
@@ -233,11 +209,6 @@ std::vector<PeakRound> choose_peaks() {
 
 #elif defined(__aarch64__)
 
-#define EDGE_ASR_TWELVE(instruction)                                                     \
-  instruction(0) instruction(1) instruction(2) instruction(3) instruction(4)             \
-      instruction(5) instruction(6) instruction(7) instruction(8) instruction(9)         \
-          instruction(10) instruction(11)
-
 double peak_neon(long loops) {
   int8x8_t u = vdup_n_s8(3), v = vdup_n_s8(2);
   int32x4_t sums[8] = {};
@@ -249,47 +220,21 @@ double peak_neon(long loops) {
   return static_cast<double>(loops) * 8 * 8;
 }
 
-// The accumulators are registers of their own, v2 to v13: nothing else runs in the loop.
+#define EDGE_ASR_SDOT(n) "sdot v" n ".4s, v0.16b, v1.16b\n"
+#define EDGE_ASR_SMMLA(n) "smmla v" n ".4s, v0.16b, v1.16b\n"
+
 __attribute__((target("arch=armv8.2-a+dotprod"))) double peak_dot(long loops) {
-#define EDGE_ASR_SDOT(n) "sdot v" EDGE_ASR_ACCUMULATOR_##n ".4s, v0.16b, v1.16b\n"
-#define EDGE_ASR_SMMLA(n) "smmla v" EDGE_ASR_ACCUMULATOR_##n ".4s, v0.16b, v1.16b\n"
-#define EDGE_ASR_ACCUMULATOR_0 "2"
-#define EDGE_ASR_ACCUMULATOR_1 "3"
-#define EDGE_ASR_ACCUMULATOR_2 "4"
-#define EDGE_ASR_ACCUMULATOR_3 "5"
-#define EDGE_ASR_ACCUMULATOR_4 "6"
-#define EDGE_ASR_ACCUMULATOR_5 "7"
-#define EDGE_ASR_ACCUMULATOR_6 "8"
-#define EDGE_ASR_ACCUMULATOR_7 "9"
-#define EDGE_ASR_ACCUMULATOR_8 "10"
-#define EDGE_ASR_ACCUMULATOR_9 "11"
-#define EDGE_ASR_ACCUMULATOR_10 "12"
-#define EDGE_ASR_ACCUMULATOR_11 "13"
-  for (long i = 0; i < loops; ++i)
-    asm volatile(EDGE_ASR_TWELVE(EDGE_ASR_SDOT)
-                 :
-                 :
-                 : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12",
-                   "v13");
-  return static_cast<double>(loops) * 12 * 16;
+  EDGE_ASR_PEAK_ROUND(EDGE_ASR_SDOT, 16, "v");
 }
 
 __attribute__((target("arch=armv8.2-a+i8mm"))) double peak_matrix(long loops) {
-  for (long i = 0; i < loops; ++i)
-    asm volatile(EDGE_ASR_TWELVE(EDGE_ASR_SMMLA)
-                 :
-                 :
-                 : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12",
-                   "v13");
-  return static_cast<double>(loops) * 12 * 32;
+  EDGE_ASR_PEAK_ROUND(EDGE_ASR_SMMLA, 32, "v");
 }
 
 std::vector<PeakRound> choose_peaks() {
-  constexpr unsigned long kDotProduct = 1UL << 20;   // HWCAP_ASIMDDP
-  constexpr unsigned long kMatrixProduct = 1UL << 13;  // HWCAP2_I8MM
   std::vector<PeakRound> rounds{peak_neon};
-  if (getauxval(AT_HWCAP) & kDotProduct) rounds.push_back(peak_dot);
-  if (getauxval(AT_HWCAP2) & kMatrixProduct) rounds.push_back(peak_matrix);
+  if (edge_asr::has_dot_products()) rounds.push_back(peak_dot);
+  if (edge_asr::has_matrix_products()) rounds.push_back(peak_matrix);
   return rounds;
 }
 
@@ -302,8 +247,8 @@ std::vector<PeakRound> choose_peaks() { return {peak_portable}; }
 }  // namespace
 
 // Bytes per second that `threads` threads read together from a buffer of `bytes`, which should be
-// several times larger than the caches. 0 where `bytes` is less than 1 MB, `threads` is not 1 to 64,
-// or there is not as much memory.
+// several times larger than the caches. 0 where `bytes` is less than 1 MB, `threads` is not 1 to
+// 64, or there is not as much memory.
 extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) {
   if (bytes < (std::size_t{1} << 20) || threads < 1 || threads > 64) return 0.0;
   const std::size_t lane = bytes / static_cast<std::size_t>(threads) / kStreams / 256 * 256;
@@ -321,7 +266,7 @@ extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) {
     for (int round = 0; round < kReadRounds; ++round) {
       arrived.fetch_add(1);
       while (arrived.load() < (round + 1) * threads) std::this_thread::yield();
-      const auto at = static_cast<std::size_t>(round * threads + thread);
+      const int at = round * threads + thread;
       begins[at] = seconds();
       checksum += read(buffer.data() + static_cast<std::size_t>(thread) * slice, lane);
       ends[at] = seconds();

@@ -14,8 +14,8 @@ namespace edge_asr {
 //     y[t] = sum over the chosen experts e, in the order of their numbers, of
 //            gate[t, e] * (second_e(activation(first_e(x[t]))))
 //
-// The router is float32; the k largest logits are chosen, of equal ones the first, and the gates are
-// a softmax over them. A row's result depends on that row alone, unless `max_experts` is set.
+// The router is float32; the k largest logits are chosen, of equal ones the first, and the gates
+// are a softmax over them. A row's result depends on that row alone, unless `max_experts` is set.
 //
 // Levers (weights.levers), each 0 for "as trained":
 //     top_k        so many experts for each row instead of the trained number, if fewer

@@ -3,6 +3,7 @@
 // Its wheel has no headers, so the few functions used here are declared by their place in the
 // table, which only ever grows at its end (a test pins them against the installed runtime).
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -58,7 +59,7 @@ OrtStatus* dimension_count(const OrtTensorTypeAndShapeInfo* info, size_t* out) {
 }
 OrtStatus* dimensions(const OrtTensorTypeAndShapeInfo* info, int64_t* out, size_t count) {
   return slot<OrtStatus* (*)(const OrtTensorTypeAndShapeInfo*, int64_t*, size_t)>(62)(info, out,
-                                                                                   count);
+                                                                                      count);
 }
 OrtStatus* type_and_shape(const OrtValue* value, OrtTensorTypeAndShapeInfo** out) {
   return slot<OrtStatus* (*)(const OrtValue*, OrtTensorTypeAndShapeInfo**)>(65)(value, out);
@@ -68,7 +69,7 @@ OrtStatus* int_attribute(const OrtKernelInfo* info, const char* name, int64_t* o
 }
 OrtStatus* input(const OrtKernelContext* context, size_t index, const OrtValue** out) {
   return slot<OrtStatus* (*)(const OrtKernelContext*, size_t, const OrtValue**)>(90)(context, index,
-                                                                                  out);
+                                                                                     out);
 }
 OrtStatus* output(OrtKernelContext* context, size_t index, const int64_t* shape, size_t rank,
                   OrtValue** out) {
@@ -112,7 +113,7 @@ struct Node {
 };
 
 #define EDGE_RETURN_IF_ERROR(call) \
-  if (OrtStatus* status = call) return status
+  if (OrtStatus* status = (call)) return status
 
 // An operator with its number of inputs and outputs.
 struct Op : OrtCustomOp {
@@ -215,7 +216,9 @@ OrtStatus* domain(OrtCustomOpDomain** out) {
 
 extern "C" EDGE_ASR_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
                                                      const OrtApiBase* base) {
-  api = base->GetApi(kApiVersion);
+  static std::mutex registering;  // sessions may open on several threads at once
+  const std::lock_guard<std::mutex> lock(registering);
+  if (!api) api = base->GetApi(kApiVersion);
   // Without the table not even an error can be made; the session will not know the operators.
   if (!api) return nullptr;
   OrtCustomOpDomain* made = nullptr;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "threads.h"
+#include "gemm.h"
 
 namespace edge_asr {
 namespace {
@@ -18,7 +18,7 @@ int choose(const Kernel& kernel, const float* logits, const std::vector<char>& a
   for (; count < k; count++) {
     int best = -1;
     for (int expert = 0; expert < experts; expert++) {
-      if (!allowed[static_cast<size_t>(expert)] || (taken >> expert & 1)) continue;
+      if (!allowed[expert] || (taken >> expert & 1)) continue;
       if (best < 0 || logits[expert] > logits[best]) best = expert;
     }
     if (best < 0) break;
@@ -41,12 +41,50 @@ int choose(const Kernel& kernel, const float* logits, const std::vector<char>& a
 std::vector<char> busiest(const std::vector<float>& total, int most) {
   std::vector<int> order(total.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return total[static_cast<size_t>(a)] > total[static_cast<size_t>(b)];
-  });
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return total[a] > total[b]; });
   std::vector<char> allowed(total.size(), 0);
-  for (int i = 0; i < most; i++) allowed[static_cast<size_t>(order[static_cast<size_t>(i)])] = 1;
+  for (int i = 0; i < most; i++) allowed[order[i]] = 1;
   return allowed;
+}
+
+// The chosen experts of all rows, in memory that is used again.
+struct Choices {
+  int k;              // at most so many for a row
+  const int* chosen;  // (rows, k)
+  const float* gate;  // (rows, k)
+  const int* count;   // (rows,)
+};
+
+std::vector<float> summed_gates(const Choices& choices, int rows, int experts) {
+  std::vector<float> total(experts, 0.0f);
+  for (int row = 0; row < rows; row++)
+    for (int i = 0; i < choices.count[row]; i++) {
+      const int64_t pair = at(row, choices.k) + i;
+      total[choices.chosen[pair]] += choices.gate[pair];
+    }
+  return total;
+}
+
+void sort_by_expert(const Choices& choices, int rows, int experts, Routing& routing) {
+  routing.begin.assign(experts + 1, 0);
+  for (int row = 0; row < rows; row++)
+    for (int i = 0; i < choices.count[row]; i++)
+      routing.begin[choices.chosen[at(row, choices.k) + i] + 1]++;
+  routing.touched = 0;
+  for (int expert = 0; expert < experts; expert++) {
+    routing.touched += routing.begin[expert + 1] > 0;
+    routing.begin[expert + 1] += routing.begin[expert];
+  }
+  std::vector<int> next(routing.begin.begin(), routing.begin.end() - 1);
+  routing.row.resize(routing.begin.back());
+  routing.gate.resize(routing.row.size());
+  for (int row = 0; row < rows; row++)
+    for (int i = 0; i < choices.count[row]; i++) {
+      const int64_t pair = at(row, choices.k) + i;
+      const int place = next[choices.chosen[pair]]++;
+      routing.row[place] = row;
+      routing.gate[place] = choices.gate[pair];
+    }
 }
 
 }  // namespace
@@ -58,58 +96,33 @@ void choose_experts(const Kernel& kernel, const Layer& layer, const Levers& leve
   const int k = wanted > 0 ? std::min(wanted, layer.top_k) : layer.top_k;
   const float min_weight = levers.min_weight;
   const int max_experts = levers.max_experts;
-  const size_t pairs = static_cast<size_t>(rows) * static_cast<size_t>(k);
 
-  static thread_local std::vector<float> logits, gates;
-  static thread_local std::vector<int> chosen, count;
-  logits.resize(static_cast<size_t>(rows) * static_cast<size_t>(experts));
-  gates.resize(pairs);
-  chosen.resize(pairs);
-  count.resize(static_cast<size_t>(rows));
-  // The other threads have vectors of their own.
-  float *logits_at = logits.data(), *gates_at = gates.data();
-  int *chosen_at = chosen.data(), *count_at = count.data();
+  static thread_local std::vector<float> logits_room, gate_room;
+  static thread_local std::vector<int> chosen_room, count_room;
+  logits_room.resize(at(rows, experts));
+  gate_room.resize(at(rows, k));
+  chosen_room.resize(at(rows, k));
+  count_room.resize(rows);
+  // Pointers, because the other threads have vectors of their own.
+  float *logits = logits_room.data(), *gate = gate_room.data();
+  int *chosen = chosen_room.data(), *count = count_room.data();
 
-  parallel([&](int index, int parts) {
-    for (int row = rows * index / parts; row < rows * (index + 1) / parts; row++)
-      kernel.route(x + static_cast<size_t>(row) * static_cast<size_t>(layer.in), layer.router,
-                   layer.in, experts, logits_at + row * experts);
+  for_each(rows, [&](int64_t row) {
+    kernel.route(x + at(row, layer.in), layer.router, layer.in, experts, logits + at(row, experts));
   });
-  std::vector<char> allowed(static_cast<size_t>(experts), 1);
+  std::vector<char> allowed(experts, 1);
   auto choose_all = [&] {
     for (int row = 0; row < rows; row++)
-      count_at[row] = choose(kernel, logits_at + row * experts, allowed, k, min_weight,
-                             chosen_at + row * k, gates_at + row * k);
+      count[row] = choose(kernel, logits + at(row, experts), allowed, k, min_weight,
+                          chosen + at(row, k), gate + at(row, k));
   };
   choose_all();
+  const Choices choices = {.k = k, .chosen = chosen, .gate = gate, .count = count};
   if (max_experts > 0 && max_experts < experts) {
-    std::vector<float> total(static_cast<size_t>(experts), 0.0f);
-    for (int row = 0; row < rows; row++)
-      for (int i = 0; i < count_at[row]; i++)
-        total[static_cast<size_t>(chosen_at[row * k + i])] += gates_at[row * k + i];
-    allowed = busiest(total, max_experts);
+    allowed = busiest(summed_gates(choices, rows, experts), max_experts);
     choose_all();
   }
-
-  routing.begin.assign(static_cast<size_t>(experts) + 1, 0);
-  for (int row = 0; row < rows; row++)
-    for (int i = 0; i < count_at[row]; i++)
-      routing.begin[static_cast<size_t>(chosen_at[row * k + i]) + 1]++;
-  routing.touched = 0;
-  for (size_t expert = 0; expert < static_cast<size_t>(experts); expert++) {
-    routing.touched += routing.begin[expert + 1] > 0;
-    routing.begin[expert + 1] += routing.begin[expert];
-  }
-  std::vector<int> next(routing.begin.begin(), routing.begin.end() - 1);
-  routing.row.resize(static_cast<size_t>(routing.begin.back()));
-  routing.gate.resize(routing.row.size());
-  for (int row = 0; row < rows; row++)
-    for (int i = 0; i < count_at[row]; i++) {
-      const size_t at =
-          static_cast<size_t>(next[static_cast<size_t>(chosen_at[row * k + i])]++);
-      routing.row[at] = row;
-      routing.gate[at] = gates_at[row * k + i];
-    }
+  sort_by_expert(choices, rows, experts, routing);
 }
 
 }  // namespace edge_asr

@@ -10,10 +10,10 @@ namespace edge_asr {
 
 // The chosen (row, expert) pairs in the order of experts, and within an expert of rows.
 struct Routing {
-  std::vector<int> row;      // (pairs,)
-  std::vector<float> gate;   // (pairs,)
-  std::vector<int> begin;    // (experts + 1,): where each expert's pairs begin
-  int touched = 0;           // experts with at least one row
+  std::vector<int> row;     // (pairs,)
+  std::vector<float> gate;  // (pairs,)
+  std::vector<int> begin;   // (experts + 1,): where each expert's pairs begin
+  int touched = 0;          // experts with at least one row
 };
 
 void choose_experts(const Kernel& kernel, const Layer& layer, const Levers& levers, const float* x,

@@ -67,8 +67,7 @@ TORCH_LIBRARY_FRAGMENT(edge_asr, library) {
   library.def(
       "attention(Tensor x, Tensor positions, Tensor hidden, Tensor key, Tensor value, "
       "Tensor score, int weights, int layer) -> (Tensor, Tensor, Tensor, Tensor)");
-  library.def(
-      "convolution(Tensor x, Tensor past, int weights, int layer) -> (Tensor, Tensor)");
+  library.def("convolution(Tensor x, Tensor past, int weights, int layer) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(edge_asr, CPU, library) {

@@ -11,8 +11,7 @@ namespace {
 constexpr char kMagic[8] = {'E', 'D', 'G', 'E', 'A', 'S', 'R', 'W'};
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeaderBytes = 64, kAlignment = 64;
-constexpr uint32_t kMaxLayers = 1 << 16, kMaxSize = 1 << 16, kMaxExperts = 64,
-                   kMaxKernel = 256;
+constexpr uint32_t kMaxLayers = 1 << 16, kMaxSize = 1 << 16, kMaxExperts = 64, kMaxKernel = 256;
 
 [[noreturn]] void refuse(const std::string& what) {
   throw std::invalid_argument("native weights: " + what + "; export the package again");
@@ -40,8 +39,8 @@ class Cursor {
   }
 
   template <class T>
-  const T* array(int count) {
-    return reinterpret_cast<const T*>(take(sizeof(T) * static_cast<size_t>(count)));
+  const T* array(int64_t count) {
+    return reinterpret_cast<const T*>(take(sizeof(T) * count));
   }
 
   size_t left() const { return left_; }
@@ -73,11 +72,11 @@ Matrix read_matrix(Cursor& data, const LayerHeader& header, int in, int out) {
   else
     matrix.scaled_sum = data.array<float>(channels);
   matrix.bias = data.array<float>(channels);
-  const size_t depth = static_cast<size_t>(matrix.depth);
-  matrix.panel_bytes = header.bits == 8
-                           ? depth * kPanel
-                           : depth / header.group * (2 * kPanel + header.group * kPanel / 2);
-  matrix.panel = data.take(matrix.panel_bytes * static_cast<size_t>(matrix.panels));
+  // int4: bfloat16 scales of a group, then its weights, two in a byte.
+  const int64_t group_bytes = at(2, kPanel) + at(matrix.group, kPanel) / 2;
+  matrix.panel_bytes =
+      header.bits == 8 ? at(matrix.depth, kPanel) : at(matrix.depth / matrix.group, group_bytes);
+  matrix.panels_begin = data.take(at(matrix.panels, matrix.panel_bytes));
   return matrix;
 }
 
@@ -86,7 +85,8 @@ bool is(const LayerHeader& header, LayerKind kind) {
 }
 
 void check_sizes(uint32_t index, const LayerHeader& header) {
-  const bool has_hidden = is(header, LayerKind::kFeedForward) || is(header, LayerKind::kSubsampling);
+  const bool has_hidden =
+      is(header, LayerKind::kFeedForward) || is(header, LayerKind::kSubsampling);
   for (uint32_t size : {header.in, header.out, has_hidden ? header.hidden : 1u})
     if (size < 1 || size > kMaxSize)
       refuse(index, "a size of " + std::to_string(size) + ", allowed are 1 to 65536");
@@ -117,21 +117,21 @@ void check(uint32_t index, const LayerHeader& header) {
   check_sizes(index, header);
   if (header.bits != 8 && header.bits != 4)
     refuse(index, std::to_string(header.bits) + " bits, allowed are 8 and 4");
-  const bool group_fits = header.bits == 8 ? header.group == 0
-                                           : header.group == 32 || header.group == 64 ||
-                                                 header.group == 128;
+  const bool group_fits = header.bits == 8
+                              ? header.group == 0
+                              : header.group == 32 || header.group == 64 || header.group == 128;
   if (!group_fits)
     refuse(index, "groups of " + std::to_string(header.group) + ", allowed are 32, 64 and 128");
   if (header.experts > kMaxExperts || (header.experts > 0 && !is(header, LayerKind::kFeedForward)))
     refuse(index, std::to_string(header.experts) + " experts, allowed are 0 to 64");
   if (header.top_k > header.experts || (header.experts > 0 && header.top_k < 1))
-    refuse(index, "top-" + std::to_string(header.top_k) + " of " +
-                      std::to_string(header.experts) + " experts");
+    refuse(index, "top-" + std::to_string(header.top_k) + " of " + std::to_string(header.experts) +
+                      " experts");
 }
 
 // The vectors and matrices of each kind, in the order of the file.
 void read_parts(Cursor& data, const LayerHeader& header, Layer& layer) {
-  auto vector = [&](int count) { layer.vectors.push_back(data.array<float>(count)); };
+  auto vector = [&](int64_t count) { layer.vectors.push_back(data.array<float>(count)); };
   auto matrix = [&](int in, int out) {
     layer.matrices.push_back(read_matrix(data, header, in, out));
   };
@@ -141,14 +141,14 @@ void read_parts(Cursor& data, const LayerHeader& header, Layer& layer) {
       matrix(in, out);
       break;
     case LayerKind::kFeedForward:
-      if (layer.experts) layer.router = data.array<float>(layer.experts * in);
+      if (layer.experts) layer.router = data.array<float>(at(layer.experts, in));
       for (int expert = 0; expert < (layer.experts ? layer.experts : 1); expert++) {
         matrix(in, hidden);
         matrix(hidden, out);
       }
       break;
     case LayerKind::kSubsampling:
-      vector(9 * hidden);
+      vector(at(9, hidden));
       vector(hidden);
       matrix(9 * hidden, hidden);
       matrix(hidden * (((in - 1) / 2 - 1) / 2), out);
@@ -159,7 +159,7 @@ void read_parts(Cursor& data, const LayerHeader& header, Layer& layer) {
       for (int i = 0; i < 2; i++) matrix(in, in);
       break;
     case LayerKind::kConvolution:
-      vector(layer.kernel * in);
+      vector(at(layer.kernel, in));
       for (int i = 0; i < 4; i++) vector(in);
       matrix(in, 2 * in);
       matrix(in, in);
@@ -224,7 +224,7 @@ const Layer& Weights::layer(int64_t index) const {
   if (index < 0 || index >= static_cast<int64_t>(layers_.size()))
     throw std::out_of_range("native weights: no layer " + std::to_string(index) + ", there are " +
                             std::to_string(layers_.size()) + "; export the package again");
-  return layers_[static_cast<size_t>(index)];
+  return layers_[index];
 }
 
 namespace {

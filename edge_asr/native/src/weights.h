@@ -13,7 +13,8 @@
 //                           matrices of the second convolution (its 3x3 window, then channels) and
 //                           of the projection (bins, then channels)
 //             attention     u, v [in]; matrices of q k v as one, of positions, of the output
-//             convolution   depthwise weights [kernel][in], bias, norm scale, norm shift, rest [in];
+//             convolution   depthwise weights [kernel][in]; bias, norm scale, norm shift, rest
+//             [in];
 //                           matrices of the two pointwise layers
 //           a matrix is
 //             scale float32 [N]        int8: of each output channel; int4: unused
@@ -54,7 +55,7 @@ enum LayerFlags : uint32_t {
 struct LayerHeader {
   uint32_t kind, activation, in, hidden, out, experts, top_k, bits, group, heads, kernel, flags;
   float residual;
-  uint32_t slot;  // attention, convolution: which of the states is this layer's
+  uint32_t slot;           // attention, convolution: which of the states is this layer's
   uint64_t offset, bytes;  // of the layer's data
   uint8_t padding[56];
 };
@@ -67,8 +68,10 @@ struct Matrix {
   const int32_t* sum = nullptr;
   const float* scaled_sum = nullptr;
   const float* bias = nullptr;
-  const uint8_t* panel = nullptr;
-  size_t panel_bytes = 0;
+  const uint8_t* panels_begin = nullptr;
+  int64_t panel_bytes = 0;
+
+  const uint8_t* panel(int index) const { return panels_begin + at(index, panel_bytes); }
 };
 
 struct Layer {

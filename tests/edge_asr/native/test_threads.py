@@ -1,0 +1,71 @@
+"""Threads that share weights. ``make test-native`` runs this under ThreadSanitizer too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
+
+import numpy as np
+
+from edge_asr.native.library import Counters, Levers, NativeWeights, library
+from tests.edge_asr.native.layers import Case, run_on, same
+from tests.edge_asr.native.weights_file import RELU, Floats, Maker, load, pack_file
+
+DIM, HEADS, KERNEL, CACHED = 24, 3, 5, 7
+EXPERTS, ATTENTION, CONVOLUTION = range(3)
+SETTINGS = (Levers(), Levers(top_k=1))
+STREAMS, RUNS = 4, 25
+
+
+def cases(maker: Maker) -> list[Case]:
+    """One of each kind of layer that has levers or a state, in the order of the names above."""
+    cache = (1, 1, HEADS, CACHED, DIM // HEADS)
+    state = [maker.vector(*cache), maker.vector(*cache), maker.vector(*cache[:-1])]
+    x = [maker.vector(1, 9, DIM), maker.vector(1, 9, DIM)]
+    return [
+        Case(maker.feed_forward(DIM, 40, DIM, RELU, 4, 2)[0], [maker.vector(9, DIM)]),
+        Case(maker.attention(DIM, HEADS), [*x, np.zeros(1, np.float32), *state], 4),
+        Case(maker.convolution(DIM, KERNEL, True), [x[0], maker.vector(1, 1, KERNEL - 1, DIM)], 2),
+    ]
+
+
+def outputs_of(weights: NativeWeights, number: int, case: Case) -> list[Floats]:
+    return weights.run(number, *case.inputs, outputs=case.outputs)
+
+
+def change_and_count(weights: NativeWeights, streams: list[Future[None]]) -> Iterator[Counters]:
+    """Change levers and the number of threads while the streams run; give what was counted."""
+    for levers, threads in cycle(zip(SETTINGS * 3, (1, 2, 3, 2, 1, 3), strict=True)):
+        ended = all(stream.done() for stream in streams)
+        weights.set_levers(levers)
+        library().edge_asr_set_threads(threads)
+        yield weights.counters()
+        if ended:
+            return
+
+
+def test_levers_and_threads_change_while_streams_run(kernels: list[str]) -> None:
+    layers = cases(Maker(np.random.default_rng(0)))
+    weights = load(pack_file([case.layer for case in layers]))
+    run_on(kernels[0], weights, layers[EXPERTS].inputs, 1)
+    allowed = []  # results of each layer under each setting
+    for levers in SETTINGS:
+        weights.set_levers(levers)
+        allowed.append([outputs_of(weights, i, case) for i, case in enumerate(layers)])
+    assert not same(allowed[0][EXPERTS], allowed[1][EXPERTS])
+    weights.counters()
+
+    def stream() -> None:
+        for i in range(RUNS * len(layers)):
+            number = i % len(layers)
+            found = outputs_of(weights, number, layers[number])
+            assert any(same(found, results[number]) for results in allowed)
+
+    with ThreadPoolExecutor(STREAMS) as pool:
+        streams = [pool.submit(stream) for _ in range(STREAMS)]
+        counted = list(change_and_count(weights, streams))
+    for ended in streams:
+        ended.result()
+    assert sum(counters.calls for counters in counted) == STREAMS * RUNS
+    assert sum(counters.rows for counters in counted) == STREAMS * RUNS * 9
