@@ -232,8 +232,8 @@ class Stream:
             state.encoder = result.state
             state.frames_seen_by_encoder += keep
             encoder_out = result.encoder_out[0, :keep]
-            rested = self._segments.push(state.text, log_probs, encoder_out, clock, state.end_ms)
-            if rested and self._decoding.fresh_context:
+            is_pause = self._segments.push(state.text, log_probs, encoder_out, clock, state.end_ms)
+            if is_pause and self._decoding.fresh_context:
                 state.restart_encoder()
         else:
             events.append(self._pass_over(keep))
