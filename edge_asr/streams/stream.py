@@ -99,6 +99,7 @@ class Stream:
 
     def set_chunk_ms(self, chunk_ms: ChunkMs) -> None:
         """From the next encoder step on, read this much audio in one; see ``Recognizer.stream``.
+        Audio that was fed and not yet decoded may keep the old size of steps.
 
         Raises:
             UsageError: not a multiple of the encoder frame, or outside the program's bounds.
@@ -201,8 +202,8 @@ class Stream:
         self._state.end_ms = self.position_ms
 
     def next_step(self) -> Request | None:
-        """What the encoder should be called with next, or None while audio is missing. The same
-        again until ``take`` is called.
+        """What the encoder should be called with next, or None until more audio is fed. The same
+        step again until ``take`` is called.
 
         Raises:
             UsageError: the stream is closed.
@@ -291,7 +292,7 @@ class Stream:
             while (request := self.next_step()) is not None:
                 result = self._encoder.step(request.feats, request.offset, request.state)
                 events += self.take(result)
-        finally:  # where one fails, it and those after it are lost, and audio may follow
+        finally:  # where a step fails, it and those after it are lost, and audio may follow
             self._state.steps.clear()
             self._state.end_ms = None
         return events
