@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from edge_asr.search.decoding import Decoding
     from edge_asr.search.endpoint import EndpointRule
     from edge_asr.streams.recognizer import Recognizer, Transcript, load
-    from edge_asr.streams.session import Stream
+    from edge_asr.streams.stream import Stream
 
 __all__ = [
     "Alternative",
@@ -76,7 +76,7 @@ _LATER = {
     "Grammar": "edge_asr.fusion.grammar",
     "LanguageModel": "edge_asr.fusion.language_model",
     "Recognizer": "edge_asr.streams.recognizer",
-    "Stream": "edge_asr.streams.session",
+    "Stream": "edge_asr.streams.stream",
     "Transcript": "edge_asr.streams.recognizer",
     "load": "edge_asr.streams.recognizer",
 }

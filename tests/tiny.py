@@ -37,7 +37,7 @@ from edge_asr.package.units import Units
 from edge_asr.package.writer import NewProgram, write_package
 from edge_asr.programs.golden import stream_log_probs
 from edge_asr.search.greedy import greedy
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 
 RATE = 16000
 SYMBOLS = ("<blank>", "<unk>", "<sos/eos>", "▁one", "▁two", "s", "ty")

@@ -26,7 +26,7 @@ from edge_asr.backends import (
     State,
 )
 from edge_asr.events import Event, Final, Partial
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 
 BLOCK_MS = 50  # what a microphone delivers at a time
 _QUIET_AMPLITUDE = 1e-4  # -80 dB: a quiet room, since digital silence is in no recording

@@ -14,7 +14,7 @@ from edge_asr.events import Event, Status
 from edge_asr.fusion.hotword_file import HotwordList, warning_lines
 from edge_asr.microphone.capture import Notice
 from edge_asr.microphone.clock import Block, Heard, Lost
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 
 READ_S = 0.1  # also how soon a signal is noticed
 REFRESH_S = 0.1

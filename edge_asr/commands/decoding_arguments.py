@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # brings numpy, which --help need not wait for
     from edge_asr.search.decoding import Decoding, SecondPassMode
     from edge_asr.search.endpoint import EndpointRule
     from edge_asr.streams.recognizer import Recognizer
-    from edge_asr.streams.session import Stream
+    from edge_asr.streams.stream import Stream
 
 _SEGMENT_MS = 1000, 30_000  # shortest and longest --max-segment-ms
 _OPTIONS = {

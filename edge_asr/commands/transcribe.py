@@ -24,7 +24,7 @@ from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageErr
 
 if TYPE_CHECKING:
     from edge_asr.search.decoding import SecondPassMode
-    from edge_asr.streams.session import Stream
+    from edge_asr.streams.stream import Stream
 
 FORMATS = {"text": ".txt", "jsonl": ".jsonl", "srt": ".srt", "vtt": ".vtt"}
 BLOCK_S = 1.0

@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.errors import InputMissingError, UsageError
+from edge_asr.errors import UsageError
 from edge_asr.fusion import Scores, States, UnitIds
 from edge_asr.fusion.grammar_text import (
+    ALLOW_LESS,
     HEADER,
     MAX_TEXT_CHARS,
     Letter,
@@ -35,12 +36,13 @@ from edge_asr.fusion.grammar_text import (
     parse_phrases,
     too_large,
 )
+from edge_asr.fusion.text_file import read_text
 from edge_asr.package.units import SPACE, Units, is_unspaced
 
 MAX_STATES = 200_000
 _MAX_ARCS = 1_000_000
 _MAX_STEPS = 5_000_000  # of the compiler: seconds
-_MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
+_MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS  # with more there are more characters, whatever they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,19 +82,13 @@ class Grammar:
             InputMissingError: no such file, or it may not be read.
             UsageError: not UTF-8, or what ``phrases`` and ``jsgf`` refuse.
         """
-        try:
-            if not path.is_file():
-                raise InputMissingError(f"{path}: no such grammar; give a file of phrases or JSGF")
-            with path.open("rb") as file:
-                content = file.read(_MAX_TEXT_BYTES + 1)
-            if len(content) > _MAX_TEXT_BYTES:  # more characters than allowed, whatever they are
-                raise too_large(str(path), f"{MAX_TEXT_CHARS} characters")
-            text = content.decode("utf-8-sig")
-        except OSError as error:
-            raise InputMissingError(f"{path}: {error.strerror}; make it readable") from error
-        except UnicodeDecodeError as error:
-            problem = f"byte {error.start} is not UTF-8"
-            raise UsageError(f"{path}: {problem}; save it as UTF-8") from error
+        text = read_text(
+            path,
+            str(path),
+            wanted="a file of phrases or JSGF",
+            max_bytes=_MAX_TEXT_BYTES,
+            too_large=f"more than {MAX_TEXT_CHARS} characters; {ALLOW_LESS}",
+        )
         if text.startswith(HEADER):
             return cls.jsgf(text, units, str(path))
         return cls.phrases(text.split("\n"), units, str(path))
@@ -104,8 +100,9 @@ class Grammar:
         """Scores 0 where units (N,) are allowed after states (N,), else -inf; next states (N,)."""
         wanted = states * len(self.units) + units
         at = np.searchsorted(self.keys, wanted)
-        found = self.keys[at] == wanted
-        return np.where(found, 0.0, -np.inf), np.where(found, self.targets[at], self.targets[-1])
+        is_allowed = self.keys[at] == wanted
+        scores = np.where(is_allowed, 0.0, -np.inf)
+        return scores, np.where(is_allowed, self.targets[at], self.targets[-1])
 
     def finish(self, states: States) -> Scores:
         """Scores 0 where a phrase may end in states (N,), else -inf."""

@@ -16,6 +16,7 @@ from typing import NamedTuple, NoReturn
 from edge_asr.errors import UsageError
 
 MAX_TEXT_CHARS = 1_000_000
+ALLOW_LESS = "allow fewer phrases, or split it, one grammar for each use"
 HEADER = "#JSGF"
 _MAX_NESTING = 50  # brackets in brackets; people write five, and each level is a Python call
 _MAX_NODES = 300_000  # of the network of letters, with each reference written out
@@ -124,9 +125,7 @@ def parse_jsgf(text: str, where: str) -> Rules:
 
 def too_large(where: str, limit: str) -> UsageError:
     """More phrases than fit."""
-    return UsageError(
-        f"{where}: more than {limit}; allow fewer phrases, or split it, one grammar for each use"
-    )
+    return UsageError(f"{where}: more than {limit}; {ALLOW_LESS}")
 
 
 class _Lexeme(NamedTuple):

@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_asr.errors import InputMissingError
-from edge_asr.fusion.hotword_text import MAX_FILE_BYTES, Phrase, parse_hotwords
+from edge_asr.fusion.hotword_text import Phrase, parse_hotwords
+from edge_asr.fusion.text_file import read_text
 
 _Stamp = tuple[int, int, int]  # another one: another file, or other content
 
+_MAX_FILE_BYTES = 8 << 20
 _MAX_WARNINGS = 20  # of a list of thousands in another language
 
 
@@ -45,24 +46,22 @@ class HotwordList:
 def _stamp(path: Path) -> _Stamp | None:
     """None where there is no file."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):  # ValueError: a zero in the name
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _read(path: Path) -> list[Phrase]:
     where = repr(str(path))
-    try:
-        if not path.is_file():  # a pipe could not be read again, and might keep us waiting
-            problem = "is no regular file" if path.exists() else "no such file"
-            raise InputMissingError(f"{where}: {problem}; give a file with a hotword per line")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputMissingError(f"{where}: {reason}; give a file that may be read") from error
-    return parse_hotwords(content, where)
+    text = read_text(
+        path,
+        where,
+        wanted="a file with a hotword per line",
+        max_bytes=_MAX_FILE_BYTES,
+        too_large=f"larger than {_MAX_FILE_BYTES} bytes; give fewer hotwords",
+    )
+    return parse_hotwords(text, where)
 
 
 def warning_lines(warnings: Sequence[str]) -> list[str]:

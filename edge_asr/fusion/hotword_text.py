@@ -12,29 +12,21 @@ DEFAULT_BONUS = 1.5  # per unit, in nats: what the log-probability of a unit gai
 MAX_BONUS = 20.0
 MAX_PHRASES = 10_000
 MAX_PHRASE_CHARS = 100
-MAX_FILE_BYTES = 8 << 20
 MAX_CHARS = 1 << 20  # of all phrases: about 100 bytes each
 
 Phrase = str | tuple[str, float]
 
 
-def parse_hotwords(text: bytes, where: str) -> list[Phrase]:
-    """Read a file of one phrase per line, each alone or with a tab and its bonus per unit.
+def parse_hotwords(text: str, where: str) -> list[Phrase]:
+    """Phrases of a text with one per line, each alone or with a tab and its bonus per unit.
 
-    Blank lines and lines that begin with "#" are passed over. Read at most ``MAX_FILE_BYTES + 1``
-    bytes of a file for this.
+    Blank lines and lines that begin with "#" are passed over.
 
     Raises:
-        UsageError: not UTF-8, too large, or a line that is no phrase; it names the line.
+        UsageError: too many phrases, or a line that is none; it names the line.
     """
-    if len(text) > MAX_FILE_BYTES:
-        raise UsageError(f"{where}: larger than {MAX_FILE_BYTES} bytes; give fewer hotwords")
-    try:
-        lines = text.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{where}: byte {error.start} is not UTF-8; save it as UTF-8") from error
     phrases: list[Phrase] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         here = f"{where} line {number}"

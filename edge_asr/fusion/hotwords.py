@@ -18,7 +18,7 @@ the state before lent. What stays at last is the rule alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -80,37 +80,36 @@ class Hotwords:
             UsageError: too many phrases, one that is empty or too long, a bonus out of range.
         """
         bonuses = bonuses_of(phrases, bonus)
-        silent = np.array([not units.text([unit]) for unit in range(len(units))], np.bool_)
-        silent &= ~units.starts_word  # "▁" alone has no text either, but writes a space
-        symbols = {s: unit for unit, s in enumerate(units.symbols) if not silent[unit]}
         words = as_written(bonuses, units)
-        forms = [texts_of(spoken) for spoken in words]
-        texts = [text for form in forms for text in form]
-        if sum(map(len, texts)) > MAX_CHARS:
-            raise UsageError(f"hotwords: more than {MAX_CHARS} characters in all; give fewer")
-
-        tree, ends = char_trie(texts)
+        spellings = [texts_of(phrase) for phrase in words]
+        silent = _silent_units(units)
+        symbols = {s: unit for unit, s in enumerate(units.symbols) if not silent[unit]}
+        tree, ends = _spelling_tree(spellings)
         shorter = _shorter(tree)
         steps, fewest = _unit_steps(tree, shorter, symbols, len(units))
-        owners = np.repeat(np.arange(len(forms)), [len(form) for form in forms])
-        needed = np.full(len(forms), _NEVER)
+
+        # Of each spelling its phrase, and of each phrase the units of its shortest spelling.
+        owners = np.repeat(np.arange(len(spellings)), [len(texts) for texts in spellings])
+        needed = np.full(len(spellings), _NEVER)
         np.minimum.at(needed, owners, fewest[ends])
-        chars = set("".join(symbols))
-        left_out = tuple(
-            LeftOut(phrase, _refusal(spoken, chars, tree, fewest))
-            for phrase, spoken, count in zip(bonuses, words, needed.tolist(), strict=True)
-            if count == _NEVER
-        )
-        spelled = fewest[ends] < _NEVER
-        totals = (np.array(list(bonuses.values()), np.float64) * needed)[owners][spelled]
+        totals = np.array(list(bonuses.values()), np.float64) * needed
+        can_be_spelled = fewest[ends] < _NEVER
         # A segment starts as if after "▁". Every word may follow, so that it lends nothing.
         start = int(tree.child(np.array([0]), np.array([ord(SPACE)]))[0])
-        earned, lent = _scores(tree, shorter, ends[spelled], totals, start)
+        earned, lent = _scores(
+            tree, shorter, ends[can_be_spelled], totals[owners][can_be_spelled], start
+        )
         hotwords = cls(start, steps, earned, lent, units.starts_word.copy(), silent)
-        for array in (*vars(hotwords).values(), *vars(steps).values()):
-            if isinstance(array, np.ndarray):
-                array.setflags(write=False)
+        chars = set("".join(symbols))
+        left_out = tuple(
+            LeftOut(phrase, _refusal(phrase_words, chars, tree, fewest))
+            for phrase, phrase_words, count in zip(bonuses, words, needed.tolist(), strict=True)
+            if count == _NEVER
+        )
         return hotwords, left_out
+
+    def __post_init__(self) -> None:
+        _make_read_only(self)
 
     def advance(self, states: States, units: UnitIds) -> tuple[Scores, States]:
         """Each of states (N,) by its own of units (N,): scores (N,) to add, next states (N,)."""
@@ -143,6 +142,9 @@ class _Steps:
     links: Ints  # (nodes,) the next shorter match that may go on where this one does not
     roots: Ints  # (V,) the longest match that begins inside the unit
 
+    def __post_init__(self) -> None:
+        _make_read_only(self)
+
     def after(self, nodes: Ints, units: Ints) -> Ints:
         """The longest matches (N,) when ``units`` (N,) follow ``nodes`` (N,)."""
         wanted = nodes * self.size + units
@@ -155,6 +157,27 @@ class _Steps:
         if len(left):
             following[left] = self.after(shorter.take(left), units.take(left))
         return following
+
+
+def _make_read_only(record: Hotwords | _Steps) -> None:
+    """Streams share the arrays of a record."""
+    for array in vars(record).values():
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)
+
+
+def _silent_units(units: Units) -> _Flags:
+    """(V,) which units write nothing."""
+    silent = np.array([not units.text([unit]) for unit in range(len(units))], np.bool_)
+    return silent & ~units.starts_word  # "▁" alone has no text either, but writes a space
+
+
+def _spelling_tree(spellings: Sequence[Sequence[str]]) -> tuple[Trie, Ints]:
+    """The characters of all texts in ``spellings``, and the node that each ends at."""
+    texts = [text for of_phrase in spellings for text in of_phrase]
+    if sum(map(len, texts)) > MAX_CHARS:
+        raise UsageError(f"hotwords: more than {MAX_CHARS} characters in all; give fewer")
+    return char_trie(texts)
 
 
 def _unit_steps(
@@ -199,15 +222,15 @@ def _fits(tree: Trie, symbols: dict[str, int]) -> tuple[Ints, Ints, Ints]:
     # Of each node, its last characters, one more each time: the place of them in pieces, -1 where
     # nowhere, and the node before them.
     piece, before = np.zeros(tree.nodes, np.int64), np.arange(tree.nodes)
-    found = [np.zeros((3, 0), np.int64)]
+    fits = [np.zeros((3, 0), np.int64)]
     for _ in range(len(pieces.levels) - 2):
         piece = pieces.child(piece[parents], chars)
         piece[piece == NONE] = -1
         before = before[parents]
         unit = unit_at[piece]
         tails = np.flatnonzero(unit >= 0)
-        found.append(np.stack([before[tails], unit[tails], tails]))
-    heads, units, tails = np.concatenate(found, axis=1)
+        fits.append(np.stack([before[tails], unit[tails], tails]))
+    heads, units, tails = np.concatenate(fits, axis=1)
     return heads, units, tails
 
 
@@ -267,6 +290,6 @@ def _refusal(words: tuple[str, ...], chars: set[str], tree: Trie, fewest: Ints) 
     for char in "".join(words):
         if char not in chars:
             return f"no unit of the model writes {char!r}"
-    places = (char_node(tree, texts_of(words[:count])[0]) for count in range(1, len(words) + 1))
-    word = next(word for word, place in zip(words, places, strict=True) if fewest[place] == _NEVER)
+    nodes = (char_node(tree, texts_of(words[:count])[0]) for count in range(1, len(words) + 1))
+    word = next(word for word, node in zip(words, nodes, strict=True) if fewest[node] == _NEVER)
     return f"the units of the model cannot spell {word!r}"

@@ -37,6 +37,8 @@ Index = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 
 # A state is copied at each step, so anything near this size is a mistake or an attack.
 MAX_STATE_ELEMENTS = 1 << 28
+MAX_BEAM = 64
+MAX_BLANK_PENALTY = 100.0  # nats
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -194,8 +196,8 @@ class LanguageModelSpec(Strict, frozen=True, kw_only=True):
     file: FileName
     weight: Annotated[float, msgspec.Meta(ge=0, le=100)]
     word_bonus: Annotated[float, msgspec.Meta(ge=-100, le=100)] = 0.0
-    beam: Annotated[int, msgspec.Meta(ge=1, le=64)] | None = None
-    blank_penalty: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0
+    beam: Annotated[int, msgspec.Meta(ge=1, le=MAX_BEAM)] | None = None
+    blank_penalty: Annotated[float, msgspec.Meta(ge=0, le=MAX_BLANK_PENALTY)] = 0.0
 
 
 class UnitsSpec(Strict, frozen=True, kw_only=True):

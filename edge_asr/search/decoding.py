@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Automaton, Fusion
 from edge_asr.fusion.hotword_text import DEFAULT_BONUS
-from edge_asr.package.manifest import LanguageModelSpec
+from edge_asr.package.manifest import MAX_BEAM, MAX_BLANK_PENALTY, LanguageModelSpec
 from edge_asr.search import Search
 from edge_asr.search.commit import NEVER, CommitRule
 from edge_asr.search.endpoint import EndpointRule
@@ -20,8 +20,6 @@ SearchName = Literal["prefix", "greedy"]
 # "inline": a push waits for the second pass of a segment that it ended; "background": it comes
 # with a later push, or with the flush.
 SecondPassMode = Literal["background", "inline", "off"]
-MAX_BEAM = 64
-MAX_BLANK_PENALTY = 100.0
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ class Decoding:
         if hotwords is not None and self.search == "greedy":
             raise UsageError("greedy search takes no hotwords; choose prefix search")
         model = None if self.language_model == "off" else self.language_model
-        found = (hotwords, model, self.grammar)
-        return Fusion(tuple(automaton for automaton in found if automaton is not None))
+        automata = (hotwords, model, self.grammar)
+        return Fusion(tuple(automaton for automaton in automata if automaton is not None))
 
     def new_search(self, blank: int, fusion: Fusion) -> Search:
         """A search at its beginning."""

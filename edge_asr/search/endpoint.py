@@ -69,6 +69,10 @@ class EndpointRule:
         relaxed = self.silence_ms + (self.min_silence_ms - self.silence_ms) * over
         return min(self.silence_ms, max(self.min_silence_ms, relaxed))
 
+    def nothing_said_frames(self, frame_ms: float) -> int:
+        """Of each so many frames of silence in which nothing was said, the last is an end."""
+        return max(1, math.ceil(self.nothing_said_ms / frame_ms))
+
     @property
     def shortest_silence_ms(self) -> int:
         """Below this, no silence ends anything."""
@@ -91,24 +95,24 @@ def endpoint(
         frames: searched so far, of which the last ``quiet_frames`` are blank.
     """
     if not tokens:
-        nothing_said_frames = max(1, math.ceil(rule.nothing_said_ms / frame_ms))
-        return frames if quiet_frames and quiet_frames % nothing_said_frames == 0 else None
+        is_over = quiet_frames and quiet_frames % rule.nothing_said_frames(frame_ms) == 0
+        return frames if is_over else None
     age_ms = segment_age_ms(tokens, frame_ms)
     silence_ms = min(quiet_frames, frames - tokens[-1].end) * frame_ms
     if silence_ms >= rule.needed_silence_ms(age_ms):
         return frames
     if age_ms < rule.max_segment_ms:
         return None
-    places = list(range(max(1, committed), len(tokens)))
-    words = [place for place in places if units.starts_word[tokens[place].id]]
-    if not words and age_ms >= rule.cut_words_from_ms:
-        words = places
-    if not words:
+    free = range(max(1, committed), len(tokens))
+    begins = [index for index in free if units.starts_word[tokens[index].id]]
+    if not begins and age_ms >= rule.cut_words_from_ms:
+        begins = list(free)
+    if not begins:
         return None
-    # Early places may be free too, where nothing was agreed upon; they would leave most of it.
+    # Early tokens may be free too, where nothing was agreed upon; they would leave most of it.
     held = held_tokens(tokens, frame_ms, rule)
-    words = [place for place in words if place >= held] or words[-1:]
-    return tokens[max(words, key=lambda place: _pause(tokens, place))].start
+    begins = [index for index in begins if index >= held] or begins[-1:]
+    return tokens[max(begins, key=lambda index: _pause(tokens, index))].start
 
 
 def segment_age_ms(tokens: Sequence[Token], frame_ms: float) -> float:
@@ -122,5 +126,6 @@ def held_tokens(tokens: Sequence[Token], frame_ms: float, rule: EndpointRule) ->
     return sum((token.start - tokens[0].start) * frame_ms < hold_from_ms for token in tokens)
 
 
-def _pause(tokens: Sequence[Token], place: int) -> int:
-    return tokens[place].start - tokens[place - 1].end
+def _pause(tokens: Sequence[Token], index: int) -> int:
+    """Frames of silence before a token."""
+    return tokens[index].start - tokens[index - 1].end

@@ -19,16 +19,14 @@ import numpy as np
 
 from edge_asr.fusion import Fusion
 from edge_asr.search import Hypothesis, LogProbs, Token
-from edge_asr.search.prefix_beam import (
-    IN_BLANK,
-    IN_UNIT,
-    TOKEN,
-    Beam,
-    Doubles,
-    Integers,
-    extend_tokens,
-    extended_keys,
-    write_tokens,
+from edge_asr.search.prefix_beam import Beam, Doubles, Integers
+from edge_asr.search.prefix_frame import (
+    Candidates,
+    Frame,
+    grow,
+    merge_into_existing,
+    stay,
+    survivors,
 )
 
 BEAM = 10
@@ -127,89 +125,43 @@ class PrefixSearch:
     def _push_frame(self, log_probs: Doubles, units: Integers, column: Integers) -> None:
         """Advance by one frame, log_probs (V,), in which only ``units`` (K,) may be heard;
         ``column`` (V + 1,) finds a unit among them and holds -1 for all others."""
-        beam, count, width = self.hypotheses, len(self.hypotheses.lengths), len(units)
-        scores, viterbi, best = beam.scores, beam.viterbi, beam.best_paths()
-        heard, own = log_probs[units], column[beam.last]  # (K,); (B,) the last unit among the K
-        score, alignment = np.logaddexp(scores[0], scores[1]), viterbi.max(axis=0)
-        blank = -np.inf
-        if column[self.blank] >= 0:
-            blank = log_probs[self.blank] - self.blank_penalty
-        repeated = np.where(own >= 0, heard[own], -np.inf)
-        stay, stay_viterbi = np.empty((2, count)), np.empty((2, count))
-        stay[IN_BLANK], stay[IN_UNIT] = score + blank, scores[IN_UNIT] + repeated
-        stay_viterbi[IN_BLANK] = alignment + blank
-        stay_viterbi[IN_UNIT] = viterbi[IN_UNIT] + repeated
-
-        # Every text with every unit behind it, (B, K); its last unit again needs blank between.
-        grown, grown_viterbi = score[:, None] + heard, alignment[:, None] + heard
-        grown_path = np.empty((count, width), np.int64)
-        grown_path[:] = best[:, None]
-        again = (own >= 0).nonzero()[0]
-        at = own[again]
-        grown[again, at] = scores[IN_BLANK, again] + heard[at]
-        grown_viterbi[again, at] = viterbi[IN_BLANK, again] + heard[at]
-        grown_path[again, at] = IN_BLANK
-        if column[self.blank] >= 0:
-            grown[:, column[self.blank]] = -np.inf
-
-        # A text that grows into one of the beam becomes part of that.
-        source, source_path = np.arange(count), np.full(count, IN_UNIT)
-        appended = np.zeros(count, np.bool_)
-        parent, child = np.nonzero(beam.keys[:, None] == beam.parents)
-        heard_child = own[child] >= 0
-        parent, child = parent[heard_child], child[heard_child]
-        if len(child):
-            at = own[child]
-            stay[IN_UNIT, child] = np.logaddexp(stay[IN_UNIT, child], grown[parent, at])
-            better = grown_viterbi[parent, at] > stay_viterbi[IN_UNIT, child]
-            won, lost, at_won = child[better], parent[better], at[better]
-            stay_viterbi[IN_UNIT, won] = grown_viterbi[lost, at_won]
-            source[won], source_path[won], appended[won] = lost, grown_path[lost, at_won], True
-            grown[parent, at] = -np.inf
-
-        totals = np.empty(count + grown.size)
-        totals[:count] = np.logaddexp(stay[0], stay[1]) + beam.fusion
-        fusion, states = np.repeat(beam.fusion, width), beam.states
-        if self.fusion:
-            added, states = self.fusion.advance(
-                np.repeat(beam.states, width, axis=1), np.tile(units, count)
-            )
-            fusion += added
-            states = np.concatenate([beam.states, states], axis=1)
-        totals[count:] = grown.ravel() + fusion
-        order = np.argsort(-totals, kind="stable")[: self.beam]
-        order = order[totals[order] > max(-math.inf, totals[order[0]] - self.score_beam)]
-        if len(order) == 0:  # no unit is possible, and no blank
+        beam = self.hypotheses
+        blank_column = int(column[self.blank])
+        frame = Frame(
+            number=self.frames,
+            units=units,
+            log_probs=log_probs[units],
+            blank_column=blank_column,
+            blank=log_probs[self.blank] - self.blank_penalty if blank_column >= 0 else -np.inf,
+            last=column[beam.last],
+        )
+        in_blank, in_unit = stay(beam, frame)
+        grown = grow(beam, frame)
+        merge_into_existing(beam, frame, in_unit, grown)
+        fusion, states = self._fusion_of_all(units)
+        candidates = Candidates(in_blank, in_unit.followed_by(grown), fusion, states)
+        chosen = self._select(candidates.totals())
+        if len(chosen):
+            self.hypotheses = survivors(beam, frame, candidates, chosen)
+        else:  # no unit is possible, and no blank
             beam.into_blank(0.0)
-            return
 
-        new = order >= count
-        row, unit = np.where(new, (order - count) // width, order), (order - count) % width
-        ids = np.where(new, units[unit], beam.last[row])
-        taken = np.where(new, row, source[row])  # whose path goes on, and which of the two
-        taken_path = np.where(new, grown_path[row, unit], source_path[row])
-        paths = np.empty((len(order), *beam.paths.shape[1:]), TOKEN)
-        paths[:, IN_BLANK] = beam.paths[row, best[row]]
-        paths[:, IN_UNIT] = beam.paths[taken, taken_path]
-        lengths, longer = beam.lengths[row] + new, new | appended[row]
-        paths = write_tokens(
-            paths, longer.nonzero()[0], lengths, ids, heard[column[ids]], self.frames
+    def _fusion_of_all(self, units: Integers) -> tuple[Doubles, Integers]:
+        """``fusion`` and ``states`` of all candidates of a frame with ``units`` (K,)."""
+        beam = self.hypotheses
+        fusion = np.repeat(beam.fusion, len(units))
+        states = np.repeat(beam.states, len(units), axis=1)
+        if self.fusion:
+            added, states = self.fusion.advance(states, np.tile(units, len(beam.lengths)))
+            fusion += added
+        return (
+            np.concatenate([beam.fusion, fusion]),
+            np.concatenate([beam.states, states], axis=1),
         )
-        again = (~longer & (own[row] >= 0)).nonzero()[0]
-        extend_tokens(paths, again, lengths, repeated[row], self.frames)
-        keys, grew = beam.keys[row], new.nonzero()[0]
-        stay, stay_viterbi = stay[:, row], stay_viterbi[:, row]
-        stay[IN_BLANK, grew] = stay_viterbi[IN_BLANK, grew] = -np.inf
-        stay[IN_UNIT, grew] = grown[row[grew], unit[grew]]
-        stay_viterbi[IN_UNIT, grew] = grown_viterbi[row[grew], unit[grew]]
-        self.hypotheses = Beam(
-            scores=stay,
-            viterbi=stay_viterbi,
-            paths=paths,
-            lengths=lengths,
-            last=ids,
-            keys=np.where(new, extended_keys(keys, ids), keys),
-            parents=np.where(new, keys, beam.parents[row]),
-            fusion=np.where(new, fusion[order - count], beam.fusion[row]),
-            states=states[:, order] if self.fusion else states[:, row],
-        )
+
+    def _select(self, totals: Doubles) -> Integers:
+        """Which candidates stay in the beam, by their totals (N,); best first."""
+        order = np.argsort(-totals, kind="stable")[: self.beam]
+        lowest = max(-math.inf, totals[order[0]] - self.score_beam)
+        chosen: Integers = order[totals[order] > lowest]
+        return chosen

@@ -24,6 +24,7 @@ _KEY_FACTOR = np.uint64(0xD1342543DE82EF95)
 
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Keys = npt.NDArray[np.uint64]
 Paths = npt.NDArray[Any]
 
@@ -81,8 +82,8 @@ class Beam:
     def tokens(self, row: int) -> list[Token]:
         """The best alignment of one hypothesis."""
         path = int(self.viterbi[IN_UNIT, row] >= self.viterbi[IN_BLANK, row])
-        found = self.paths[row, path, : self.lengths[row]]
-        fields = (found[name].tolist() for name in ("id", "start", "end", "log_prob"))
+        alignment = self.paths[row, path, : self.lengths[row]]
+        fields = (alignment[name].tolist() for name in ("id", "start", "end", "log_prob"))
         return [Token(*values) for values in zip(*fields, strict=True)]
 
     def rows(self, rows: Integers) -> Beam:

@@ -72,7 +72,7 @@ class SecondPass:
             Ranked(h, float(score) + weight * h.ctc_score + (1 + weight) * h.fusion_score)
             for h, score in zip(fitting, attention, strict=True)
         ]
-        return sorted(ranked, key=lambda one: -one.score)
+        return sorted(ranked, key=lambda candidate: -candidate.score)
 
 
 def first_pass(hypotheses: Sequence[Hypothesis]) -> list[Ranked]:

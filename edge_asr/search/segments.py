@@ -89,33 +89,28 @@ class Segments:
         """Search on through log_probs (T', V) with encoder_out (T', D) and cut what ends there.
 
         Args:
-            end_ms: the end of the audio, where frames may reach behind it.
+            end_ms: the end of the audio, where frames may reach beyond it.
 
         Returns:
             Whether silence ended a segment, or went on for long, and nothing was said since.
         """
         quiet = log_probs[:, self._blank] > math.log(self._rule.blank_threshold)
         runs = _runs(quiet, state.quiet_frames)
-        silent = runs * self._frame_ms >= self._rule.shortest_silence_ms
-        # In speech too: at frames that do not depend on the size of steps.
-        places = state.search.frames + 1 + np.arange(len(quiet))
-        nothing_said = math.ceil(self._rule.nothing_said_ms / self._frame_ms)
-        done, needed, rested = 0, self._needed_silence(state), False
-        for frame in np.flatnonzero(silent | (places % _LOOK_FRAMES == 0)).tolist():
-            # In the silence that was looked at last, nothing ends before it is as long as needed;
-            # where nothing was said, nothing but by rule 1.
-            if runs[frame] > frame - done and (
-                runs[frame] < needed if needed else runs[frame] % max(1, nothing_said)
-            ):
+        searched, ended_in_silence = 0, False
+        needed = self._needed_silence(state)
+        for frame in self._frames_to_look_at(state, runs):
+            count, quiet_frames = frame + 1, int(runs[frame])
+            is_silence_since_look = quiet_frames >= count - searched
+            if is_silence_since_look and not self._may_end(quiet_frames, needed):
                 continue
-            self._search(state, log_probs[done : frame + 1], encoder_out[done : frame + 1])
-            done, state.quiet_frames = frame + 1, int(runs[frame])
-            rested |= self._end_segment(state, clock, end_ms)
+            self._search(state, log_probs[searched:count], encoder_out[searched:count])
+            searched, state.quiet_frames = count, quiet_frames
+            ended_in_silence |= self._end_segment(state, clock, end_ms)
             needed = self._needed_silence(state)
-        self._search(state, log_probs[done:], encoder_out[done:])
+        self._search(state, log_probs[searched:], encoder_out[searched:])
         state.quiet_frames = int(runs[-1]) if len(runs) else state.quiet_frames
         self._forget_encoder_out(state)
-        return rested and not state.search.tokens()
+        return ended_in_silence and not state.search.tokens()
 
     def skip(self, state: SegmentState, frames: int) -> None:
         """Pass over frames for which the encoder gave no numbers."""
@@ -187,6 +182,20 @@ class Segments:
             self._pool.shutdown(wait=False)
             self._pool = None
 
+    def _frames_to_look_at(self, state: SegmentState, runs: npt.NDArray[np.int64]) -> list[int]:
+        """Of frames with ``runs`` (T',) of silence, those in which a segment might end: in silence
+        all that are long enough; in speech some, whatever the size of steps."""
+        is_silence = runs * self._frame_ms >= self._rule.shortest_silence_ms
+        counts = state.search.frames + 1 + np.arange(len(runs))
+        frames: list[int] = np.flatnonzero(is_silence | (counts % _LOOK_FRAMES == 0)).tolist()
+        return frames
+
+    def _may_end(self, quiet_frames: int, needed: int | None) -> bool:
+        """Whether so much silence may end what ``_needed_silence`` was asked about."""
+        if needed is None:
+            return quiet_frames % self._rule.nothing_said_frames(self._frame_ms) == 0
+        return quiet_frames >= needed
+
     def _search(self, state: SegmentState, log_probs: LogProbs, encoder_out: FloatArray) -> None:
         """Search on, and keep for the second pass just what has been searched."""
         state.search.push(log_probs)
@@ -220,12 +229,12 @@ class Segments:
         self._cut(state, frame, clock, end_ms)
         return frame == state.search.frames
 
-    def _needed_silence(self, state: SegmentState) -> int:
-        """Frames of silence that will end the open segment as it is; 0 if nothing was said, and 1
-        if it is so old that any may."""
+    def _needed_silence(self, state: SegmentState) -> int | None:
+        """Frames of silence that will end the open segment as it is, 1 if it is so old that any
+        may; None if nothing was said."""
         tokens = state.search.tokens()
         if not tokens:
-            return 0
+            return None
         age_ms = segment_age_ms(tokens, self._frame_ms)
         if age_ms >= self._rule.max_segment_ms:
             return 1
@@ -234,21 +243,21 @@ class Segments:
     def _cut(self, state: SegmentState, frame: int, clock: FrameClock, end_ms: int | None) -> None:
         """Take what began before ``frame`` out of the search, to wait for its Final."""
         tokens = state.search.tokens()
-        heard = [token.id for token in tokens if token.start < frame]
+        before = [token.id for token in tokens if token.start < frame]
         hypotheses = tuple(state.search.cut(frame))
         # A grammar may forbid that nothing is said. That alone makes silence no phrase.
-        if not hypotheses or not self._units.text(heard):
+        if not hypotheses or not self._units.text(before):
             hypotheses = (Hypothesis((), 0.0),)
         encoder_out = self._take_encoder_out(state, hypotheses, frame)
         if len(state.waiting) >= MAX_WAITING:
             encoder_out = encoder_out[:, :0]  # nothing to read: the first pass decides
         state.committed = 0
-        said = bool(self._text(hypotheses[0]))
-        if not said and self._units.text(token.id for token in tokens[len(heard) :]):
-            return  # what was shown lies behind the cut, and stays this segment
+        text = self._text(hypotheses[0])
+        if not text and self._units.text(token.id for token in tokens[len(before) :]):
+            return  # what was shown lies after the cut, and stays this segment
         if state.shown is None:
             # What nobody has seen cannot turn out to be nothing.
-            hypotheses = tuple(one for one in hypotheses if said and self._text(one))
+            hypotheses = tuple(h for h in hypotheses if text and self._text(h))
         if hypotheses:
             limit_ms = _ms(clock, frame, end_ms)
             state.waiting.append(Cut(state.segment, hypotheses, encoder_out, clock, limit_ms))
@@ -284,8 +293,8 @@ class Segments:
         best = ranked[0].hypothesis
         words = assemble_words(best.tokens, self._units, cut.clock, cut.limit_ms, with_units=True)
         scores: dict[str, float] = {}
-        for one in ranked if self._decoding.nbest > 1 else ():
-            scores.setdefault(self._text(one.hypothesis), one.score)
+        for candidate in ranked if self._decoding.nbest > 1 else ():
+            scores.setdefault(self._text(candidate.hypothesis), candidate.score)
         alternatives = [Alternative(text, score) for text, score in scores.items()]
         return Final(
             cut.segment,
@@ -302,9 +311,9 @@ class Segments:
 
 def _runs(quiet: npt.NDArray[np.bool_], before: int) -> npt.NDArray[np.int64]:
     """(T',) how many frames in a row were quiet, up to and with each; ``before`` preceded them."""
-    places = np.arange(len(quiet))
-    sounds = np.maximum.accumulate(np.where(quiet, -1 - before, places))
-    runs: npt.NDArray[np.int64] = places - sounds
+    frames = np.arange(len(quiet))
+    last_sounds = np.maximum.accumulate(np.where(quiet, -1 - before, frames))
+    runs: npt.NDArray[np.int64] = frames - last_sounds
     return runs
 
 

@@ -28,7 +28,7 @@ from edge_asr.programs.loading import (
 )
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.second_pass import SecondPass
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 
 MAX_THREADS = 64
 _FILE_BLOCK_S = 10.0

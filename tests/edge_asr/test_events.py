@@ -15,7 +15,7 @@ from edge_asr.package.units import Units
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.greedy import greedy
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import ENCODER, MANIFEST, Samples
 

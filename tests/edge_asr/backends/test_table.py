@@ -12,7 +12,7 @@ from edge_asr.errors import BackendError, UsageError
 from tests.tiny import DECODER, ENCODER, tiny_onnx
 
 
-@pytest.mark.parametrize("name", ["", "ONNX", "tflite", "edge_asr.streams.session"])
+@pytest.mark.parametrize("name", ["", "ONNX", "tflite", "edge_asr.streams.stream"])
 def test_an_unknown_backend_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="choose one of: onnx, executorch, torchscript"):
         open_encoder(name, b"", ENCODER)

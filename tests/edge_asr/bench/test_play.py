@@ -18,7 +18,7 @@ from edge_asr.events import Event, Final, Partial, Word
 from edge_asr.package.files import Package
 from edge_asr.search.decoding import Decoding
 from edge_asr.streams.recognizer import Recognizer, load
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 from tests.tiny import DECODER, RATE, FakeDecoder, tones
 
 CHUNK_MS = 640

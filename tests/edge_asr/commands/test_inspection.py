@@ -12,7 +12,7 @@ from edge_asr.backends import zero_state
 from edge_asr.commands.inspection import as_table, inspect_package, latency, state_bytes
 from edge_asr.package.files import Package
 from edge_asr.package.manifest import TensorSpec
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 from tests.tiny import ENCODER, MANIFEST, UNITS, FakeEncoder, tones
 
 

@@ -69,6 +69,13 @@ def test_files_that_are_not_there(tmp_path: Path, name: str) -> None:
         HotwordList((), str(tmp_path / name))
 
 
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    file.write_bytes(b"#" * ((8 << 20) + 1))
+    with pytest.raises(UsageError, match="larger than 8388608 bytes; give fewer hotwords"):
+        HotwordList((), str(file))
+
+
 @given(content=st.binary(max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_any_bytes_are_hotwords_or_wrong_usage(

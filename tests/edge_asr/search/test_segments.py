@@ -20,7 +20,7 @@ from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import CONTEXT_FRAMES, MAX_WAITING
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import DECODER, ENCODER, MANIFEST, FakeDecoder, Reciting, Samples
 

@@ -9,6 +9,11 @@ the stream. All counters are integers and none is ever reset to hide its growth.
 Work is done when an encoder step is complete and at no other time, so the events and their order
 are the same for any blocking of the same samples; but for Finals that a second pass in the
 background brings, which come when they are ready.
+
+``push`` calls the encoder for one stream. To call it once for several streams, use the parts that
+``push`` is made of: ``feed`` takes audio in, ``next_step`` says what the encoder should be called
+with, ``take`` goes on with the result. One step per stream and call of the encoder: the result of a
+step may restart the encoder before the next.
 """
 
 from __future__ import annotations
@@ -16,18 +21,15 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.audio.features import FbankState, Samples, flush_samples, push_samples
-from edge_asr.audio.intake import Intake
 from edge_asr.audio.samples import as_block, check_rate, check_samples
-from edge_asr.audio.windows import ChunkMs, Step, Windows, chunk_frames, left_context_frames
-from edge_asr.backends import Encoder, State, zero_state
+from edge_asr.audio.windows import ChunkMs, Windows, chunk_frames, left_context_frames
+from edge_asr.backends import Encoder, EncoderStep, zero_state
 from edge_asr.backends.left_context import limit_left_context
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Gap, GapReason, Status
@@ -40,30 +42,7 @@ from edge_asr.search.decoding import Decoding
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import Segments, SegmentState
 from edge_asr.search.words import FrameClock
-
-
-@dataclass
-class SessionState:
-    """Everything that a stream knows, as plain values: ``copy.deepcopy`` is a snapshot."""
-
-    windows: Windows
-    encoder: State
-    text: SegmentState
-    fusion: Fusion
-    left_context: int  # frames that the encoder may look back
-    encoder_frames: int = 0  # that ``encoder`` has seen; 0 means it is zeros
-    fbank: FbankState = field(default_factory=FbankState)
-    intake: Intake | None = None
-    waiting: list[Samples] = field(default_factory=list)  # for a step to become complete
-    waiting_samples: int = 0
-    origin_samples: int = 0  # of the run, since the stream began
-    earlier_samples: int = 0  # of the run, from intakes before this one
-
-    @property
-    def position_samples(self) -> int:
-        """Audio received and declared lost since the stream began."""
-        received = self.intake.received_out if self.intake else 0
-        return self.origin_samples + self.earlier_samples + received
+from edge_asr.streams.state import Request, SessionState
 
 
 class Stream:
@@ -89,7 +68,13 @@ class Stream:
             units, manifest.units.blank, manifest.frame_ms, self._decoding, second_pass
         )
         self._closed = False
-        self._state = self._new_state(chunk_frames, Fusion(), self._spec.left_context, 0, 0)
+        self._state = SessionState(
+            windows=Windows(self._spec, chunk_frames),
+            encoder=zero_state(self._spec),
+            text=SegmentState(self._decoding.new_search(manifest.units.blank, Fusion())),
+            fusion=Fusion(),
+            left_context=self._spec.left_context,
+        )
         self.hotword_warnings = self.set_hotwords(hotwords)
 
     @property
@@ -114,6 +99,7 @@ class Stream:
 
     def set_chunk_ms(self, chunk_ms: ChunkMs) -> None:
         """From the next encoder step on, read this much audio in one; see ``Recognizer.stream``.
+        Audio that was fed and not yet decoded may keep the old size of steps.
 
         Raises:
             UsageError: not a multiple of the encoder frame, or outside the program's bounds.
@@ -147,11 +133,13 @@ class Stream:
             UsageError: too many or too long phrases, or greedy search.
         """
         self._check_open()
-        found: Hotwords | None = None
+        automaton: Hotwords | None = None
         left_out: tuple[LeftOut, ...] = ()
         if hotwords:
-            found, left_out = Hotwords.build(hotwords, self._units, self._decoding.hotword_bonus)
-        fusion = self._decoding.fusion(found)
+            automaton, left_out = Hotwords.build(
+                hotwords, self._units, self._decoding.hotword_bonus
+            )
+        fusion = self._decoding.fusion(automaton)
         self._state.fusion = fusion
         self._state.text.search.set_fusion(fusion)
         return tuple(f"hotword {phrase!r} is left out: {reason}" for phrase, reason in left_out)
@@ -167,25 +155,8 @@ class Stream:
             AudioError: NaN, infinite or unscaled samples, or a rate that speech does not have.
                 Nothing was taken in then.
         """
-        self._check_open()
-        sample_rate = _as_integer(sample_rate, "sample rate")
-        block = as_block(samples)
-        check_rate(sample_rate, "push")
-        check_samples(block, "push")
-        if len(block) == 0:
-            return []
-        state = self._state
-        intake = state.intake
-        if intake is None or (intake.rate, intake.channels) != (sample_rate, block.shape[1]):
-            self._end_intake()
-            intake = Intake(sample_rate, block.shape[1], self._features.sample_rate)
-            state.intake = intake
-        self._wait_for_step(intake.push(block))
-        missing = (state.windows.missing_frames - 1) * self._features.shift_samples
-        missing += self._features.window_samples - len(state.fbank.pending)
-        if state.waiting_samples < missing:
-            return self._segments.collect(state.text, None, wait=False)
-        return self._decode(state.windows.push(self._take_features()))
+        self.feed(samples, sample_rate)
+        return self._decode() or self._segments.collect(self._state.text, None, wait=False)
 
     def flush(self) -> list[Event]:
         """End the run: everything pushed is decoded and the open segment gets its Final.
@@ -195,15 +166,80 @@ class Stream:
         Raises:
             UsageError: the stream is closed.
         """
-        self._check_open()
-        self._end_intake()
+        self.end_run()
+        events = self._decode()
         state = self._state
-        frames = np.concatenate([self._take_features(), flush_samples(state.fbank, self._features)])
-        steps = [*state.windows.push(frames), *state.windows.flush()]
-        events = self._decode(steps, self.position_ms)
         self._segments.flush(state.text, self._clock(), self.position_ms)
         events += self._segments.collect(state.text, self.position_ms, wait=True)
-        self._begin_run(state.position_samples)
+        self._begin_run()
+        return events
+
+    def feed(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> None:
+        """Take in audio as ``push`` does, but leave the decoding to ``next_step`` and ``take``.
+
+        Raises:
+            UsageError, AudioError: see ``push``; and where ``end_run`` was called without a flush.
+        """
+        self._check_open()
+        if self._state.end_ms is not None:
+            raise UsageError("this run has ended; flush the stream before more audio")
+        sample_rate = _as_integer(sample_rate, "sample rate")
+        block = as_block(samples)
+        check_rate(sample_rate, "push")
+        check_samples(block, "push")
+        if len(block):
+            self._state.add_block(block, sample_rate, self._features)
+
+    def end_run(self) -> None:
+        """Let ``next_step`` return what is left of the run, padded at its end. ``flush`` must
+        follow, and does this itself where it was not done.
+
+        Raises:
+            UsageError: the stream is closed.
+        """
+        self._check_open()
+        self._state.cut_last_steps(self._features)
+        self._state.end_ms = self.position_ms
+
+    def next_step(self) -> Request | None:
+        """What the encoder should be called with next, or None until more audio is fed. The same
+        step again until ``take`` is called.
+
+        Raises:
+            UsageError: the stream is closed.
+        """
+        self._check_open()
+        state = self._state
+        state.cut_steps(self._features)
+        if not state.steps:
+            return None
+        encoder = limit_left_context(state.encoder, self._spec, state.left_context)
+        return Request(state.steps[0].feats, state.frames_seen_by_encoder, encoder)
+
+    def take(self, result: EncoderStep) -> list[Event]:
+        """Go on with what the encoder gave for ``next_step``; what it brought about, oldest first.
+
+        Raises:
+            UsageError: there was no next step, or the stream is closed.
+        """
+        self._check_open()
+        state, clock = self._state, self._clock()
+        if not state.steps:
+            raise UsageError("no step waits for a result; call next_step before take")
+        keep = state.steps.pop(0).keep
+        log_probs = result.log_probs[0, :keep]
+        events: list[Event] = []
+        if np.isfinite(log_probs.max(axis=1)).all():
+            state.encoder = result.state
+            state.frames_seen_by_encoder += keep
+            encoder_out = result.encoder_out[0, :keep]
+            is_pause = self._segments.push(state.text, log_probs, encoder_out, clock, state.end_ms)
+            if is_pause and self._decoding.fresh_context:
+                state.restart_encoder()
+        else:
+            events.append(self._pass_over(keep))
+        events += self._segments.collect(state.text, state.end_ms, wait=False)
+        events += self._segments.partials(state.text, clock, state.end_ms)
         return events
 
     def declare_gap(self, duration_ms: int, reason: GapReason) -> list[Event]:
@@ -222,8 +258,7 @@ class Stream:
             )
         events = self.flush()
         start_ms = self.position_ms
-        lost_samples = duration_ms * self._features.sample_rate // 1000
-        self._begin_run(self._state.position_samples + lost_samples)
+        self._begin_run(lost_samples=duration_ms * self._features.sample_rate // 1000)
         return [*events, Gap(start_ms, self.position_ms, reason)]
 
     def close(self) -> None:
@@ -246,78 +281,26 @@ class Stream:
         if self._closed:
             raise UsageError("this stream is closed; open another one with recognizer.stream()")
 
-    def _wait_for_step(self, samples: Samples) -> None:
-        if len(samples):
-            self._state.waiting.append(samples)
-            self._state.waiting_samples += len(samples)
+    def _begin_run(self, lost_samples: int = 0) -> None:
+        search = self._decoding.new_search(self._manifest.units.blank, self._state.fusion)
+        self._state = self._state.next_run(search, lost_samples)
 
-    def _end_intake(self) -> None:
-        """Take the rest out of the intake before its format changes or the run ends."""
-        state = self._state
-        if state.intake is not None:
-            self._wait_for_step(state.intake.flush())
-            state.earlier_samples += state.intake.received_out
-            state.intake = None
-
-    def _take_features(self) -> npt.NDArray[np.float32]:
-        """Frames (T, F) of all samples that wait."""
-        waiting, self._state.waiting, self._state.waiting_samples = self._state.waiting, [], 0
-        samples = np.concatenate([*waiting, np.zeros(0, np.float32)])
-        return push_samples(samples, self._state.fbank, self._features)
-
-    def _begin_run(self, origin_samples: int) -> None:
-        before = self._state
-        self._state = self._new_state(
-            before.windows.chunk_frames,
-            before.fusion,
-            before.left_context,
-            origin_samples,
-            before.text.segment,
-        )
-
-    def _new_state(
-        self,
-        chunk_frames: int,
-        fusion: Fusion,
-        left_context: int,
-        origin_samples: int,
-        segment: int,
-    ) -> SessionState:
-        search = self._decoding.new_search(self._manifest.units.blank, fusion)
-        return SessionState(
-            windows=Windows(self._spec, chunk_frames),
-            encoder=zero_state(self._spec),
-            text=SegmentState(search, segment),
-            fusion=fusion,
-            left_context=left_context,
-            origin_samples=origin_samples,
-        )
-
-    def _decode(self, steps: Sequence[Step], end_ms: int | None = None) -> list[Event]:
-        """What ``steps`` bring about; at the end of a run, ``end_ms``, they reach behind it."""
+    def _decode(self) -> list[Event]:
+        """Decode all steps that are complete."""
         events: list[Event] = []
-        state, clock = self._state, self._clock()
-        for step in steps:
-            before = limit_left_context(state.encoder, self._spec, state.left_context)
-            result = self._encoder.step(step.feats, state.encoder_frames, before)
-            log_probs = result.log_probs[0, : step.keep]
-            if np.isfinite(log_probs.max(axis=1)).all():
-                state.encoder = result.state
-                state.encoder_frames += step.keep
-                encoder_out = result.encoder_out[0, : step.keep]
-                rested = self._segments.push(state.text, log_probs, encoder_out, clock, end_ms)
-                if rested and self._decoding.fresh_context:
-                    state.encoder, state.encoder_frames = zero_state(self._spec), 0
-            else:
-                events.append(self._restart_encoder(step.keep))
-            events += self._segments.collect(state.text, end_ms, wait=False)
-            events += self._segments.partials(state.text, clock, end_ms)
+        try:
+            while (request := self.next_step()) is not None:
+                result = self._encoder.step(request.feats, request.offset, request.state)
+                events += self.take(result)
+        finally:  # where a step fails, it and those after it are lost, and audio may follow
+            self._state.steps.clear()
+            self._state.end_ms = None
         return events
 
-    def _restart_encoder(self, frames: int) -> Status:
-        """Go on from zeros behind ``frames`` for which the encoder gave no numbers."""
+    def _pass_over(self, frames: int) -> Status:
+        """Go on from zeros after ``frames`` for which the encoder gave no numbers."""
         state = self._state
-        state.encoder, state.encoder_frames = zero_state(self._spec), 0
+        state.restart_encoder()
         at_ms = self._clock().ms(state.text.search.frames)
         self._segments.skip(state.text, frames)
         return Status("recovered", "the encoder gave no numbers and was started afresh", at_ms)

@@ -17,7 +17,7 @@ from edge_asr.events import Event, Final, Gap, Partial, Status
 from edge_asr.package.files import Package
 from edge_asr.search.decoding import Decoding
 from edge_asr.streams.recognizer import Recognizer, load
-from edge_asr.streams.session import Stream
+from edge_asr.streams.stream import Stream
 from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import ENCODER, FEATURES, MANIFEST, RATE, UNITS, FakeEncoder, Samples, play, tones
 
@@ -326,8 +326,8 @@ def test_long_positions_shift_times_and_nothing_else(recognizer: Recognizer, ori
 def test_long_runs_shift_times_and_nothing_else(recognizer: Recognizer, frames: int) -> None:
     early, late = recognizer.stream(), recognizer.stream()
     state = copy.deepcopy(late.state)
-    state.text.search.frames = state.encoder_frames = frames
-    state.earlier_samples = frames * 4 * FEATURES.shift_samples
+    state.text.search.frames = state.frames_seen_by_encoder = frames
+    state.samples_of_closed_intakes = frames * 4 * FEATURES.shift_samples
     state.fbank.frames = 0
     late.state = state
     expected = [shifted(event, lambda ms: ms + frames * 40) for event in play(early, SPEECH, RATE)]

@@ -1,0 +1,109 @@
+"""What a stream knows between two calls, as one plain value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_asr.audio.features import FbankState, Frames, Samples, flush_samples, push_samples
+from edge_asr.audio.intake import Intake
+from edge_asr.audio.windows import Step, Windows
+from edge_asr.backends import State, zero_state
+from edge_asr.fusion import Fusion
+from edge_asr.package.manifest import FeatureSpec
+from edge_asr.search import Search
+from edge_asr.search.segments import SegmentState
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``Encoder.step`` is to be called with: feats (1, T, F), the encoder frames before
+    them, and the state after those."""
+
+    feats: Frames
+    offset: int
+    state: State
+
+
+@dataclass
+class SessionState:
+    """Everything that a stream knows, as plain values: ``copy.deepcopy`` is a snapshot."""
+
+    windows: Windows
+    encoder: State
+    text: SegmentState
+    fusion: Fusion
+    left_context: int  # frames that the encoder may look back
+    frames_seen_by_encoder: int = 0  # 0 means that ``encoder`` is zeros
+    fbank: FbankState = field(default_factory=FbankState)
+    intake: Intake | None = None
+    waiting: list[Samples] = field(default_factory=list)  # for a step to become complete
+    waiting_samples: int = 0
+    steps: list[Step] = field(default_factory=list)  # complete, and not yet decoded
+    end_ms: int | None = None  # of the run, once no more audio may follow
+    origin_samples: int = 0  # of the run, since the stream began
+    samples_of_closed_intakes: int = 0  # in this run
+
+    @property
+    def position_samples(self) -> int:
+        """Audio received and declared lost since the stream began."""
+        received = self.intake.received_out if self.intake else 0
+        return self.origin_samples + self.samples_of_closed_intakes + received
+
+    def restart_encoder(self) -> None:
+        """Let the encoder go on from zeros."""
+        self.encoder = zero_state(self.windows.spec)
+        self.frames_seen_by_encoder = 0
+
+    def next_run(self, search: Search, lost_samples: int) -> SessionState:
+        """The state at the beginning of the run that follows, ``lost_samples`` later."""
+        spec = self.windows.spec
+        return SessionState(
+            windows=Windows(spec, self.windows.chunk_frames),
+            encoder=zero_state(spec),
+            text=SegmentState(search, self.text.segment),
+            fusion=self.fusion,
+            left_context=self.left_context,
+            origin_samples=self.position_samples + lost_samples,
+        )
+
+    def add_block(self, block: Samples, rate: int, spec: FeatureSpec) -> None:
+        """Take in ``block`` (N, C) at ``rate`` Hz; its format may be another than before."""
+        intake = self.intake
+        if intake is None or (intake.rate, intake.channels) != (rate, block.shape[1]):
+            self._close_intake()
+            intake = self.intake = Intake(rate, block.shape[1], spec.sample_rate)
+        self._add_samples(intake.push(block))
+
+    def cut_steps(self, spec: FeatureSpec) -> None:
+        """Make the samples that wait into steps, if they complete one and no other is left."""
+        needed = (self.windows.missing_frames - 1) * spec.shift_samples + spec.window_samples
+        if not self.steps and self.waiting_samples >= needed - len(self.fbank.pending):
+            self.steps += self.windows.push(self._take_frames(spec))
+
+    def cut_last_steps(self, spec: FeatureSpec) -> None:
+        """Make all that is left of the run into steps, padded at its end."""
+        self._close_intake()
+        frames = [self._take_frames(spec), flush_samples(self.fbank, spec)]
+        self.steps += self.windows.push(np.concatenate(frames))
+        self.steps += self.windows.flush()
+
+    def _close_intake(self) -> None:
+        """Take the rest out of the intake before its format changes or the run ends."""
+        if self.intake is not None:
+            self._add_samples(self.intake.flush())
+            self.samples_of_closed_intakes += self.intake.received_out
+            self.intake = None
+
+    def _add_samples(self, samples: Samples) -> None:
+        if len(samples):
+            self.waiting.append(samples)
+            self.waiting_samples += len(samples)
+
+    def _take_frames(self, spec: FeatureSpec) -> Frames:
+        """Feature frames (T, F) of all samples that wait."""
+        samples = np.concatenate([*self.waiting, np.zeros(0, np.float32)])
+        self.waiting = []
+        self.waiting_samples = 0
+        return push_samples(samples, self.fbank, spec)
