@@ -1,6 +1,6 @@
 """Tensors of a Whisper model in CTranslate2's binary file.
 
-The layout (CTranslate2's ``model_spec.py``, version 6): a version, the name and revision of the
+The layout (CTranslate2, version 6 of its format): a version, the name and revision of the
 specification, then variables: name, shape, type, bytes. Integer weights have their scale in a
 variable of their own, ``NAME_scale``, one number or one for each row, to divide by.
 """
