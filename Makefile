@@ -124,7 +124,7 @@ claim: $(DEV)/.ready exp/synthetic/strings/train.tsv ## train recipes of model/r
 	echo "model/recipes/claim/$$recipe.yaml --data $(DATA) --data exp --features exp/features" \
 	"--seed $$seed -o exp/claim/$$recipe-$$seed"; done; done | \
 	PROCESSES=1 xargs -P $$(nproc --all) -L 1 requirements/train $(DEV)
-	@$(DEV)/bin/python -m benchmark.words.claim exp/claim --data "$(DATA)" --known docs/benchmarks/claim.json \
+	@$(DEV)/bin/python -m benchmark.claim exp/claim --data "$(DATA)" --known docs/benchmarks/claim.json \
 	-o docs/benchmarks/claim.md
 
 # speechocean762's sentences twice, so that trigrams that they have once are kept.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -69,6 +70,11 @@ class _Replayer:
     def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
         """See ``Encoder``."""
         return replace(next(self._steps), state=state)
+
+
+def set_name(manifest: Path) -> str:
+    """How pages call a test set: its corpus, which is the folder, and its part."""
+    return f"{manifest.parent.name} {manifest.stem}"
 
 
 def read_clips(utterances: Sequence[Utterance]) -> list[Clip]:

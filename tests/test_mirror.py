@@ -10,7 +10,7 @@ from tests.test_architecture import ROOMS, ROOT, sources
 # Modules without a test file of their name.
 UNTESTED = frozenset(
     """
-    benchmark/page.py
+    benchmark/captions/sounding.py
     benchmark/paper/assembly.py
     benchmark/paper/plots.py
     benchmark/paper/prepare.py
@@ -23,9 +23,7 @@ UNTESTED = frozenset(
     benchmark/search/hotword_report.py
     benchmark/speed/levers_report.py
     benchmark/streams.py
-    benchmark/words/claim_page.py
     benchmark/words/sets.py
-    benchmark/words/sounding.py
     edge_asr/audio/read.py
     edge_asr/audio/samples.py
     edge_asr/backends/executorch_binding.py

@@ -210,7 +210,7 @@ def _cmvn_statistics() -> dict[str, Any]:
     }
 
 
-@errors_as_lines("paper_models")
+@errors_as_lines("benchmark.paper.models")
 def main(arguments: list[str] | None = None) -> int:
     """Write the models that a folder lacks; prints the folder of each."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.paper.models", description=__doc__)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import edge_asr
+from benchmark.options import add_manifests, add_package
 from benchmark.replay import Recording, read_clips, record_all, texts
 from benchmark.search.decoding import ways
 from benchmark.words.errors import count_errors
@@ -109,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmark.search.decoding_tune", description=__doc__
     )
     add = parser.add_argument
-    add("package", help="package: name or directory")
-    add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of dev sets")
+    add_package(parser)
+    add_manifests(parser, "dev sets")
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
     add("--beam", type=int, help="hypotheses, 1 to 64 (default: 10)")
     add("--blank-penalty", type=float, help="nats taken from blank, with all weights (default: 0)")

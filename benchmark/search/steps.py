@@ -19,12 +19,13 @@ from rich.console import Console
 from rich.progress import track
 
 import edge_asr
+from benchmark.options import add_shared, page_parser
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import record
 from benchmark.search.hotword_lists import made_up_phrases
-from benchmark.speed.levers import choose_clips
 from edge_asr.audio.recordings import read_manifest
 from edge_asr.backends import FloatArray, zero_state
+from edge_asr.bench.play import choose_clips
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion import Fusion
@@ -111,7 +112,7 @@ class _WholeSearch:
 def searches(
     units: Units, decoding: Decoding, phrases: Sequence[str]
 ) -> dict[str, Callable[[], _WholeSearch | Search]]:
-    """What is timed, each made anew for every round."""
+    """What is timed, each made again for every round."""
     hotwords, _ = Hotwords.build(phrases, units)
     none, listed = Fusion(), Fusion((hotwords,))
     greedy = Decoding(search="greedy")
@@ -240,7 +241,8 @@ def _cells(row: Row, encoders_ms: Sequence[float]) -> list[str]:
 @errors_as_lines("benchmark.search.steps")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.search.steps", description=__doc__)
+    parser = page_parser("benchmark.search.steps", __doc__)
+    add_shared(parser)
     add = parser.add_argument
     add("package", help="package that hears the speech: name or directory")
     add("manifest", type=Path, help="TSV file of speech")
@@ -252,14 +254,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--chunk", type=int, default=16, help="frames (default: 16)")
     add("--rounds", type=int, default=3, help="(default: 3)")
     add("--audio-s", type=float, default=30.0, help="audio of a round (default: 30)")
-    add("--shared", action="store_true", help="say that others use this machine meanwhile")
-    add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.chunk < 1 or not 1 <= options.audio_s <= 3600:
         raise UsageError("--rounds and --chunk must be 1 or more, and --audio-s 1 to 3600")
     if not 200 <= options.vocab <= 1 << 16:
         raise UsageError(f"--vocab is {options.vocab}; allowed are 200 to 65536")
-    report = measure(options, command_line("benchmark.search.steps", argv))
+    report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)
     return 0
 

@@ -13,7 +13,7 @@ from benchmark.search import decoding, decoding_tune
 from benchmark.search.decoding import chunks_ms, ways
 from benchmark.search.decoding_report import Rate
 from benchmark.search.decoding_speed import Played, Speed, play_round
-from benchmark.words.errors import Errors
+from benchmark.words.errors import UtteranceErrors
 from edge_asr.audio.recordings import read_manifest
 from edge_asr.bench.play import Clip
 from edge_asr.errors import UsageError
@@ -87,12 +87,13 @@ def test_chunks(recognizer: Recognizer) -> None:
 
 def test_worse_by_more_than_noise() -> None:
     zero = np.zeros(100, np.int64)
-    greedy = Errors(zero, zero, zero, zero + 1)
+    greedy = UtteranceErrors(zero, zero, zero, zero + 1)
     more = zero.copy()
     more[:10] = 1
-    assert Rate.of(Errors(more, zero, zero, zero + 1), greedy).worse
+    assert Rate.of(UtteranceErrors(more, zero, zero, zero + 1), greedy).worse
     more[1:] = 0
-    assert not Rate.of(Errors(more, zero, zero, zero + 1), greedy).worse, "one word is noise"
+    one_word = Rate.of(UtteranceErrors(more, zero, zero, zero + 1), greedy)
+    assert not one_word.worse, "one word is noise"
 
 
 def test_work_is_what_pushes_and_flushes_take(recognizer: Recognizer) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from benchmark.page import Origin
 from benchmark.speed.levers import Setting, group_of, main, measure_speed, settings
 from benchmark.speed.levers_report import Report, Row, draw, page
 from edge_asr.bench.play import Clip
 from edge_asr.bench.report import ExpertFigures
-from edge_asr.machine import describe_machine
 from edge_asr.native.library import Levers, built
 from edge_asr.streams.recognizer import load
 from tests import tiny
@@ -54,6 +55,7 @@ def test_settings_and_the_whole_command(packages: list[Path], tmp_path: Path) ->
     assert "1.00 (1.00 to 1.00)" in rows[0] and "preliminary" in text
     assert "| top-1 |" in rows[4] and "| 1.00 |" in rows[4]
     assert out.with_suffix(".svg").read_text().startswith("<?xml")
+    assert len(json.loads(out.with_suffix(".json").read_text())["rows"]) == len(chosen)
     weights = load(packages[0], dispatch="native").encoder.weights  # type: ignore[attr-defined]
     weights.counters()
     load(packages[0], dispatch="native").transcribe(ROOT / "tests/data/an4/an406-fcaw-b.flac")
@@ -97,18 +99,25 @@ def report(int8: float, fp32: float) -> Report:
     ]
     for row in (rows[0], rows[2]):
         row.experts = ExpertFigures(5.25, 2.0)
-    return Report("tiny", "onnx", 640, describe_machine(), 0, 0.0, False, rows)
+    origin = Origin("tiny", "onnx", "int8", "levers", shared=False)
+    return Report(origin, 640, 0, 0.0, rows)
+
+
+def text_of(shown: Report) -> str:
+    return "\n".join(page(shown, "levers.svg"))
 
 
 def test_the_page_says_what_was_kept_and_what_was_missed(tmp_path: Path) -> None:
-    text = page(report(int8=15.5, fp32=15.0), "levers.svg")
+    text = text_of(report(int8=15.5, fp32=15.0))
     assert "one word is 0.50 points" in text and "+0.50 (an4 test); asked for" in text
     assert "at most 0.5: kept" in text and "Speed" not in text
-    assert "missed" in page(report(int8=15.51, fp32=15.0), "levers.svg")
+    assert "missed" in text_of(report(int8=15.51, fp32=15.0))
     assert "| top-2, at most 4 experts, weight >= 0.3 | 2.0 | 20.00 | 5.25 | 2.00 |" in text
-    draw(report(15.5, 15.0), tmp_path / "one.svg")
-    draw(report(15.5, 15.0), tmp_path / "two.svg")
-    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    once, again = tmp_path / "levers.svg", tmp_path / "again" / "levers.svg"
+    again.parent.mkdir()
+    draw(report(15.5, 15.0), once)
+    draw(report(15.5, 15.0), again)
+    assert once.read_bytes() == again.read_bytes()
 
 
 @pytest.mark.parametrize("options", [["--rounds", "-1"], ["--audio-s", "0"], ["--audio-s", "nan"]])

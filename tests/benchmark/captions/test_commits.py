@@ -1,4 +1,4 @@
-"""benchmark.words.commits: what a listener saw, counted by hand, and the whole command."""
+"""benchmark.captions.commits: what a listener saw, counted by hand, and the whole command."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.captions import commits
+from benchmark.captions.commits import LATEST_MS, Steadiness
 from benchmark.streams import record_streams
-from benchmark.words import commits
-from benchmark.words.commits import LATEST_MS, Steadiness
 from edge_asr.audio.recordings import Utterance
 from edge_asr.bench.play import Clip
 from edge_asr.events import Event, Final, Partial, Word

@@ -1,4 +1,5 @@
-"""benchmark.words.times: tones said at known times, alignments that shift, and what is left out."""
+"""benchmark.captions.times: tones said at known times, alignments that shift, and what is left
+out."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.captions import times as word_times
+from benchmark.captions.sounding import sounding_ms
+from benchmark.captions.times import aligned_words, differences
 from benchmark.replay import record
-from benchmark.words import times as word_times
-from benchmark.words.sounding import sounding_ms
-from benchmark.words.times import aligned_words, differences
 from edge_asr.bench.play import Clip
 from edge_asr.events import Word
 from edge_asr.streams.recognizer import Recognizer
