@@ -28,12 +28,6 @@ SOURCES = {".py", ".c", ".cc", ".cpp", ".h", ".hpp", ".js"}
 
 LONG_FUNCTIONS = frozenset(
     """
-    benchmark/paper/rounds.py:run_group
-    benchmark/paper/unverified.py:write_unverified
-    benchmark/search/decoding_tune.py:tune
-    benchmark/search/hotword_report.py:page
-    edge_asr/bench/measure.py:measure
-    edge_asr/bench/play.py:play
     edge_asr/commands/decoding_arguments.py:_decoding
     edge_asr/commands/decoding_arguments.py:add_decoding_arguments
     edge_asr/search/prefix.py:PrefixSearch._push_frame
