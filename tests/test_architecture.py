@@ -211,6 +211,19 @@ def test_commands_that_texts_name_are_there() -> None:
     assert not missing
 
 
+def test_commands_call_themselves_what_they_are() -> None:
+    named = []
+    for path in (path for path in sources(*ROOMS) if path.suffix == ".py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = ".".join(parts).removesuffix(".__main__")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                if node.func.id in ("errors_as_lines", "page_parser"):
+                    named.append((module, ast.literal_eval(node.args[0])))
+    assert ("benchmark.words.accuracy",) * 2 in named
+    assert [pair for pair in named if pair[0] != pair[1]] == []
+
+
 def test_names_say_what_is_inside() -> None:
     vague = [
         str(path.relative_to(ROOT))

@@ -10,26 +10,13 @@ from tests.test_architecture import ROOMS, ROOT, sources
 # Modules without a test file of their name.
 UNTESTED = frozenset(
     """
-    benchmark/captions/sounding.py
-    benchmark/paper/assembly.py
-    benchmark/paper/plots.py
-    benchmark/paper/prepare.py
     benchmark/paper/routing.py
     benchmark/paper/workload.py
-    benchmark/search/decoding_report.py
-    benchmark/search/decoding_speed.py
-    benchmark/search/decoding_tune.py
-    benchmark/search/hotword_lists.py
     benchmark/search/hotword_report.py
-    benchmark/speed/levers_report.py
-    benchmark/streams.py
-    benchmark/words/sets.py
     edge_asr/audio/read.py
     edge_asr/audio/samples.py
     edge_asr/backends/executorch_binding.py
     edge_asr/backends/executorch_stock_runtime.py
-    edge_asr/bench/load.py
-    edge_asr/bench/report.py
     edge_asr/captions/captioner.py
     edge_asr/captions/json_lines.py
     edge_asr/commands/bench.py
