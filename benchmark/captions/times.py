@@ -1,6 +1,6 @@
 """``python -m benchmark.captions.times PACKAGE MANIFEST...``: are words where they were said?
 
-Times of streamed words beside those of ``benchmark.captions.alignment``: the best path of the true
+Times of streamed words against those of ``benchmark.captions.alignment``: the best path of the true
 text through the log-probabilities of the whole utterance. Words that were recognised wrongly have
 no time to compare and are left out.
 """

@@ -1,4 +1,4 @@
-"""``python -m benchmark.claim FOLDER --data FOLDER``: mixtures of experts beside dense
+"""``python -m benchmark.claim FOLDER --data FOLDER``: mixtures of experts against dense
 models.
 
 FOLDER holds what ``make claim`` trained: a folder NAME-SEED for each recipe of

@@ -1,4 +1,4 @@
-"""``make bench-paper``: three models of the paper's sizes, ours beside WeNet's, and the limits.
+"""``make bench-paper``: three models of the paper's sizes, edge_asr against WeNet, and the limits.
 
 Random checkpoints are made in the folder ``--work`` and kept there, and so are the programs made of
 them. Every program runs in a process of its own; the processes take turns (see

@@ -1,4 +1,4 @@
-"""The picture of the report: speed beside its floor, bytes, and times WeNet's time."""
+"""The picture of the report: speed with its floor, bytes, and times WeNet's time."""
 
 from __future__ import annotations
 

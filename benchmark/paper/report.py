@@ -1,4 +1,4 @@
-"""What the benchmark found, as JSON and as a page: every figure beside its floor."""
+"""What the benchmark found, as JSON and as a page: every figure with its floor."""
 
 from __future__ import annotations
 

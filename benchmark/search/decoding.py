@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
     add("--chunks", default="4,8,16,whole", help="encoder frames (default: 4,8,16,whole)")
-    add("--ctc-weight", type=float, help="of the second pass, beside the package's own")
+    add("--ctc-weight", type=float, help="of the second pass, next to the package's own")
     add("--lm-weight", type=float, default=0.3, help="of the language model (default: 0.3)")
     add("--word-bonus", type=float, default=0.0, help="nats per word (default: 0)")
     options = parser.parse_args(argv)

@@ -1,4 +1,5 @@
-"""``python -m benchmark.search.steps PACKAGE MANIFEST``: the search beside the encoder's step.
+"""``python -m benchmark.search.steps PACKAGE MANIFEST``: time of the search against the
+encoder's step.
 
 The log-probabilities of real speech, widened to a large vocabulary, and the worst that can come:
 frames in which every unit is about as probable. Each chunk is searched after an encoder step, whose
@@ -55,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows, and the encoder steps that they are set beside, in ms."""
+    """All rows, and the encoder steps that they are compared with, in ms."""
 
     origin: Origin
     vocab_size: int
@@ -246,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("package", help="package that hears the speech: name or directory")
     add("manifest", type=Path, help="TSV file of speech")
-    add("--encoder", nargs="+", default=[], metavar="PACKAGE", help="to set the search beside")
+    add("--encoder", nargs="+", default=[], metavar="PACKAGE", help="to compare the search with")
     add("--encoder-ms", nargs="+", type=float, default=[27.0, 56.0],
         help="steps measured elsewhere, without --encoder (default: 27 56)")  # fmt: skip
     add("--vocab", type=int, default=5000, help="units (default: 5000)")

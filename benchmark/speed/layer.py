@@ -48,7 +48,7 @@ PORTABLE: tuple[BackendName, ...] = ("onnx", "executorch", "torchscript")
 
 @dataclass(frozen=True)
 class Figure:
-    """One case: milliseconds a layer, and what they stand beside."""
+    """One case: milliseconds a layer, and what they are compared with."""
 
     dim: int
     rows: int

@@ -1,6 +1,6 @@
-"""``python -m benchmark.words.accuracy --data FOLDER... --commands PACKAGE --english PACKAGE``: the
-words that the models write, on speakers that training has not heard, beside what is asked of
-them.
+"""``python -m benchmark.words.accuracy --data FOLDER... --commands PACKAGE --english PACKAGE``:
+word errors on speakers that training has not heard, against the targets of
+``benchmark.words.sets``.
 
 Everything is streamed as a microphone would be, in chunks of ``--chunk-ms``, through both passes.
 """

@@ -60,7 +60,7 @@ class UtteranceErrors:
 
 
 def aligned(truth: str, said: str) -> list[Pair]:
-    """Words said beside words meant, by the fewest errors; None where one of them is missing."""
+    """Words said next to words meant, by the fewest errors; None where one of them is missing."""
     output = jiwer.process_words(truth, said)
     meant, heard = output.references[0], output.hypotheses[0]
     pairs: list[Pair] = []

@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("package", help="directory or name of the package that aligns")
     parser.add_argument("manifest", type=Path, nargs="+")
     parser.add_argument(
-        "-o", "--out", type=Path, required=True, help="the manifest; clips lie beside it"
+        "-o", "--out", type=Path, required=True, help="the manifest; clips go next to it"
     )
     parser.add_argument("--digits", type=Path, help="recordings/ of the Free Spoken Digit Dataset")
     options = parser.parse_args(argv)

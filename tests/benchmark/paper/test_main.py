@@ -24,6 +24,13 @@ def test_wrong_options(arguments: list[str], said: str, capsys: pytest.CaptureFi
     assert said in capsys.readouterr().err
 
 
+def test_pages_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "file")]
+    assert main([*arguments, "--scale", "tiny"]) == 73
+    assert not (tmp_path / "work").exists()
+
+
 def test_the_command_of_the_report_measures_the_same(tmp_path: Path) -> None:
     arguments = ["--wenet", str(tmp_path), "--threads", "2", "--sweep", "--dispatch", "native"]
     conf = _config(_parser().parse_args(arguments))

@@ -77,3 +77,11 @@ def test_no_such_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     for program in (decoding, decoding_tune):
         assert program.main([str(tmp_path / "nowhere"), str(CLIPS)]) == 78
         assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_the_first_thing_to_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = str(tmp_path / "none" / "page.md")
+    assert decoding.main(["no such package", str(CLIPS), "-o", page]) == 73
+    assert page in capsys.readouterr().err
