@@ -1,5 +1,5 @@
 # Every target works alone on a fresh Debian machine with Python 3.11, make and git: it makes the
-# environment that it needs. There are two, because they differ by a factor of ten:
+# environment that it needs. There are two, one ten times as large as the other:
 #   .venv-run   what the wheel needs. Ready in seconds, and captions provably run without torch.
 #   .venv       the workstation: torch, exporters, test and lint tools. Two gigabytes, minutes.
 # Extra arguments go through ARGS: make train ARGS="--help"
@@ -45,17 +45,18 @@ export-int8: $(DEV)/.ready ## a package out of a checkpoint: [CKPT=folder] [OUT=
 	@TORCH_CPP_LOG_LEVEL=ERROR $(DEV)/bin/python -m export "$(CKPT)" --out "$(OUT)" \
 	$(if $(wildcard edge_asr/native/libedge_asr_torch.so),--dispatch both) $(ARGS)
 
-# A package to publish: of which checkpoint, into which folder. The card and figures that come along are named alike.
+# A package to publish: $(1) is the checkpoint, $(2) the folder. Its card and its metrics are in the
+# folder of that name in model/checkpoints.
 define published
 $(DEV)/bin/python -m export $(1) --out $(2) --backends onnx --language en --license Apache-2.0 --replace \
 	--card model/checkpoints/$(notdir $(2))/README.md --metrics model/checkpoints/$(notdir $(2))/metrics.json \
 	--ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
 endef
 
-bundle: $(DEV)/.ready ## make the package that comes with edge_asr anew, from its checkpoint
+bundle: $(DEV)/.ready ## rebuild the package that is part of edge_asr, from its checkpoint
 	@$(call published,model/checkpoints/commands-en,edge_asr/packages/commands-en)
 
-english-small: $(DEV)/.ready exp/lm/english.arpa ## make packages/english-small anew, from exp/english-small
+english-small: $(DEV)/.ready exp/lm/english.arpa ## rebuild packages/english-small, from exp/english-small
 	@$(call published,exp/english-small,packages/english-small)
 	@$(DEV)/bin/python -m export.language_model packages/english-small exp/lm/english.arpa \
 	--weight 0.6 --word-bonus 2.0 --beam 60 --blank-penalty 1
@@ -76,7 +77,7 @@ fix: $(DEV)/.ready ## format, and mend what ruff can mend
 native: $(DEV)/.ready ## compile the kernels and the binding of ExecuTorch into the tree
 	@requirements/make-native $(DEV)
 
-test: native ## every test, the slow and the device ones too; within 15 minutes on two cores
+test: native ## every test, slow and device ones included; within 15 minutes on two cores
 	@requirements/system-packages gcc libasound2-dev libportaudio2 espeak-ng || true
 	@$(DEV)/bin/python -m pytest $(ARGS)
 
@@ -93,53 +94,28 @@ test-arm: native ## the kernels and a whole package on 64-bit ARM, emulated by q
 bench: $(DEV)/.ready ## speed and accuracy of the bundled package on this machine
 	@$(DEV)/bin/python -m edge_asr bench $(ARGS)
 
-bench-paper: $(DEV)/.ready ## models of the paper's sizes, beside WeNet's and the machine's limits: [WENET=checkout]
+bench-paper: $(DEV)/.ready ## models of the paper's sizes, compared with WeNet's and the machine's limits: [WENET=checkout]
 	@$(DEV)/bin/python -m benchmark.paper $(if $(WENET),--wenet "$(WENET)") $(ARGS)
 
 train: $(DEV)/.ready ## train a model; ARGS="--help" tells how
 	@$(DEV)/bin/python -m model.train $(ARGS)
 
-# What a recipe begins with (train.init) and the voices that it hears are made first, but for a
-# checkpoint that was put into exp without the state of its training; what fails
-# where DATA is wrong, before what takes minutes.
 DATA ?= ../shared/data
-NEVER_SAID = $(addprefix $(DATA)/,librispeech/dev.tsv speechocean762/dev.tsv speechocean762/test.tsv)
+MADE := exp/letters/train.tsv exp/synthetic/sentences/train.tsv exp/synthetic/strings/train.tsv
 
-train-%: model/recipes/%.yaml $(DEV)/.ready exp/letters/train.tsv exp/synthetic/sentences/train.tsv exp/synthetic/strings/train.tsv ## train a recipe of model/recipes into exp, and first what it begins with: [DATA=folder]
-	@init=$$(sed -nE 's/^ *init: *//p' model/recipes/$*.yaml); \
-	[ -z "$$init" ] || { [ -f "exp/$$init/final.pt" ] && [ ! -f "exp/$$init/state.pt" ]; } || \
-	$(MAKE) --no-print-directory "train-$$init"
-	@requirements/train $(DEV) model/recipes/$*.yaml --data "$(DATA)" --data exp -o exp/$* \
-	--features exp/features $(ARGS)
+# The data that fails first where DATA is wrong is made before the data that takes minutes.
+$(MADE) exp/lm/english.arpa: | $(DEV)/.ready
+	@requirements/training-data $(DEV) "$(DATA)" $@
 
-exp/letters/train.tsv: | $(DEV)/.ready
-	@$(DEV)/bin/python -m benchmark.words.spelled_clips commands-en $(DATA)/an4/train.tsv -o $@
+train-%: model/recipes/%.yaml $(DEV)/.ready $(MADE) ## train a recipe of model/recipes into exp, and first the one it starts from: [DATA=folder]
+	@requirements/train-recipe $(DEV) $* "$(DATA)" $(ARGS)
 
-exp/synthetic/strings/train.tsv: | $(DEV)/.ready
-	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
-	@$(DEV)/bin/python -m model.synthesis strings --hours 4 --seed 2 -o $(@D)
-
-exp/synthetic/sentences/train.tsv: | $(DEV)/.ready
-	@requirements/system-packages espeak-ng flite festival festvox-us-slt-hts
-	@$(DEV)/bin/python -m model.synthesis sentences --hours 12 --seed 1 --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) -o $(@D)
-
-SEEDS ?= 1 2
-RECIPES ?= $(basename $(notdir $(wildcard model/recipes/claim/*.yaml)))
+export SEEDS ?= 1 2
+export RECIPES ?= $(basename $(notdir $(wildcard model/recipes/claim/*.yaml)))
 claim: $(DEV)/.ready exp/synthetic/strings/train.tsv ## train recipes of model/recipes/claim, one on each core, and compare all that are trained: [RECIPES=names] [SEEDS=numbers]
-	@for seed in $(SEEDS); do for recipe in $(RECIPES); do \
-	echo "model/recipes/claim/$$recipe.yaml --data $(DATA) --data exp --features exp/features" \
-	"--seed $$seed -o exp/claim/$$recipe-$$seed"; done; done | \
-	PROCESSES=1 xargs -P $$(nproc --all) -L 1 requirements/train $(DEV)
-	@$(DEV)/bin/python -m benchmark.words.claim exp/claim --data "$(DATA)" --known docs/benchmarks/claim.json \
+	@requirements/train-claim $(DEV) "$(DATA)"
+	@$(DEV)/bin/python -m benchmark.claim exp/claim --data "$(DATA)" --known docs/benchmarks/claim.json \
 	-o docs/benchmarks/claim.md
-
-# speechocean762's sentences twice, so that trigrams that they have once are kept.
-exp/lm/english.arpa: | $(DEV)/.ready
-	@mkdir -p $(@D)
-	@$(DEV)/bin/python -m model.lm_text --text $(DATA)/text/*.txt --exclude $(NEVER_SAID) \
-	--manifest $(addprefix $(DATA)/,librispeech/train.tsv speechocean762/train.tsv speechocean762/train.tsv) \
-	> $(@D)/english.txt
-	@$(DEV)/bin/python -m edge_asr lm $(@D)/english.txt --order 3 --min-counts 1,2,2 -o $@
 
 train-smoke: $(DEV)/.ready ## a minute of training on the tests' clips, through export to text
 	@$(DEV)/bin/python -m pytest -q tests/model/test_smoke.py $(ARGS)

@@ -1,1 +1,1 @@
-"""The headline benchmark: the paper's sizes beside WeNet and the machine's limits."""
+"""Measures models, packages and the runtime: the figures of docs/benchmarks."""

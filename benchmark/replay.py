@@ -4,13 +4,14 @@ An utterance is encoded once for each chunk, and each way of decoding reads the 
 features, windows, search, second pass and events are those of every stream, only the encoder's
 numbers come out of memory. They are those of a stream with greedy search. Of the search an encoder
 knows only when silence ended a segment, after which it starts afresh; another search may find that
-in another step, and what a replay says is then a little beside what its own stream would say.
+in another step, and what a replay says may then differ a little from what its own stream would say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -42,7 +43,7 @@ class Recording:
 
     @property
     def log_probs(self) -> FloatArray:
-        """(T', V) of the whole clip; frames behind its end are those of the padding."""
+        """(T', V) of the whole clip; frames after its end are those of the padding."""
         return np.concatenate([step.log_probs[0] for step in self.steps])
 
 
@@ -69,6 +70,11 @@ class _Replayer:
     def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
         """See ``Encoder``."""
         return replace(next(self._steps), state=state)
+
+
+def set_name(manifest: Path) -> str:
+    """How pages call a test set: its corpus, which is the folder, and its part."""
+    return f"{manifest.parent.name} {manifest.stem}"
 
 
 def read_clips(utterances: Sequence[Utterance]) -> list[Clip]:

@@ -1,4 +1,7 @@
-"""The house rules that a machine can check: arrows between rooms, sizes, names, light imports."""
+"""The house rules that a machine can check: arrows between rooms, sizes, names, light imports.
+
+``LONG_FUNCTIONS`` only shrinks: a name that is no longer needed fails the test too.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,34 @@ import subprocess
 import sys
 import tokenize
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("edge_asr", "model", "quant", "export", "apps", "benchmark")
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 MAX_LINES = 400
+MAX_FUNCTION_LINES = 50
+MAX_PLACES = 20  # directly in edge_asr/
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 SOURCES = {".py", ".c", ".cc", ".cpp", ".h", ".hpp", ".js"}
+
+LONG_FUNCTIONS = frozenset(
+    """
+    edge_asr/commands/decoding_arguments.py:_decoding
+    edge_asr/commands/decoding_arguments.py:add_decoding_arguments
+    edge_asr/search/prefix.py:PrefixSearch._push_frame
+    export/__main__.py:_parser
+    export/package.py:export_package
+    export/verify_decoder.py:verify_decoder
+    model/data.py:load_data
+    tests/tiny.py:tiny_onnx
+    """.split()
+)
 
 
 def sources(*rooms: str) -> Iterator[Path]:
@@ -113,11 +133,97 @@ def test_contracts_forbid(tmp_path: Path, file: str, line: str) -> None:
     assert "BROKEN" in result.stdout, result.stdout + result.stderr
 
 
+def arrows_between_places() -> dict[str, set[str]]:
+    """The modules and packages directly in edge_asr, each with those that it imports; imports for
+    types count."""
+    graph = grimp.build_graph("edge_asr", cache_dir=None)
+    arrows = {}
+    for place in graph.find_children("edge_asr") - {"edge_asr.__main__"}:
+        inside = {place, *graph.find_descendants(place)}
+        imported = set().union(*map(graph.find_modules_directly_imported_by, inside)) - inside
+        arrows[place] = {".".join(name.split(".")[:2]) for name in imported} - {"edge_asr"}
+    return arrows
+
+
+def circle(arrows: Mapping[str, set[str]]) -> list[str]:
+    """One circle, or nothing."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_the_runtime_is_few_places_in_no_circle() -> None:
+    arrows = arrows_between_places()
+    assert "edge_asr.audio" in arrows["edge_asr.streams"]
+    assert len(arrows) <= MAX_PLACES, "find the package that a new place belongs to"
+    assert not circle(arrows)
+    assert circle({**arrows, "edge_asr.errors": {"edge_asr.streams"}})
+
+
 def test_no_file_is_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in sources(*ROOMS, "tests")}
     long = {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_LINES}
     assert lengths
     assert not long, f"over {MAX_LINES} lines, find the wall to move: {long}"
+
+
+def long_functions(path: Path) -> Iterator[str]:
+    """FILE:NAME of the functions that are too long, methods as Class.name."""
+
+    def walk(node: ast.AST, outer: str) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from walk(child, outer)
+                continue
+            lines = (child.end_lineno or child.lineno) - child.lineno + 1
+            if lines > MAX_FUNCTION_LINES and not isinstance(child, ast.ClassDef):
+                yield f"{path.relative_to(ROOT)}:{outer}{child.name}"
+            yield from walk(child, f"{outer}{child.name}.")
+
+    return walk(ast.parse(path.read_text()), "")
+
+
+def test_no_function_is_too_long() -> None:
+    python = [path for path in sources(*ROOMS, "tests") if path.suffix == ".py"]
+    long = {name for path in python for name in long_functions(path)}
+    assert long - LONG_FUNCTIONS == set(), f"over {MAX_FUNCTION_LINES} lines, split these"
+    assert LONG_FUNCTIONS - long == set(), "short enough or gone; take these off the list"
+
+
+def commands_named(path: Path) -> Iterator[str]:
+    """The modules that the texts of a Python file say to run as commands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"python -m ([a-z_.]*[a-z_])", node.value)
+
+
+def test_commands_that_texts_name_are_there() -> None:
+    python = [path for path in sources(*ROOMS) if path.suffix == ".py"]
+    named = {(path, command) for path in python for command in commands_named(path)}
+    assert (ROOT / "model/train.py", "model.train") in named
+    missing = [
+        f"{path.relative_to(ROOT)}: {command}"
+        for path, command in named
+        if command.partition(".")[0] in ROOMS
+        and not {ROOT.joinpath(*command.split("."), "__main__.py"),
+                 ROOT.joinpath(*command.split(".")).with_suffix(".py")} & {*python}
+    ]  # fmt: skip
+    assert not missing
+
+
+def test_commands_call_themselves_what_they_are() -> None:
+    named = []
+    for path in (path for path in sources(*ROOMS) if path.suffix == ".py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = ".".join(parts).removesuffix(".__main__")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                if node.func.id in ("errors_as_lines", "page_parser"):
+                    named.append((module, ast.literal_eval(node.args[0])))
+    assert ("benchmark.words.accuracy",) * 2 in named
+    assert [pair for pair in named if pair[0] != pair[1]] == []
 
 
 def test_names_say_what_is_inside() -> None:

@@ -1,4 +1,4 @@
-"""``make bench-paper``: three models of the paper's sizes, ours beside WeNet's, and the limits.
+"""``make bench-paper``: three models of the paper's sizes, edge_asr against WeNet, and the limits.
 
 Random checkpoints are made in the folder ``--work`` and kept there, and so are the programs made of
 them. Every program runs in a process of its own; the processes take turns (see
@@ -16,18 +16,18 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmark.limits import Limits, LimitsLibrary, limits_library
+from benchmark.page import page_in, today, write
 from benchmark.paper.assembly import figure_rows, load_rows, model_ratios, model_row
 from benchmark.paper.floors import Weights, read_routing, stored_bytes
 from benchmark.paper.lines import Worker
 from benchmark.paper.plots import draw
 from benchmark.paper.prepare import make_model, make_package, make_wenet
-from benchmark.paper.report import LimitsRow, PaperReport
+from benchmark.paper.report import LimitsRow, PaperReport, figures, page
 from benchmark.paper.rounds import SWEEP, TASKS, GroupResult, Say, run_group
 from benchmark.paper.variants import (
     MODELS,
@@ -40,7 +40,7 @@ from benchmark.paper.variants import (
     split,
     wenet_file,
 )
-from edge_asr.errors import OutputError, UsageError
+from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.machine import describe_machine
 from model.config import NetworkConfig, network_config, read_yaml
@@ -171,7 +171,7 @@ def _report(conf: PaperConfig, found: Measured, networks: dict[str, NetworkConfi
         loads += load_rows(result, threads, networks[model])
     # Where a group was split, its first variant ran in each part: the last part counts.
     return PaperReport(
-        created=datetime.now(UTC).strftime("%Y-%m-%d"),
+        created=today(),
         commit=_commit(),
         command=_command(conf),
         scale=conf.scale,
@@ -207,28 +207,14 @@ def _command(conf: PaperConfig) -> str:
     return " ".join([*words, *(["--sweep"] if conf.sweep else [])])
 
 
-def write(report: PaperReport, out: Path) -> None:
-    """paper.json, paper.md and paper.svg.
-
-    Raises:
-        OutputError: they cannot be written.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "paper.json").write_text(report.as_json(), encoding="utf-8")
-        (out / "paper.md").write_text(report.as_markdown(), encoding="utf-8")
-        draw(report, out / "paper.svg")
-    except OSError as error:
-        raise OutputError(f"{out}: {error.strerror}") from error
-
-
-@errors_as_lines("bench-paper")
+@errors_as_lines("benchmark.paper")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
     conf = _config(options)
-    write(measure(conf, say=lambda line: print(line, file=sys.stderr, flush=True)), conf.out)
-    print(conf.out / "paper.md")
+    out = page_in(conf.out, "paper.md")
+    report = measure(conf, say=lambda line: print(line, file=sys.stderr, flush=True))
+    write(page(report), figures(report), out, partial(draw, report))
     return 0
 
 

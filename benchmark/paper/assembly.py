@@ -75,24 +75,24 @@ def figure_rows(
     wenet = next((v for v in variants.values() if v.system == WENET), None)
     rows = []
     for (key, name), figure in result.figures.items():
-        beside = None
+        base = None
         if wenet is not None and key != wenet.key:
-            beside = result.figures.get((wenet.key, name))
+            base = result.figures.get((wenet.key, name))
         rows.append(
-            _row(variants[key], tasks[name], threads, figure, beside, limits, network, measured)
+            _row(variants[key], tasks[name], threads, figure, base, limits, network, measured)
         )
     return rows
 
 
 def _row(
-    variant: Variant, task: Task, threads: int, figure: Figure, beside: Figure | None,
+    variant: Variant, task: Task, threads: int, figure: Figure, base: Figure | None,
     limits: Limits, network: NetworkConfig, measured: MeasuredRouting,
 ) -> Row:  # fmt: skip
     # Routing was measured for chunks of one size and for the second pass.
     kind = "chunk" if (task.kind, task.chunk) == (STREAM.kind, CHUNK_FRAMES) else task.name
     routing = variant.routing(measured, kind, figure.counted)
     parts = parts_of(task, network, variant.weights, routing)
-    ratio = ratio_of(figure, beside) if beside is not None else None
+    ratio = ratio_of(figure, base) if base is not None else None
     return Row(
         model=variant.model,
         variant=variant.label,
@@ -157,7 +157,7 @@ def load_rows(result: GroupResult, threads: int, network: NetworkConfig) -> list
 
 
 def model_ratios(result: GroupResult, threads: int) -> list[ModelRatio]:
-    """Every program of a mixture of experts beside every dense one."""
+    """Every program of a mixture of experts against every dense one."""
     dense = [v for v in result.group.variants if not v.model.startswith("moe")]
     experts = [v for v in result.group.variants if v.model.startswith("moe")]
     ratios = []

@@ -35,7 +35,7 @@ from pathlib import Path
 from benchmark.limits import Limits
 from model.config import FeedForwardConfig, NetworkConfig
 
-ROUTING = "routing.json"  # beside a checkpoint; see benchmark.paper.routing
+ROUTING = "routing.json"  # next to a checkpoint; see benchmark.paper.routing
 FACTS = "model.json"  # how many parameters
 _FLOAT = 4
 _BFLOAT16 = 2

@@ -2,7 +2,7 @@
 
 Speed does not depend on what the weights say, but for one thing: where routers send frames. So
 the routers are centred (see ``benchmark.paper.routing``), and what they do is measured and written
-beside the weights. A checkpoint has WeNet's layout and WeNet's names, and both toolkits load it.
+next to the weights. A checkpoint has WeNet's layout and WeNet's names, and both toolkits load it.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _cmvn_statistics() -> dict[str, Any]:
     }
 
 
-@errors_as_lines("paper_models")
+@errors_as_lines("benchmark.paper.models")
 def main(arguments: list[str] | None = None) -> int:
     """Write the models that a folder lacks; prints the folder of each."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.paper.models", description=__doc__)

@@ -1,10 +1,11 @@
-"""The picture of the report: speed beside its floor, bytes, and times WeNet's time."""
+"""The picture of the report: speed with its floor, bytes, and times WeNet's time."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from benchmark.page import save_svg
 from benchmark.paper.report import PaperReport, Row
 
 _COLOURS = {"floor": "#222222", "WeNet": "#b0b0b0", "portable": "#7aa6c2", "native": "#2f6f9f"}
@@ -12,7 +13,6 @@ _COLOURS = {"floor": "#222222", "WeNet": "#b0b0b0", "portable": "#7aa6c2", "nati
 
 def draw(report: PaperReport, path: Path) -> None:
     """Write the picture of the streaming figures at the fewest threads as SVG."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     threads = min((row.threads for row in report.rows), default=1)
@@ -35,8 +35,7 @@ def draw(report: PaperReport, path: Path) -> None:
     panels[2].set_xlabel("times the time of WeNet")
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
-    with matplotlib.rc_context({"svg.hashsalt": "paper"}):  # the same figures, the same file
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    save_svg(figure, path)
 
 
 def _bars(panel: Any, rows: list[Row], values: list[float]) -> None:

@@ -58,7 +58,7 @@ def make_package(work: Path, programs: Sequence[Variant], say: Say) -> None:
     model, dispatch = programs[0].model, programs[0].dispatch
     out = package_folder(work, model, dispatch)
     arguments = export_arguments(work / model, out, programs)
-    # What is in a package follows from these, and one with other programs is made anew.
+    # What is in a package follows from these, and one with other programs is made again.
     made_with = out.with_suffix(".json")
     known = json.loads(made_with.read_text()) if made_with.exists() else None
     if not out.exists() or known != arguments:

@@ -1,4 +1,4 @@
-"""What the benchmark found, as JSON and as a page: every figure beside its floor."""
+"""What the benchmark found, as JSON and as a page: every figure with its floor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from benchmark.page import table
 from edge_asr.machine import Machine
 
 REPORT_VERSION = 1
@@ -120,34 +121,32 @@ class PaperReport:
     exports: dict[str, dict[str, Any]] = field(default_factory=dict)
     report_version: int = REPORT_VERSION
 
-    def as_json(self) -> str:
-        """One JSON object with these fields, and each row's RTF and share of the floor."""
-        fields = dataclasses.asdict(self)
-        for row, shown in zip(self.rows, fields["rows"], strict=True):
-            shown |= {"rtf": row.rtf, "floor_share": row.floor_share}
-        return json.dumps(fields, indent=1) + "\n"
 
-    def as_markdown(self) -> str:
-        """The page, with a link to the picture beside it."""
-        return "\n".join(_page(self)) + "\n"
+def figures(report: PaperReport) -> dict[str, Any]:
+    """What JSON keeps: the fields, and each row's RTF and share of the floor."""
+    fields = dataclasses.asdict(report)
+    for row, shown in zip(report.rows, fields["rows"], strict=True):
+        shown |= {"rtf": row.rtf, "floor_share": row.floor_share}
+    return fields
 
 
 def read_report(text: str) -> PaperReport:
-    """The report that ``as_json`` wrote."""
+    """The report whose ``figures`` are in the JSON."""
     fields = json.loads(text)
     for shown in fields["rows"]:
         del shown["rtf"], shown["floor_share"]
     return msgspec.convert(fields, PaperReport)
 
 
-def _page(report: PaperReport) -> Iterator[str]:
+def page(report: PaperReport) -> Iterator[str]:
+    """The lines of the page, with a link to the picture next to it."""
     yield from (
         "# Models of the paper's sizes",
         "",
         "Random weights, int8, the same checkpoint for every program. A floor is the least time "
         "that this machine can take: for each layer the larger of weight bytes over read bandwidth "
-        "and multiply-adds over int8 peak ([formulas](../../benchmark/floors.py)). Programs ran in "
-        f"turns, {report.rounds} rounds; medians, and ratios within a round.",
+        "and multiply-adds over int8 peak ([formulas](../../benchmark/paper/floors.py)). Programs "
+        f"ran in turns, {report.rounds} rounds; medians, and ratios within a round.",
         "",
         f"* {report.machine.cpu}, {report.machine.usable_cores} of {report.machine.cores} cores, "
         f"{' '.join(report.machine.cpu_features)}; {report.machine.system}",
@@ -162,7 +161,7 @@ def _page(report: PaperReport) -> Iterator[str]:
     threads = sorted({row.threads for row in report.rows})
     for count in threads:
         for task in _TASKS:
-            yield from _figures(report, task, count)
+            yield from _task(report, task, count)
         yield from _sweep(report, count)
     yield from _ratios(report)
     yield from _loads(report)
@@ -171,45 +170,48 @@ def _page(report: PaperReport) -> Iterator[str]:
 
 
 def _limits(report: PaperReport) -> Iterator[str]:
-    yield from ("| threads | read bandwidth | int8 peak |", "|---|---|---|")
-    for limits in report.limits:
-        yield (
-            f"| {limits.threads} | {limits.read_bytes_per_s / 1e9:.1f} GB/s "
-            f"| {limits.int8_macs_per_s / 1e9:.0f} G multiply-adds/s |"
-        )
-    yield from ("", "| model | parameters | int8 weights | multiply-adds of a chunk |",
-                "|---|---|---|---|")  # fmt: skip
-    for model in report.models:
-        parts = ", ".join(
-            f"{kind} {_three(macs / 1e9)} G" for kind, macs in model.chunk_macs.items()
-        )
-        yield (
-            f"| {model.name} | {_three(model.parameters / 1e6)} M "
-            f"| {_three(model.int8_bytes / 1e6)} MB "
-            f"| {parts} |"
-        )
-    yield ""
+    yield from table(
+        ("threads", "read bandwidth", "int8 peak"),
+        (
+            (
+                str(limits.threads),
+                f"{limits.read_bytes_per_s / 1e9:.1f} GB/s",
+                f"{limits.int8_macs_per_s / 1e9:.0f} G multiply-adds/s",
+            )
+            for limits in report.limits
+        ),
+    )
+    yield from table(
+        ("model", "parameters", "int8 weights", "multiply-adds of a chunk"),
+        (
+            (
+                model.name,
+                f"{_three(model.parameters / 1e6)} M",
+                f"{_three(model.int8_bytes / 1e6)} MB",
+                ", ".join(f"{kind} {_three(n / 1e9)} G" for kind, n in model.chunk_macs.items()),
+            )
+            for model in report.models
+        ),
+    )
 
 
-def _figures(report: PaperReport, task: str, threads: int) -> Iterator[str]:
+def _task(report: PaperReport, task: str, threads: int) -> Iterator[str]:
     rows = [row for row in report.rows if (row.task, row.threads) == (task, threads)]
     if not rows:
         return
-    yield from (
-        f"## {_TASKS[task]}, {_threads(threads)}",
-        "",
-        "| model | program | median ms | min ms | RTF | floor ms | of the floor | MB read "
-        "| experts touched | times WeNet's time |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    )
-    for row in rows:
-        touched = "" if row.experts_touched is None else f"{row.experts_touched:.1f}"
-        yield (
-            f"| {row.model} | {row.variant} | {_ms(row.median_s)} | {_ms(row.min_s)} "
-            f"| {row.rtf:.3f} | {_ms(row.floor_s)} | {row.floor_share:.0%} "
-            f"| {_three(row.weight_bytes / 1e6)} | {touched} | {_range(row)} |"
-        )
-    yield ""
+    yield from (f"## {_TASKS[task]}, {_threads(threads)}", "")
+    titles = ("model", "program", "median ms", "min ms", "RTF", "floor ms", "of the floor",
+              "MB read", "experts touched", "times WeNet's time")  # fmt: skip
+    yield from table(titles, map(_task_cells, rows))
+
+
+def _task_cells(row: Row) -> tuple[str, ...]:
+    touched = "" if row.experts_touched is None else f"{row.experts_touched:.1f}"
+    return (
+        row.model, row.variant, _ms(row.median_s), _ms(row.min_s), f"{row.rtf:.3f}",
+        _ms(row.floor_s), f"{row.floor_share:.0%}", _three(row.weight_bytes / 1e6), touched,
+        _range(row),
+    )  # fmt: skip
 
 
 def _sweep(report: PaperReport, threads: int) -> Iterator[str]:
@@ -218,21 +220,16 @@ def _sweep(report: PaperReport, threads: int) -> Iterator[str]:
     if not rows:
         return
     sizes = list(dict.fromkeys(row.task for row in rows))
-    heads = " | ".join(size.removeprefix(SWEPT) for size in sizes)
-    yield from (
-        f"## Streaming by frames of a chunk, median ms (times WeNet's time), {_threads(threads)}",
-        "",
-        f"| model | program | {heads} |",
-        "|---|---|" + "---|" * len(sizes),
-    )
+    yield f"## Streaming by frames of a chunk, median ms (times WeNet's time), {_threads(threads)}"
+    yield ""
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
         times = "" if row.wenet is None else f" ({row.wenet:.2f})"
         cells.setdefault((row.model, row.variant), {})[row.task] = f"{_ms(row.median_s)}{times}"
-    for (model, variant), found in cells.items():
-        shown = " | ".join(found.get(size, "") for size in sizes)
-        yield f"| {model} | {variant} | {shown} |"
-    yield ""
+    yield from table(
+        ("model", "program", *(size.removeprefix(SWEPT) for size in sizes)),
+        ((*name, *(found.get(size, "") for size in sizes)) for name, found in cells.items()),
+    )
 
 
 def _threads(count: int) -> str:
@@ -259,18 +256,17 @@ def _range(row: Row) -> str:
 def _ratios(report: PaperReport) -> Iterator[str]:
     if not report.ratios:
         return
-    yield from (
-        "## Models beside one another",
-        "",
-        "| task | threads | | beside | times |",
-        "|---|---|---|---|---|",
-    )
-    for ratio in report.ratios:
-        yield (
-            f"| {ratio.task} | {ratio.threads} | {ratio.variant} | {ratio.beside} "
-            f"| {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) |"
-        )
-    yield ""
+    yield from ("## Models beside one another", "")
+    yield from table(
+        ("task", "threads", "", "beside", "times"),
+        (
+            (
+                ratio.task, str(ratio.threads), ratio.variant, ratio.beside,
+                f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+            )
+            for ratio in report.ratios
+        ),
+    )  # fmt: skip
 
 
 def _loads(report: PaperReport) -> Iterator[str]:
@@ -280,22 +276,20 @@ def _loads(report: PaperReport) -> Iterator[str]:
         "Memory is the largest resident set: with libraries, after loading, and after everything. "
         "The difference is of the log-probabilities of the first chunk from WeNet's, in the mean.",
         "",
-        "| model | program | threads | load s | before MB | loaded MB | peak MB | weights MB "
-        "| difference |",
-        "|---|---|---|---|---|---|---|---|---|",
     )
-    for row in report.loads:
-        sizes = (row.memory_before_bytes, row.memory_loaded_bytes, row.peak_bytes, row.weight_bytes)
-        megabytes = " | ".join(f"{size / 1e6:.0f}" for size in sizes)
-        difference = "" if row.difference is None else f"{row.difference:.3f}"
+    titles = ("model", "program", "threads", "load s", "before MB", "loaded MB", "peak MB",
+              "weights MB", "difference")  # fmt: skip
+    yield from table(titles, map(_load_cells, report.loads))
+    for model, export in report.exports.items():
         yield (
-            f"| {row.model} | {row.variant} | {row.threads} | {row.load_s:.2f} | {megabytes} "
-            f"| {difference} |"
-        )
-    yield ""
-    for model, figures in report.exports.items():
-        yield (
-            f"WeNet's export of {model}: {figures['export_s']:.0f} s, at most "
-            f"{figures['export_peak_bytes'] / 1e6:.0f} MB, engine {figures['engine']}."
+            f"WeNet's export of {model}: {export['export_s']:.0f} s, at most "
+            f"{export['export_peak_bytes'] / 1e6:.0f} MB, engine {export['engine']}."
         )
         yield ""
+
+
+def _load_cells(row: LoadRow) -> tuple[str, ...]:
+    sizes = (row.memory_before_bytes, row.memory_loaded_bytes, row.peak_bytes, row.weight_bytes)
+    difference = "" if row.difference is None else f"{row.difference:.3f}"
+    megabytes = (f"{size / 1e6:.0f}" for size in sizes)
+    return (row.model, row.variant, str(row.threads), f"{row.load_s:.2f}", *megabytes, difference)

@@ -105,6 +105,57 @@ def ratio_of(figure: Figure, other: Figure) -> Ratio:
     return Ratio(median(ratios), min(ratios), max(ratios))
 
 
+class _Running:
+    """The workers of a group, and what they have done so far."""
+
+    def __init__(self, group: Group) -> None:
+        self.result = GroupResult(group)
+        self.workers: dict[str, Asked] = {}
+        self._times: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+        self._counted: dict[tuple[str, str], Counted] = {}
+
+    def load(self, variant: Variant, start: Start, say: Say) -> None:
+        """Start a worker; without it, if it fails."""
+        say(f"loading {variant.key}")
+        try:
+            self.workers[variant.key] = start(variant)
+            self.result.loads[variant.key] = dict(self.workers[variant.key].loaded)
+        except WorkerError as error:
+            self.result.failures[variant.key, "load"] = str(error)
+            say(f"{variant.key} is left out: {error}")
+
+    def ask(self, key: str, task: Task) -> None:
+        """One worker's turn at a task, unless it has failed at it."""
+        name = key, task.name
+        if name in self.result.failures:
+            return
+        try:
+            answer = self.workers[key].ask(task.kind, **task.arguments)
+        except WorkerError as error:
+            self.result.failures[name] = str(error)
+            self._times.pop(name, None)
+            return
+        self._times.setdefault(name, []).append(tuple(answer["times_s"]))
+        if "experts_per_call" in answer:
+            self._counted[name] = Counted(answer["experts_per_call"], answer["experts_per_frame"])
+
+    def ask_memory(self, key: str) -> None:
+        """The memory of a worker, and its outputs for a fixed input."""
+        try:
+            self.result.loads[key] |= self.workers[key].ask("memory")
+            self.result.loads[key]["probe"] = self.workers[key].ask("probe")["log_probs"]
+        except WorkerError as error:
+            self.result.failures[key, "memory"] = str(error)
+
+    def finish(self) -> GroupResult:
+        """Figures of the times."""
+        self.result.figures = {
+            name: Figure(tuple(calls), self._counted.get(name))
+            for name, calls in self._times.items()
+        }
+        return self.result
+
+
 def run_group(
     group: Group,
     start: Start,
@@ -121,49 +172,21 @@ def run_group(
     Args:
         between: called once in every round while all workers wait.
     """
-    result = GroupResult(group)
-    workers: dict[str, Asked] = {}
-    times: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    counted: dict[tuple[str, str], Counted] = {}
+    running = _Running(group)
     try:
         for variant in group.variants:
-            say(f"loading {variant.key}")
-            try:
-                workers[variant.key] = start(variant)
-                result.loads[variant.key] = dict(workers[variant.key].loaded)
-            except WorkerError as error:
-                result.failures[variant.key, "load"] = str(error)
-                say(f"{variant.key} is left out: {error}")
-        keys = list(workers)
+            running.load(variant, start, say)
+        keys = list(running.workers)
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
             between()
+            turn = number % max(len(keys), 1)
             for task in tasks:
-                turn = number % max(len(keys), 1)
                 for key in keys[turn:] + keys[:turn]:
-                    if (key, task.name) in result.failures:
-                        continue
-                    try:
-                        answer = workers[key].ask(task.kind, **task.arguments)
-                    except WorkerError as error:
-                        result.failures[key, task.name] = str(error)
-                        times.pop((key, task.name), None)
-                        continue
-                    times.setdefault((key, task.name), []).append(tuple(answer["times_s"]))
-                    if "experts_per_call" in answer:
-                        counted[key, task.name] = Counted(
-                            answer["experts_per_call"], answer["experts_per_frame"]
-                        )
-        for key, worker in workers.items():
-            try:
-                result.loads[key] |= worker.ask("memory")
-                result.loads[key]["probe"] = worker.ask("probe")["log_probs"]
-            except WorkerError as error:
-                result.failures[key, "memory"] = str(error)
+                    running.ask(key, task)
+        for key in keys:
+            running.ask_memory(key)
     finally:
-        for worker in workers.values():
+        for worker in running.workers.values():
             worker.close()
-    result.figures = {
-        name: Figure(tuple(calls), counted.get(name)) for name, calls in times.items()
-    }
-    return result
+    return running.finish()

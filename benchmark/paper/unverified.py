@@ -12,12 +12,12 @@ import argparse
 import io
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmark.page import today
 from benchmark.paper.variants import INT4_GROUP
 from edge_asr.package.manifest import SCHEMA_VERSION, Manifest, Precision, Provenance, UnitsSpec
 from edge_asr.package.writer import write_package
@@ -54,10 +54,8 @@ def write_unverified(
     for precision in precisions:
         quantized = quantize(loaded, precision, INT4_GROUP)
         network = quantized.network
-        spec, second = (
-            encoder_spec(network, LEFT_FRAMES, CHUNK_FRAMES, MAX_FRAMES),
-            decoder_spec(network),
-        )
+        spec = encoder_spec(network, LEFT_FRAMES, CHUNK_FRAMES, MAX_FRAMES)
+        second = decoder_spec(network)
         for module, interface in (
             (EncoderProgram(network), encoder_interface(network, spec)),
             (DecoderProgram(network), decoder_interface(network, second)),
@@ -76,21 +74,26 @@ def write_unverified(
         files=(),
         provenance=Provenance(
             checkpoint_sha256=quantized.source_sha256,
-            created=datetime.now(UTC).strftime("%Y-%m-%d"),
+            created=today(),
             quantization=", ".join(precisions),
             versions={},
         ),
         decoder=second,
     )
+    files = _files(checkpoint, built)
+    write_package(out, manifest, [one.program for one in built], files, replace=True)
+
+
+def _files(checkpoint: Path, built: Sequence[Built]) -> dict[str, bytes]:
+    """What a package has next to its programs, by name; the proofs are empty."""
     empty = io.BytesIO()
     np.savez(empty, samples=np.zeros(0, np.float32))
     weights = {one.program.weights: one.weights for one in built if one.weights is not None}
-    files = {name: data for name, data in weights.items() if name is not None} | {
+    return {name: data for name, data in weights.items() if name is not None} | {
         "units.txt": (checkpoint / "units.txt").read_bytes(),
         "golden.npz": empty.getvalue(),
         "parity.json": json.dumps({"programs": {}, "verified": False}).encode(),
     }
-    write_package(out, manifest, [one.program for one in built], files, replace=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

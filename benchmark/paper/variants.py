@@ -139,7 +139,7 @@ def programs(
 
 
 def groups(variants: Sequence[Variant]) -> list[Group]:
-    """Each model beside WeNet, and our fastest dispatch of all models beside one another."""
+    """Each model against WeNet, and the fastest dispatch of all models against one another."""
     found = []
     for model in dict.fromkeys(v.model for v in variants):
         same = [v for v in variants if v.model == model]

@@ -230,7 +230,7 @@ class WenetPlayer:
         return {"log_probs": self._model.ctc_activation(out)[0].tolist()}
 
 
-@errors_as_lines("wenet_today")
+@errors_as_lines("benchmark.paper.wenet_today")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.paper.wenet_today")

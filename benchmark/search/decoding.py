@@ -15,14 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import edge_asr
+from benchmark.options import add_manifests, add_package, add_speed, page_parser
 from benchmark.page import Origin, command_line, write
-from benchmark.replay import read_clips, record_all, texts
+from benchmark.replay import read_clips, record_all, set_name, texts
 from benchmark.search.decoding_report import Rate, Report, Row, page
 from benchmark.search.decoding_speed import Played, measure_speed
-from benchmark.speed.levers import choose_clips
-from benchmark.words.errors import Errors, count_errors
+from benchmark.words.errors import UtteranceErrors, count_errors
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.audio.windows import ChunkMs
+from edge_asr.bench.play import choose_clips
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion.language_model import LanguageModel
@@ -86,19 +87,19 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         )
     compared = ways(recognizer, model, options.ctc_weight)
     chunks = chunks_ms(recognizer, options.chunks.split(","))
-    sets = {f"{path.parent.name} {path.stem}": read_recordings(path) for path in options.manifests}
-    rows = [Row(name, chunk) for chunk in chunks for name in compared]
-    for set_name, utterances in sets.items():
+    sets = {set_name(path): read_recordings(path) for path in options.manifests}
+    rows = [Row(way, chunk) for chunk in chunks for way in compared]
+    for name, utterances in sets.items():
         clips = read_clips(utterances)
         truth = [utterance.text for utterance in utterances]
         for chunk, chunk_ms in chunks.items():
-            label = f"{set_name}, chunk {chunk}"
+            label = f"{name}, chunk {chunk}"
             recordings = record_all(recognizer, utterances, clips, chunk_ms, label)
-            greedy: Errors | None = None
+            greedy: UtteranceErrors | None = None
             for row in (row for row in rows if row.chunk == chunk):
                 errors = count_errors(truth, texts(recognizer, recordings, compared[row.name]))
                 greedy = greedy or errors
-                row.rates[set_name] = Rate.of(errors, greedy)
+                row.rates[name] = Rate.of(errors, greedy)
     clips = choose_clips(next(iter(sets.values())), options.audio_s) if options.rounds else []
     if options.rounds:
         played = [Played(chunks[row.chunk], compared[row.name]) for row in rows]
@@ -123,25 +124,18 @@ def measure(options: argparse.Namespace, command: str) -> Report:
 @errors_as_lines("benchmark.search.decoding")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.search.decoding", description=__doc__
-    )
+    parser = page_parser("benchmark.search.decoding", __doc__)
+    add_package(parser)
+    add_manifests(parser)
+    add_speed(parser, rounds=3, audio_s=30)
     add = parser.add_argument
-    add("package", help="package: name or directory")
-    add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of test sets")
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
     add("--chunks", default="4,8,16,whole", help="encoder frames (default: 4,8,16,whole)")
-    add("--ctc-weight", type=float, help="of the second pass, beside the package's own")
+    add("--ctc-weight", type=float, help="of the second pass, next to the package's own")
     add("--lm-weight", type=float, default=0.3, help="of the language model (default: 0.3)")
     add("--word-bonus", type=float, default=0.0, help="nats per word (default: 0)")
-    add("--rounds", type=int, default=3, help="of the comparison of speed; 0: none (default: 3)")
-    add("--audio-s", type=float, default=30.0, help="audio of a round (default: 30)")
-    add("--shared", action="store_true", help="say that others use this machine meanwhile")
-    add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
-        raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
-    report = measure(options, command_line("benchmark.search.decoding", argv))
+    report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)
     return 0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from benchmark.page import Origin, table
 from benchmark.search.decoding_speed import Speed
-from benchmark.words.errors import Errors, Interval
+from benchmark.words.errors import Interval, UtteranceErrors
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Rate:
     to_greedy_interval: Interval
 
     @classmethod
-    def of(cls, errors: Errors, greedy: Errors) -> Rate:
+    def of(cls, errors: UtteranceErrors, greedy: UtteranceErrors) -> Rate:
         """``greedy`` is of the same utterances in the same chunk."""
         lost, interval = errors.difference(greedy)
         return cls(

@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 
 import edge_asr
+from benchmark.options import add_manifests, add_package
 from benchmark.replay import Recording, read_clips, record_all, texts
 from benchmark.search.decoding import ways
 from benchmark.words.errors import count_errors
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
-from edge_asr.fusion.arpa import read_ngrams
+from edge_asr.fusion.arpa import Ngrams, read_ngrams
 from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.search.decoding import Decoding
 from edge_asr.streams.recognizer import Recognizer
@@ -43,57 +44,74 @@ class Weights:
     word_bonus: float = 0.0
 
 
+Tried = tuple[str, Weights, int]  # what was tried, its weights, the word errors
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """Counts the word errors of weights, with all that stays the same."""
+
+    recognizer: Recognizer
+    recordings: Sequence[Recording]
+    arpa: Path | None
+    ngrams: Ngrams | None  # read from ``arpa``
+    beam: int | None
+    blank_penalty: float | None
+
+    def errors(self, name: str, weights: Weights) -> int:
+        """Over all recordings, by the way of decoding whose name begins so."""
+        model = self._model(weights) if "LM" in name else None
+        way = _way(ways(self.recognizer, model, weights.ctc), name)
+        decoding = replace(way, beam=self.beam, blank_penalty=self.blank_penalty)
+        said = texts(self.recognizer, self.recordings, decoding)
+        return int(count_errors([one.text for one in self.recordings], said).edits.sum())
+
+    def best(self, name: str, tried: Sequence[Weights]) -> Iterator[Tried]:
+        """All of them, and the best once more."""
+        found = []
+        for weights in tried:
+            found.append((name, weights, self.errors(name, weights)))
+            yield found[-1]
+        _, chosen, count = min(found, key=lambda one: one[2])
+        yield f"chosen for {name}", chosen, count
+
+    def _model(self, weights: Weights) -> LanguageModel | None:
+        if self.ngrams is None:
+            return None
+        return LanguageModel.build(
+            self.ngrams,
+            self.recognizer.package.units,
+            repr(str(self.arpa)),
+            weight=weights.language_model,
+            word_bonus=weights.word_bonus,
+        )
+
+
 def tune(
     recognizer: Recognizer,
     recordings: Sequence[Recording],
     arpa: Path | None,
     beam: int | None = None,
     blank_penalty: float | None = None,
-) -> Iterator[tuple[str, Weights, int]]:
+) -> Iterator[Tried]:
     """What was tried, its weights and the word errors; the best of each kind once more, as
     "chosen".
 
     Raises:
         InputMissingError, UsageError: the language model cannot be used.
     """
-    truth = [one.text for one in recordings]
     ngrams = None if arpa is None else read_ngrams(arpa)
-
-    def model(weights: Weights) -> LanguageModel | None:
-        if ngrams is None:
-            return None
-        return LanguageModel.build(
-            ngrams,
-            recognizer.package.units,
-            repr(str(arpa)),
-            weight=weights.language_model,
-            word_bonus=weights.word_bonus,
-        )
-
-    def errors(name: str, weights: Weights) -> int:
-        fused = model(weights) if "LM" in name else None
-        way = _way(ways(recognizer, fused, weights.ctc), name)
-        decoding = replace(way, beam=beam, blank_penalty=blank_penalty)
-        return int(count_errors(truth, texts(recognizer, recordings, decoding)).edits.sum())
-
-    def best(name: str, tried: Sequence[Weights]) -> Iterator[tuple[str, Weights, int]]:
-        found = []
-        for weights in tried:
-            found.append((name, weights, errors(name, weights)))
-            yield found[-1]
-        _, chosen, count = min(found, key=lambda one: one[2])
-        yield f"chosen for {name}", chosen, count
-
+    counting = _Counting(recognizer, recordings, arpa, ngrams, beam, blank_penalty)
     chosen = Weights()
     if recognizer.decoder is not None:
         name = "prefix + second pass, CTC weight"
-        for what, chosen, count in best(name, [Weights(one) for one in CTC_WEIGHTS]):
+        for what, chosen, count in counting.best(name, [Weights(one) for one in CTC_WEIGHTS]):
             yield what, chosen, count
     if ngrams is None:
         return
     name = "prefix + LM" + (" + second pass" if recognizer.decoder is not None else "")
     pairs = itertools.product(LM_WEIGHTS, WORD_BONUSES)
-    yield from best(
+    yield from counting.best(
         name, [replace(chosen, language_model=one, word_bonus=other) for one, other in pairs]
     )
 
@@ -109,8 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmark.search.decoding_tune", description=__doc__
     )
     add = parser.add_argument
-    add("package", help="package: name or directory")
-    add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of dev sets")
+    add_package(parser)
+    add_manifests(parser, "dev sets")
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
     add("--beam", type=int, help="hypotheses, 1 to 64 (default: 10)")
     add("--blank-penalty", type=float, help="nats taken from blank, with all weights (default: 0)")

@@ -62,6 +62,28 @@ class Report:
 
 def page(report: Report) -> Iterator[str]:
     """The lines of the page."""
+    yield from _introduction(report)
+    yield from (f"* {name}: {', '.join(words)}" for name, words in report.lists.items())
+    yield ""
+    titles = ["bonus (dev)", "errors on listed words", "on others", "on all"]
+    before = report.sweep[0].before
+    none = ["none", str(before.listed), str(before.others), str(before.listed + before.others)]
+    yield from table(titles, [none, *map(_sweep_cells, report.sweep)])
+    yield f"Chosen: {report.bonus:g}. With it, on test:"
+    yield ""
+    titles = ["set", "of", "way", "list from", "listed words", "errors on them", "change"]
+    titles += ["other words", "errors on them", "change", ""]
+    yield from table(titles, map(_cells, report.rows))
+    yield (
+        f"Asked for: {WANTED_FALL:g} % fewer errors on listed words or more, on others "
+        f"{ALLOWED_RISE:g} % more or fewer."
+    )
+    if report.speed:
+        yield ""
+        yield from _speed(report)
+
+
+def _introduction(report: Report) -> Iterator[str]:
     rule = report.rule
     weight = "the package's" if report.ctc_weight is None else f"{report.ctc_weight:g}"
     letters = f", {rule.min_letters} letters or more" if rule.min_letters > 1 else ""
@@ -82,42 +104,21 @@ def page(report: Report) -> Iterator[str]:
         f"Streams are {UTTERANCES} utterances with pauses of {PAUSES_S[0]:g} to {PAUSES_S[1]:g} s.",
         "",
     )
-    yield from (f"* {name}: {', '.join(words)}" for name, words in report.lists.items())
-    yield ""
-    titles = ["bonus (dev)", "errors on listed words", "on others", "on all"]
-    before = report.sweep[0].before
-    none = ["none", str(before.listed), str(before.others), str(before.listed + before.others)]
-    yield from table(titles, [none, *map(_sweep_cells, report.sweep)])
-    yield f"Chosen: {report.bonus:g}. With it, on test:"
-    yield ""
-    titles = ["set", "of", "way", "list from", "listed words", "errors on them", "change"]
-    titles += ["other words", "errors on them", "change", ""]
-    yield from table(titles, map(_cells, report.rows))
-    yield (
-        f"Asked for: {WANTED_FALL:g} % fewer errors on listed words or more, on others "
-        f"{ALLOWED_RISE:g} % more or fewer."
-    )
-    if not report.speed:
-        return
-    yield ""
+
+
+def _speed(report: Report) -> Iterator[str]:
     yield (
         f"Speed with made-up phrases of one to three words, {report.rounds} rounds after one "
         "thrown away, in each of which every row plays the same audio in turn; ratios to no "
         "phrases within a round, median and range. `compiling` is what `set_hotwords` takes."
     )
     yield ""
-    yield from table(
-        ["phrases", "RTF", "ratio", "compiling, ms"],
-        (
-            [
-                str(row.phrases),
-                f"{row.rtf:.4f}",
-                f"{median(row.ratios):.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f})",
-                f"{row.build_ms:.1f}",
-            ]
-            for row in report.speed
-        ),
-    )
+    yield from table(["phrases", "RTF", "ratio", "compiling, ms"], map(_speed_cells, report.speed))
+
+
+def _speed_cells(row: SpeedRow) -> list[str]:
+    ratio = f"{median(row.ratios):.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f})"
+    return [str(row.phrases), f"{row.rtf:.4f}", ratio, f"{row.build_ms:.1f}"]
 
 
 def _sweep_cells(row: Sweep) -> list[str]:

@@ -17,14 +17,15 @@ from pathlib import Path
 from statistics import median
 
 import edge_asr
+from benchmark.options import add_package, add_speed, page_parser
 from benchmark.page import Origin, command_line, write
 from benchmark.replay import Recording, read_clips, record_all, texts
 from benchmark.search.decoding_speed import Played, measure_speed
 from benchmark.search.hotword_lists import ListRule, Split, made_up_phrases, split_errors
 from benchmark.search.hotword_report import Report, Row, SpeedRow, Sweep, page
-from benchmark.speed.levers import choose_clips
 from benchmark.streams import record_streams
 from edge_asr.audio.recordings import read_recordings
+from edge_asr.bench.play import choose_clips
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion.hotwords import Hotwords
@@ -188,11 +189,10 @@ def measure(options: argparse.Namespace, command: str) -> Report:
 @errors_as_lines("benchmark.search.hotwords")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.search.hotwords", description=__doc__
-    )
+    parser = page_parser("benchmark.search.hotwords", __doc__)
+    add_package(parser)
+    add_speed(parser, rounds=5, audio_s=30)
     add = parser.add_argument
-    add("package", help="package: name or directory")
     add("--dev", nargs="+", type=Path, required=True, help="TSV files to choose on")
     add("--test", nargs="+", type=Path, required=True, help="TSV files to measure on, in pairs")
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
@@ -200,16 +200,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--min-errors", type=int, default=2, help="of a listed word (default: 2)")
     add("--min-rate", type=float, default=0.5, help="of a listed word (default: 0.5)")
     add("--min-letters", type=int, default=1, help="of a listed word (default: 1)")
-    add("--rounds", type=int, default=5, help="of the comparison of speed; 0: none (default: 5)")
-    add("--audio-s", type=float, default=30.0, help="audio of a round (default: 30)")
-    add("--shared", action="store_true", help="say that others use this machine meanwhile")
-    add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
     if len(options.dev) != len(options.test):
         raise UsageError("--dev and --test must name as many manifests, in the same order")
-    if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
-        raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
-    report = measure(options, command_line("benchmark.search.hotwords", argv))
+    report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)
     return 0
 

@@ -1,4 +1,5 @@
-"""``python -m benchmark.search.steps PACKAGE MANIFEST``: the search beside the encoder's step.
+"""``python -m benchmark.search.steps PACKAGE MANIFEST``: time of the search against the
+encoder's step.
 
 The log-probabilities of real speech, widened to a large vocabulary, and the worst that can come:
 frames in which every unit is about as probable. Each chunk is searched after an encoder step, whose
@@ -19,12 +20,13 @@ from rich.console import Console
 from rich.progress import track
 
 import edge_asr
+from benchmark.options import add_shared, page_parser
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import record
 from benchmark.search.hotword_lists import made_up_phrases
-from benchmark.speed.levers import choose_clips
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.backends import FloatArray, zero_state
+from edge_asr.bench.play import choose_clips
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion import Fusion
@@ -54,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows, and the encoder steps that they are set beside, in ms."""
+    """All rows, and the encoder steps that they are compared with, in ms."""
 
     origin: Origin
     vocab_size: int
@@ -111,7 +113,7 @@ class _WholeSearch:
 def searches(
     units: Units, decoding: Decoding, phrases: Sequence[str]
 ) -> dict[str, Callable[[], _WholeSearch | Search]]:
-    """What is timed, each made anew for every round."""
+    """What is timed, each made again for every round."""
     hotwords, _ = Hotwords.build(phrases, units)
     none, listed = Fusion(), Fusion((hotwords,))
     greedy = Decoding(search="greedy")
@@ -240,11 +242,12 @@ def _cells(row: Row, encoders_ms: Sequence[float]) -> list[str]:
 @errors_as_lines("benchmark.search.steps")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.search.steps", description=__doc__)
+    parser = page_parser("benchmark.search.steps", __doc__)
+    add_shared(parser)
     add = parser.add_argument
     add("package", help="package that hears the speech: name or directory")
     add("manifest", type=Path, help="TSV file of speech")
-    add("--encoder", nargs="+", default=[], metavar="PACKAGE", help="to set the search beside")
+    add("--encoder", nargs="+", default=[], metavar="PACKAGE", help="to compare the search with")
     add("--encoder-ms", nargs="+", type=float, default=[27.0, 56.0],
         help="steps measured elsewhere, without --encoder (default: 27 56)")  # fmt: skip
     add("--vocab", type=int, default=5000, help="units (default: 5000)")
@@ -252,14 +255,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--chunk", type=int, default=16, help="frames (default: 16)")
     add("--rounds", type=int, default=3, help="(default: 3)")
     add("--audio-s", type=float, default=30.0, help="audio of a round (default: 30)")
-    add("--shared", action="store_true", help="say that others use this machine meanwhile")
-    add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.chunk < 1 or not 1 <= options.audio_s <= 3600:
         raise UsageError("--rounds and --chunk must be 1 or more, and --audio-s 1 to 3600")
     if not 200 <= options.vocab <= 1 << 16:
         raise UsageError(f"--vocab is {options.vocab}; allowed are 200 to 65536")
-    report = measure(options, command_line("benchmark.search.steps", argv))
+    report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)
     return 0
 

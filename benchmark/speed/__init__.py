@@ -1,1 +1,1 @@
-"""Seconds and memory of ours alone."""
+"""Seconds and memory of edge_asr alone; ``paper`` compares with WeNet."""

@@ -12,11 +12,12 @@ import json
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmark.page import table, today
 from edge_asr.machine import describe_machine, resident_memory_bytes
 from edge_asr.package.files import Package, open_package
 
@@ -54,37 +55,32 @@ def open_one(package: Package, file: str, stock: bool) -> dict[str, float | bool
     }
 
 
-def table(package: Path) -> str:
-    """Rows of a markdown table, one for each program."""
-    opened = open_package(package)
-    rows = [
-        "| backend | program | program and weights, MB | import, s | load, s | first step, s | "
-        "memory beyond Python and numpy, MB | process, MB | torch |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for program in opened.manifest.programs:
+TITLES = (
+    "backend", "program", "program and weights, MB", "import, s", "load, s", "first step, s",
+    "memory beyond Python and numpy, MB", "process, MB", "torch",
+)  # fmt: skip
+
+
+def rows(package: Path) -> Iterator[tuple[str, ...]]:
+    """One for each encoder, with the cells of ``TITLES``."""
+    for program in open_package(package).manifest.programs:
         if program.role != "encoder":
             continue
-        ways = (False, True) if program.backend == "executorch" else (False,)
-        for stock in ways:
-            command = [
-                sys.executable,
-                "-W",
-                "ignore",
-                "-m",
-                "benchmark.speed.footprint",
-                str(package),
-            ]
-            command += ["--one", program.file, *(["--stock"] if stock else [])]
+        for stock in (False, True) if program.backend == "executorch" else (False,):
+            command = [sys.executable, "-W", "ignore", "-m", "benchmark.speed.footprint"]
+            command += [str(package), "--one", program.file, *(["--stock"] if stock else [])]
             found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-            name = f"{program.backend}{', its own binding' if stock else ''}"
-            rows.append(
-                f"| {name} | {program.precision} {program.dispatch} | {found['weights_mb']:.1f} | "
-                f"{found['import_s']:.2f} | {found['load_s']:.2f} | {found['step_s']:.3f} | "
-                f"{found['memory_mb']:.0f} | {found['process_mb']:.0f} | "
-                f"{'yes' if found['torch'] else 'no'} |"
+            yield (
+                f"{program.backend}{', its own binding' if stock else ''}",
+                f"{program.precision} {program.dispatch}",
+                f"{found['weights_mb']:.1f}",
+                f"{found['import_s']:.2f}",
+                f"{found['load_s']:.2f}",
+                f"{found['step_s']:.3f}",
+                f"{found['memory_mb']:.0f}",
+                f"{found['process_mb']:.0f}",
+                "yes" if found["torch"] else "no",
             )
-    return "\n".join(rows)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,8 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(open_one(open_package(options.package), options.one, options.stock)))
         return 0
     machine = describe_machine()
-    print(table(options.package))
-    print(f"\n{machine.cpu}, {machine.system}, {datetime.now(UTC):%Y-%m-%d}", file=sys.stderr)
+    print("\n".join(table(TITLES, rows(options.package))))
+    print(f"{machine.cpu}, {machine.system}, {today()}", file=sys.stderr)
     return 0
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -23,9 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.limits import LIBRARY, Limits, LimitsLibrary
+from benchmark.page import page_in, table, today, write
 from edge_asr.backends.executorch_binding import choose_binding
 from edge_asr.backends.onnx_runtime import open_session
-from edge_asr.machine import describe_machine
+from edge_asr.exits import errors_as_lines
+from edge_asr.machine import Machine, describe_machine
 from edge_asr.native.library import NativeWeights, library
 from edge_asr.package.manifest import BackendName
 from export.executorch_layers import row_feed_forward
@@ -48,7 +48,7 @@ PORTABLE: tuple[BackendName, ...] = ("onnx", "executorch", "torchscript")
 
 @dataclass(frozen=True)
 class Figure:
-    """One case: milliseconds a layer, and what they stand beside."""
+    """One case: milliseconds a layer, and what they are compared with."""
 
     dim: int
     rows: int
@@ -181,55 +181,71 @@ def measure(dim: int, rows: int, portable: tuple[BackendName, ...], rounds: int)
     )  # fmt: skip
 
 
-def table(figures: list[Figure]) -> str:
-    """The figures as a markdown table."""
-    lines = [
-        "| d | T | ms | experts | GB/s | of bandwidth | GMAC/s | of int8 peak | best portable, ms |"
-        " native / portable |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for f in figures:
-        ratio = f.to_best_portable
-        best = f"{min(f.portable_ms.values()):.2f}" if f.portable_ms else ""
-        lines.append(
-            f"| {f.dim} | {f.rows} | {f.native_ms:.3f} | {f.experts:.1f} | {f.read_gb_per_s:.1f} | "
-            f"{f.of_bandwidth:.0%} | {f.gmac_per_s:.0f} | {f.of_peak:.0%} | {best} | "
-            f"{'' if ratio is None else format(ratio, '.2f')} |"
-        )
-    return "\n".join(lines)
+def cells(figure: Figure) -> tuple[str, ...]:
+    """A row of the page."""
+    ratio, portable_ms = figure.to_best_portable, figure.portable_ms.values()
+    return (
+        str(figure.dim),
+        str(figure.rows),
+        f"{figure.native_ms:.3f}",
+        f"{figure.experts:.1f}",
+        f"{figure.read_gb_per_s:.1f}",
+        f"{figure.of_bandwidth:.0%}",
+        f"{figure.gmac_per_s:.0f}",
+        f"{figure.of_peak:.0%}",
+        f"{min(portable_ms):.2f}" if portable_ms else "",
+        "" if ratio is None else f"{ratio:.2f}",
+    )
 
 
+@dataclass(frozen=True)
+class Report:
+    """All cases."""
+
+    date: str
+    machine: Machine
+    kernel: str
+    rounds: int
+    figures: list[Figure]
+
+
+def page(report: Report) -> Iterator[str]:
+    """The lines of the page."""
+    machine = report.machine
+    yield from (
+        "# One expert layer",
+        "",
+        "8 experts, top-2, hidden 4 d, int8, random rows, cold weights, one thread, kernel "
+        f"{report.kernel}; median of {report.rounds} rounds. Bandwidth and int8 peak are measured "
+        "in every round.",
+        "",
+        f"`python -m benchmark.speed.layer --rounds {report.rounds}`, {report.date}, "
+        f"{machine.cpu} ({' '.join(machine.cpu_features)}), {machine.system}",
+        "",
+    )
+    titles = ("d", "T", "ms", "experts", "GB/s", "of bandwidth", "GMAC/s", "of int8 peak",
+              "best portable, ms", "native / portable")  # fmt: skip
+    yield from table(titles, map(cells, report.figures))
+
+
+@errors_as_lines("benchmark.speed.layer")
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m benchmark.speed.layer``."""
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.speed.layer", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     options = parser.parse_args(arguments)
+    out = page_in(options.out, "layer.md")
     torch.set_num_threads(1)
     library().edge_asr_set_threads(1)
     figures = []
     for dim, rows in CASES:
         portable = PORTABLE if rows == 16 else ()
         figures.append(measure(dim, rows, portable, options.rounds))
-        print(table(figures[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
-    described, date = describe_machine(), datetime.now(UTC).strftime("%Y-%m-%d")
+        print(" | ".join(cells(figures[-1])), file=sys.stderr, flush=True)
     kernel = library().edge_asr_kernel().decode()
-    text = (
-        "# One expert layer\n\n"
-        f"8 experts, top-2, hidden 4 d, int8, random rows, cold weights, one thread, kernel "
-        f"{kernel}; median of {options.rounds} rounds. Bandwidth and int8 peak are measured in "
-        "every round.\n\n"
-        f"`python -m benchmark.speed.layer --rounds {options.rounds}`, {date}, {described.cpu} "
-        f"({' '.join(described.cpu_features)}), {described.system}\n\n"
-        f"{table(figures)}\n"
-    )
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "layer.md").write_text(text)
-    record = {"date": date, "machine": str(described), "kernel": kernel}
-    figures_json = [asdict(figure) for figure in figures]
-    (options.out / "layer.json").write_text(
-        json.dumps(record | {"figures": figures_json}, indent=1) + "\n"
-    )
+    report = Report(today(), describe_machine(), kernel, options.rounds, figures)
+    write(page(report), report, out)
     return 0
 
 

@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -21,13 +22,14 @@ from rich.console import Console
 from rich.progress import track
 
 import edge_asr
+from benchmark.options import add_speed, page_parser
+from benchmark.page import Origin, command_line, picture_path, write
+from benchmark.replay import set_name
 from benchmark.speed.levers_report import Report, Row, draw, page
-from edge_asr.audio.recordings import Utterance, read_recordings
-from edge_asr.bench.measure import expert_figures, import_jiwer, word_errors
-from edge_asr.bench.play import Clip, Tally, TimedEncoder, play, read_clip
-from edge_asr.errors import OutputError, UsageError
+from edge_asr.audio.recordings import read_recordings
+from edge_asr.bench.measure import expert_figures, import_jiwer, measure_word_errors
+from edge_asr.bench.play import Clip, Tally, TimedEncoder, choose_clips, play
 from edge_asr.exits import errors_as_lines
-from edge_asr.machine import describe_machine
 from edge_asr.native.library import Levers
 from edge_asr.programs.loading import set_levers
 from edge_asr.streams.recognizer import Recognizer
@@ -123,7 +125,7 @@ def measure_words(
     Raises:
         EdgeAsrError: a recording or a manifest cannot be read.
     """
-    sets = {f"{path.parent.name} {path.stem}": read_recordings(path) for path in manifests}
+    sets = {set_name(path): read_recordings(path) for path in manifests}
     rows = []
     for setting in track(chosen, "words", console=Console(stderr=True), transient=True):
         setting.pull()
@@ -131,7 +133,7 @@ def measure_words(
         row = Row(setting.name, setting.levers, setting.bytes)
         for name, utterances in sets.items():
             expert_figures(setting.recognizer)
-            errors = word_errors(setting.recognizer, utterances, chunk)
+            errors = measure_word_errors(setting.recognizer, utterances, chunk)
             row.wer[name], row.words[name] = 100 * errors.wer, errors.words
             if row.experts is None:
                 row.experts = expert_figures(setting.recognizer)
@@ -176,22 +178,7 @@ def _play(setting: Setting, clips: Sequence[Clip], chunk_ms: int | None) -> Tall
     return tally
 
 
-def choose_clips(utterances: Sequence[Utterance], audio_s: float) -> list[Clip]:
-    """So much audio of the utterances, of any speakers.
-
-    Raises:
-        EdgeAsrError: a recording cannot be read.
-    """
-    clips: list[Clip] = []
-    for utterance in random.Random(0).sample(list(utterances), len(utterances)):
-        left_s = audio_s - sum(clip.duration_s for clip in clips)
-        if left_s <= 0:
-            break
-        clips.append(read_clip(str(utterance.path), left_s))
-    return clips
-
-
-def measure(options: argparse.Namespace) -> Report:
+def measure(options: argparse.Namespace, command: str) -> Report:
     """Everything.
 
     Raises:
@@ -206,13 +193,10 @@ def measure(options: argparse.Namespace) -> Report:
     for setting in chosen:
         set_levers(setting.recognizer.package, setting.recognizer.program, Levers())
     return Report(
-        package=chosen[0].recognizer.package.manifest.name,
-        backend=options.backend,
+        origin=Origin.of(chosen[0].recognizer, command, shared=options.shared),
         chunk_ms=chosen[0].recognizer.stream(options.chunk_ms).chunk_ms,
-        machine=describe_machine(),
         rounds=options.rounds,
         audio_s=sum(clip.duration_s for clip in clips),
-        shared=options.shared,
         rows=rows,
     )
 
@@ -220,27 +204,17 @@ def measure(options: argparse.Namespace) -> Report:
 @errors_as_lines("benchmark.speed.levers")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.speed.levers", description=__doc__)
+    parser = page_parser("benchmark.speed.levers", __doc__, out="docs/benchmarks/levers.md")
+    add_speed(parser, rounds=7, audio_s=60)
     add = parser.add_argument
     add("packages", nargs="+", type=Path, metavar="package", help="directories of packages")
     add("--manifest", nargs="+", type=Path, required=True, help="TSV files of test sets")
     add("--backend", default="onnx", help="onnx, executorch or torchscript (default: onnx)")
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
-    add("--rounds", type=int, default=7, help="of the comparison of speed; 0: none (default: 7)")
-    add("--audio-s", type=float, default=60.0, help="audio of a round (default: 60)")
-    add("--shared", action="store_true", help="say that others use this machine meanwhile")
-    add("-o", "--out", type=Path, default=Path("docs/benchmarks/levers.md"), help="the page")
     options = parser.parse_args(argv)
-    if options.rounds < 0 or not 1 <= options.audio_s <= 3600:
-        raise UsageError("--rounds must be 0 or more and --audio-s 1 to 3600")
-    report = measure(options)
-    picture = options.out.with_suffix(".svg")
-    try:
-        options.out.write_text(page(report, picture.name), encoding="utf-8")
-        draw(report, picture)
-    except OSError as error:
-        raise OutputError(f"{options.out}: {error.strerror}; choose another --out") from error
-    print(options.out)
+    report = measure(options, command_line(parser.prog, argv))
+    lines = page(report, picture_path(options.out).name)
+    write(lines, report, options.out, partial(draw, report))
     return 0
 
 

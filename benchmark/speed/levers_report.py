@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from benchmark.page import Origin, save_svg, table
 from edge_asr.bench.report import ExpertFigures
-from edge_asr.machine import Machine
 from edge_asr.native.library import Levers
 
 ALLOWED_LOSS = 0.5  # points of WER that int8 may lose against float32
@@ -48,13 +47,10 @@ class Row:
 class Report:
     """All rows; the first is what the speed of the others is compared with."""
 
-    package: str
-    backend: str
+    origin: Origin
     chunk_ms: int
-    machine: Machine
     rounds: int
     audio_s: float
-    shared: bool
     rows: list[Row]
 
     @property
@@ -63,14 +59,15 @@ class Report:
         return list(self.rows[0].wer)
 
 
-def page(report: Report, picture: str) -> str:
-    """The page, in Markdown."""
-    return "\n".join([*_introduction(report, picture), *_table(report), "", *_findings(report), ""])
+def page(report: Report, picture: str) -> Iterator[str]:
+    """The lines of the page; ``picture`` as ``draw`` wrote it."""
+    yield from _introduction(report, picture)
+    yield from _table(report)
+    yield from _findings(report)
 
 
 def _introduction(report: Report, picture: str) -> Iterator[str]:
-    machine, date = report.machine, datetime.now(UTC).strftime("%Y-%m-%d")
-    versions = ", ".join(f"{k} {v}" for k, v in machine.libraries.items() if k == "onnxruntime")
+    origin = report.origin
     words = " and ".join(f"{report.rows[0].words[name]} words ({name})" for name in report.sets)
     yield from (
         "# What levers cost",
@@ -79,9 +76,8 @@ def _introduction(report: Report, picture: str) -> Iterator[str]:
         "(`--levers`), and fewer bits of their weights (`--precision int4`). All are off unless "
         "asked for. This is the price in word errors, beside what is saved.",
         "",
-        f"Measured on {date}: {machine.cpu}, {machine.usable_cores} of {machine.cores} cores, "
-        f"{machine.system}, Python {machine.python}, {versions or report.backend}; the package "
-        f"`{report.package}`, {report.backend}, one thread, streaming in chunks of "
+        f"{origin.measured_on(('onnxruntime',))}; the package "
+        f"`{origin.package}`, {origin.backend}, one thread, streaming in chunks of "
         f"{report.chunk_ms} ms, greedy, without the second pass, no text normalisation, {words}, "
         f"so that one word is {' and '.join(_one_word(report))} points. No retraining. "
         "(Input channels are padded to whole groups of int4 weights, so that in a small model "
@@ -118,7 +114,7 @@ def _speed_note(report: Report) -> Iterator[str]:
         "little time here; what they save where memory is the limit, the benchmark of the "
         "paper's sizes measures (`make bench-paper`)."
     )
-    if report.shared:
+    if report.origin.shared:
         yield (
             "Others used the machine meanwhile, so ratios are preliminary, and RTFs are not to be "
             "compared with those of other pages."
@@ -134,17 +130,17 @@ def _one_word(report: Report) -> Iterator[str]:
 def _table(report: Report) -> Iterator[str]:
     titles = ["program", "levers", "MB", *(f"{name}, WER %" for name in report.sets)]
     titles += ["experts a call", "experts a frame", "RTF", "encoder, ratio", "all, ratio"]
-    yield f"| {' | '.join(titles)} |"
-    yield "|" + "---|" * len(titles)
-    for row in report.rows:
-        experts = ["", ""]
-        if row.experts:
-            experts = [f"{row.experts.per_call:.2f}", f"{row.experts.per_frame:.2f}"]
-        cells = [row.name, row.label, f"{row.bytes / _MB:.1f}"]
-        cells += [f"{row.wer[name]:.2f}" for name in report.sets]
-        cells += [*experts, f"{row.rtf:.4f}" if row.rtf else ""]
-        cells += [_spread(row.encoder_ratios), _spread(row.work_ratios)]
-        yield f"| {' | '.join(cells)} |"
+    yield from table(titles, map(_cells, report.rows))
+
+
+def _cells(row: Row) -> list[str]:
+    experts = ["", ""]
+    if row.experts:
+        experts = [f"{row.experts.per_call:.2f}", f"{row.experts.per_frame:.2f}"]
+    cells = [row.name, row.label, f"{row.bytes / _MB:.1f}"]
+    cells += [f"{rate:.2f}" for rate in row.wer.values()]
+    cells += [*experts, f"{row.rtf:.4f}" if row.rtf else ""]
+    return [*cells, _spread(row.encoder_ratios), _spread(row.work_ratios)]
 
 
 def _spread(ratios: Sequence[float]) -> str:
@@ -175,7 +171,6 @@ def _findings(report: Report) -> Iterator[str]:
 
 def draw(report: Report, path: Path) -> None:
     """Word errors over experts touched in a call, a panel for each test set, as SVG."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     rows = [row for row in report.rows if row.experts]
@@ -204,5 +199,4 @@ def draw(report: Report, path: Path) -> None:
         panel.set_ylabel(f"WER %, {name}")
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)
-    with matplotlib.rc_context({"svg.hashsalt": "levers"}):  # the same figures, the same file
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    save_svg(figure, path)

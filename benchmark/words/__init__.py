@@ -1,1 +1,1 @@
-"""What is measured in words: errors, times, steadiness."""
+"""Word errors of whole test sets, and the clips that they are counted on."""

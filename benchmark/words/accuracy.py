@@ -1,6 +1,6 @@
-"""``python -m benchmark.words.accuracy --data FOLDER... --commands PACKAGE --english PACKAGE``: the
-words that the models write, on speakers that training has not heard, beside what is asked of
-them.
+"""``python -m benchmark.words.accuracy --data FOLDER... --commands PACKAGE --english PACKAGE``:
+word errors on speakers that training has not heard, against the targets of
+``benchmark.words.sets``.
 
 Everything is streamed as a microphone would be, in chunks of ``--chunk-ms``, through both passes.
 """
@@ -18,20 +18,20 @@ from rich.console import Console
 from rich.progress import track
 
 import edge_asr
+from benchmark.options import add_shared, page_parser
 from benchmark.page import Origin, command_line, table, write
-from benchmark.replay import blocks, read_clips
+from benchmark.replay import read_clips
+from benchmark.streams import segment_texts
 from benchmark.words.errors import count_errors
 from benchmark.words.sets import TASKS, Model, Task
 from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.bench.play import Clip
 from edge_asr.errors import InputMissingError, UsageError
-from edge_asr.events import Final
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion.grammar import Grammar
 from edge_asr.search.decoding import Decoding
 from edge_asr.streams.recognizer import Recognizer
 
-BLOCK_S = 1.0
 # The recipes commands-en and english-small keep away from them; base and english-base, which they
 # begin with, do not.
 UNHEARD_NOISES = "*/5-*"
@@ -70,16 +70,6 @@ class Report:
     origins: list[Origin]
     chunk_ms: int
     rows: list[Reached]
-
-
-def said(recognizer: Recognizer, clip: Clip, decoding: Decoding, chunk_ms: int) -> str:
-    """The text of a whole stream."""
-    found: list[str] = []
-    with recognizer.stream(chunk_ms, decoding=decoding) as stream:
-        for block in blocks(clip, BLOCK_S):
-            found += [e.text for e in stream.push(block, clip.rate) if isinstance(e, Final)]
-        found += [event.text for event in stream.flush() if isinstance(event, Final)]
-    return " ".join(filter(None, found))
 
 
 def chosen(task: Task, utterances: Sequence[Utterance]) -> list[Utterance]:
@@ -144,7 +134,9 @@ def measure(
         units = recognizer.package.units
         decoding = replace(decoding, grammar=Grammar.phrases(task.grammar, units, task.name))
     bar = track(clips, task.name, console=Console(stderr=True), transient=True)
-    texts = [said(recognizer, clip, decoding, chunk_ms) for clip in bar]
+    texts = [
+        " ".join(filter(None, segment_texts(recognizer, clip, decoding, chunk_ms))) for clip in bar
+    ]
     if task.measure == "false words":
         count = sum(len(text.split()) for text in texts)
         minutes = sum(clip.duration_s for clip in clips) / 60
@@ -212,7 +204,7 @@ def page(report: Report) -> Iterator[str]:
     )  # fmt: skip
 
 
-def run(options: argparse.Namespace, argv: Sequence[str] | None) -> Report:
+def run(options: argparse.Namespace, command: str) -> Report:
     """Measure everything whose model was given.
 
     Raises:
@@ -228,7 +220,6 @@ def run(options: argparse.Namespace, argv: Sequence[str] | None) -> Report:
             continue
         recognizer = edge_asr.load(package, backend=options.backend)
         decoding = Decoding(second_pass="inline" if recognizer.decoder else "off")
-        command = command_line("benchmark.words.accuracy", argv)
         origins.append(Origin.of(recognizer, command, shared=options.shared))
         for task in TASKS:
             if task.model != model:
@@ -243,17 +234,16 @@ def run(options: argparse.Namespace, argv: Sequence[str] | None) -> Report:
 @errors_as_lines("benchmark.words.accuracy")
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.words.accuracy", description=__doc__)
+    parser = page_parser("benchmark.words.accuracy", __doc__)
+    add_shared(parser)
     parser.add_argument("--data", type=Path, required=True, action="append",
                         help="folder that holds the corpora; may be given again")  # fmt: skip
     parser.add_argument("--commands", metavar="PACKAGE", help="the model of a small vocabulary")
     parser.add_argument("--english", metavar="PACKAGE", help="the model of any words")
     parser.add_argument("--backend", help="onnx, executorch or torchscript")
     parser.add_argument("--chunk-ms", type=int, default=640)
-    parser.add_argument("--shared", action="store_true", help="others use the machine meanwhile")
-    parser.add_argument("-o", "--out", type=Path, help="the page, with figures beside it")
     options = parser.parse_args(argv)
-    report = run(options, argv)
+    report = run(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)
     return 0
 

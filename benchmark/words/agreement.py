@@ -20,6 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 import edge_asr
+from benchmark.options import add_manifests, add_package
 from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.audio.windows import ChunkMs
 from edge_asr.exits import errors_as_lines
@@ -112,8 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.words.agreement", description=__doc__
     )
-    parser.add_argument("package", help="package: name or directory")
-    parser.add_argument("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files")
+    add_package(parser)
+    add_manifests(parser)
     parser.add_argument("--chunk-ms", type=int, help="audio per step (default: the package's)")
     parser.add_argument("--whole", action="store_true", help="whole utterances, not streamed")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")

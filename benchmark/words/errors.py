@@ -31,7 +31,7 @@ class Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Errors:
+class UtteranceErrors:
     """Of one way, (N,) each, utterance by utterance."""
 
     substitutions: Counts
@@ -54,13 +54,13 @@ class Errors:
         """Of ``wer``."""
         return _middle(_rates(self.edits, self.words))
 
-    def difference(self, base: Errors) -> tuple[float, Interval]:
+    def difference(self, base: UtteranceErrors) -> tuple[float, Interval]:
         """Points of WER that this way has more than ``base``, with the interval."""
         return self.wer - base.wer, _middle(_rates(self.edits - base.edits, self.words))
 
 
 def aligned(truth: str, said: str) -> list[Pair]:
-    """Words said beside words meant, by the fewest errors; None where one of them is missing."""
+    """Words said next to words meant, by the fewest errors; None where one of them is missing."""
     output = jiwer.process_words(truth, said)
     meant, heard = output.references[0], output.hypotheses[0]
     pairs: list[Pair] = []
@@ -74,7 +74,7 @@ def aligned(truth: str, said: str) -> list[Pair]:
     return pairs
 
 
-def count_errors(truth: Sequence[str], said: Sequence[str]) -> Errors:
+def count_errors(truth: Sequence[str], said: Sequence[str]) -> UtteranceErrors:
     """The errors of each utterance. No text is normalised."""
     rows = []
     for meant, heard in zip(truth, said, strict=True):
@@ -87,7 +87,7 @@ def count_errors(truth: Sequence[str], said: Sequence[str]) -> Errors:
                 sum(a is not None for a, _ in pairs),
             )
         )
-    return Errors(*np.array(rows, np.int64).reshape(-1, 4).T)
+    return UtteranceErrors(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
 def _rates(counts: Counts, words: Counts) -> npt.NDArray[np.float64]:

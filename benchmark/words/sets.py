@@ -31,7 +31,7 @@ class Task:
     """One row of the table. ``manifest`` is relative to the folders of data, for false words a
     folder of noises; only utterances by ``speakers`` and of one word of ``vocabulary`` count, where
     those are given. ``grammar`` holds the phrases that the search may choose from, if not any.
-    ``quiet_s`` of a quiet room are put before and behind recordings that were cut without: a
+    ``quiet_s`` of a quiet room are put before and after recordings that were cut without: a
     microphone is open before somebody speaks."""
 
     name: str

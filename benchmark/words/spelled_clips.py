@@ -2,7 +2,7 @@
 letters and digits, one per clip: cut out of recordings of strings, and those of the Free Spoken
 Digit Dataset.
 
-The package says where the words of the known text are (``benchmark.words.alignment``); a cut is
+The package says where the words of the known text are (``benchmark.captions.alignment``); a cut is
 made where it is quietest between two of them, and only where that is a pause. A letter or digit
 with a pause on both sides becomes a clip.
 """
@@ -19,8 +19,8 @@ import numpy.typing as npt
 import soundfile
 
 import edge_asr
+from benchmark.captions.alignment import align
 from benchmark.replay import read_clips, record_all
-from benchmark.words.alignment import align
 from benchmark.words.sets import DIGITS
 from edge_asr.audio.recordings import Utterance, read_recordings, write_recordings
 from edge_asr.bench.play import Clip
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("package", help="directory or name of the package that aligns")
     parser.add_argument("manifest", type=Path, nargs="+")
     parser.add_argument(
-        "-o", "--out", type=Path, required=True, help="the manifest; clips lie beside it"
+        "-o", "--out", type=Path, required=True, help="the manifest; clips go next to it"
     )
     parser.add_argument("--digits", type=Path, help="recordings/ of the Free Spoken Digit Dataset")
     options = parser.parse_args(argv)

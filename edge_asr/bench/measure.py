@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,15 +65,40 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
     if config.manifest and config.audio:
         raise UsageError("--manifest and --audio exclude each other; the manifest names its audio")
 
-    from edge_asr.bench.load import measure_load
     from edge_asr.bench.play import Tally, TimedDecoder, TimedEncoder
-    from edge_asr.streams.recognizer import load
 
     utterances: list[Utterance] = []
     if config.manifest:
         import_jiwer()  # before the work of minutes
         utterances = _read_utterances(config.manifest)
-    loaded = load(
+    loaded = _load(config)
+    encoder = TimedEncoder(loaded.encoder)
+    decoder = TimedDecoder(loaded.decoder) if loaded.decoder else None
+    recognizer = dataclasses.replace(loaded, encoder=encoder, decoder=decoder)
+    chunk_ms = recognizer.stream(config.chunk_ms).chunk_ms  # refuses a wrong chunk at once
+    clips, source = _clips(config, recognizer, utterances)
+
+    progress("loading", 0, 1)
+    load_figures = _measure_load(config, recognizer)
+    expert_figures(recognizer)  # loading is not what is measured
+    runs = [Tally() for _ in range(config.runs + 1)]
+    for number, tally in enumerate(runs):
+        progress("speed", number, len(runs))
+        _play_all(recognizer, encoder, clips, chunk_ms, tally)
+    experts = expert_figures(recognizer)
+    progress("endpoints", 0, 1)
+    endpoints = _play_with_quiet(recognizer, encoder, clips, chunk_ms)
+    report = _report(config, recognizer, source, load_figures, runs[1:], endpoints, experts)
+    if not utterances:
+        return report
+    errors = measure_word_errors(loaded, utterances, chunk_ms, progress)
+    return dataclasses.replace(report, word_errors=errors)
+
+
+def _load(config: BenchConfig) -> Recognizer:
+    from edge_asr.streams.recognizer import load
+
+    return load(
         config.package,
         backend=config.backend,
         precision=config.precision,
@@ -83,15 +107,14 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
         threads=config.threads,
         second_pass=config.second_pass,
     )
-    encoder = TimedEncoder(loaded.encoder)
-    decoder = TimedDecoder(loaded.decoder) if loaded.decoder else None
-    recognizer = dataclasses.replace(loaded, encoder=encoder, decoder=decoder)
-    chunk_ms = recognizer.stream(config.chunk_ms).chunk_ms  # refuses a wrong chunk at once
-    clips, source = _clips(config, recognizer, utterances)
 
-    progress("loading", 0, 1)
+
+def _measure_load(config: BenchConfig, recognizer: Recognizer) -> LoadFigures:
+    """The same program as that of ``recognizer``, in a process of its own."""
+    from edge_asr.bench.load import measure_load
+
     program = recognizer.program
-    load_figures = measure_load(
+    return measure_load(
         recognizer.package.root,
         program.backend,
         program.precision,
@@ -99,22 +122,6 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
         config.threads,
         config.second_pass,
     )
-    expert_figures(recognizer)  # loading is not what is measured
-    runs = [Tally() for _ in range(config.runs + 1)]
-    for number, tally in enumerate(runs):
-        progress("speed", number, len(runs))
-        _play_all(recognizer, encoder, clips, chunk_ms, tally)
-    experts = expert_figures(recognizer)
-    progress("endpoints", 0, 1)
-    quiet_s = (1000 + 2 * chunk_ms + 500) / 1000  # until the endpoint, and two chunks more
-    quiet = [clip.with_quiet(quiet_s) for clip in clips[:_MAX_ENDPOINT_CLIPS]]
-    endpoints = Tally()
-    _play_all(recognizer, encoder, quiet, chunk_ms, endpoints)
-    report = _report(config, recognizer, source, load_figures, runs[1:], endpoints, experts)
-    if not utterances:
-        return report
-    errors = word_errors(loaded, utterances, chunk_ms, progress)
-    return dataclasses.replace(report, word_errors=errors)
 
 
 def _report(
@@ -200,6 +207,19 @@ def _play_all(
         tally.decoder_s += decoder.spent_s - before_s
 
 
+def _play_with_quiet(
+    recognizer: Recognizer, encoder: TimedEncoder, clips: Sequence[Clip], chunk_ms: int
+) -> Tally:
+    """Some of the clips, each with quiet until the endpoint."""
+    from edge_asr.bench.play import Tally
+
+    quiet_s = (1000 + 2 * chunk_ms + 500) / 1000  # until the endpoint, and two chunks more
+    quiet = [clip.with_quiet(quiet_s) for clip in clips[:_MAX_ENDPOINT_CLIPS]]
+    tally = Tally()
+    _play_all(recognizer, encoder, quiet, chunk_ms, tally)
+    return tally
+
+
 def _decoding(recognizer: Recognizer) -> Decoding:
     """That of everybody, but with all of its work where it is timed."""
     from edge_asr.search.decoding import Decoding
@@ -211,28 +231,18 @@ def _clips(
     config: BenchConfig, recognizer: Recognizer, utterances: Sequence[Utterance]
 ) -> tuple[list[Clip], str]:
     """At least AUDIO_S of audio, repeated if need be, and what it is."""
-    from edge_asr.bench.play import Clip, read_clip
+    from edge_asr.bench.play import Clip, choose_clips, read_clips
 
-    paths = [str(path) for path in config.audio]
-    source = "the audio given"
     if config.manifest:
-        # A manifest is often sorted by speaker; any minute of it should have several.
-        chosen = random.Random(0).sample(list(utterances), len(utterances))
-        paths = [str(utterance.path) for utterance in chosen]
-        source = config.manifest.name
-    if paths:
-        found, total_s = [], 0.0
-        for path in paths:
-            found.append(read_clip(path, AUDIO_S - total_s))
-            total_s += found[-1].duration_s
-            if total_s >= AUDIO_S:
-                break
+        clips, source = choose_clips(utterances, AUDIO_S), config.manifest.name
+    elif config.audio:
+        clips, source = read_clips(map(str, config.audio), AUDIO_S), "the audio given"
     else:
         package = recognizer.package
         samples = package.golden()["samples"]
-        found = [Clip(samples[:, None], package.manifest.features.sample_rate)]
-        total_s, source = found[0].duration_s, "the golden samples"
-    return found * math.ceil(AUDIO_S / total_s), source
+        clips = [Clip(samples[:, None], package.manifest.features.sample_rate)]
+        source = "the golden samples"
+    return clips * math.ceil(AUDIO_S / sum(clip.duration_s for clip in clips)), source
 
 
 def _read_utterances(manifest: Path) -> list[Utterance]:
@@ -244,7 +254,7 @@ def _read_utterances(manifest: Path) -> list[Utterance]:
     return utterances
 
 
-def word_errors(
+def measure_word_errors(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     chunk_ms: int,

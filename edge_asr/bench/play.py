@@ -8,14 +8,16 @@ minute is played in the seconds that its decoding takes, and a machine that fall
 from __future__ import annotations
 
 import math
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edge_asr.audio.features import Samples
 from edge_asr.audio.read import read_blocks
+from edge_asr.audio.recordings import Utterance
 from edge_asr.backends import (
     Decoder,
     DecoderScores,
@@ -67,6 +69,32 @@ def read_clip(path: str, limit_s: float) -> Clip:
     return Clip(np.concatenate(blocks)[: math.ceil(limit_s * rate)], rate)
 
 
+def read_clips(paths: Iterable[str], audio_s: float) -> list[Clip]:
+    """The first ``audio_s`` seconds of the files, one after another.
+
+    Raises:
+        InputMissingError, AudioError: a file cannot be read.
+    """
+    clips: list[Clip] = []
+    total_s = 0.0
+    for path in paths:
+        if total_s >= audio_s:
+            break
+        clips.append(read_clip(path, audio_s - total_s))
+        total_s += clips[-1].duration_s
+    return clips
+
+
+def choose_clips(utterances: Sequence[Utterance], audio_s: float) -> list[Clip]:
+    """``audio_s`` seconds of the utterances, of any speakers: manifests are often sorted by them.
+
+    Raises:
+        InputMissingError, AudioError: a recording cannot be read.
+    """
+    chosen = random.Random(0).sample(list(utterances), len(utterances))
+    return read_clips((str(utterance.path) for utterance in chosen), audio_s)
+
+
 class TimedEncoder:
     """An encoder that keeps account of its time."""
 
@@ -115,6 +143,42 @@ class Tally:
     endpoint_ms: list[float] = field(default_factory=list)
 
 
+class _Listener:
+    """Who hears a clip, with the clock of it: notes into a tally when events come."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.arrived_s = 0.0  # audio that was spoken
+        self._done_s = 0.0  # when the work on it was done
+        self._tally = tally
+        self._partials: dict[int, list[tuple[float, Partial]]] = {}  # by segment, with their ms
+
+    def worked(self, took_s: float) -> None:
+        """Work on what has arrived took so long."""
+        self._done_s = max(self._done_s, self.arrived_s) + took_s
+        self._tally.work_s += took_s
+
+    def hear(self, events: Sequence[Event], flushed: bool = False) -> None:
+        """Events that this work brought."""
+        for event in events:
+            if isinstance(event, Partial):
+                partials = self._partials.setdefault(event.segment, [])
+                partials.append((self._done_s * 1000, event))
+            elif isinstance(event, Final):
+                self._hear_final(event, flushed)
+
+    def _hear_final(self, final: Final, flushed: bool) -> None:
+        partials = self._partials.pop(final.segment, [])
+        if not final.words:
+            return
+        done_ms, first = self._done_s * 1000, final.words[0]
+        shown_ms = [ms for ms, partial in partials if partial.text.startswith(first.text)]
+        self._tally.first_partial_ms.append([*shown_ms, done_ms][0] - first.end_ms)
+        if flushed:
+            self._tally.final_after_flush_ms.append((self._done_s - self.arrived_s) * 1000)
+        else:
+            self._tally.endpoint_ms.append(done_ms - final.end_ms)
+
+
 def play(
     stream: Stream,
     encoder: TimedEncoder,
@@ -130,41 +194,20 @@ def play(
     """
     block = clip.rate * BLOCK_MS // 1000
     encoder_before_s = encoder.spent_s
-    heard: dict[int, list[tuple[float, Partial]]] = {}  # by segment: when, and what
-    arrived_s = done_s = 0.0
-
-    def observe(events: Sequence[Event], flushed: bool) -> None:
-        for event in events:
-            if isinstance(event, Partial):
-                heard.setdefault(event.segment, []).append((done_s * 1000, event))
-            elif isinstance(event, Final):
-                partials = heard.pop(event.segment, [])
-                if not event.words:
-                    continue
-                first = event.words[0]
-                said = [ms for ms, partial in partials if partial.text.startswith(first.text)]
-                tally.first_partial_ms.append([*said, done_s * 1000][0] - first.end_ms)
-                if flushed:
-                    tally.final_after_flush_ms.append((done_s - arrived_s) * 1000)
-                else:
-                    tally.endpoint_ms.append(done_s * 1000 - event.end_ms)
-
+    listener = _Listener(tally)
     for start in range(0, len(clip.samples), block):
         samples = clip.samples[start : start + block]
         steps_before, began = encoder.steps, clock()
         events = stream.push(samples, clip.rate)
         took_s = clock() - began
-        arrived_s = min(start + block, len(clip.samples)) / clip.rate
-        done_s = max(done_s, arrived_s) + took_s
-        tally.work_s += took_s
+        listener.arrived_s = min(start + block, len(clip.samples)) / clip.rate
+        listener.worked(took_s)
         if encoder.steps > steps_before:
             tally.push_ms.append(took_s * 1000)
-        observe(events, flushed=False)
+        listener.hear(events)
     began = clock()
     events = stream.flush()
-    took_s = clock() - began
-    done_s = max(done_s, arrived_s) + took_s
-    tally.work_s += took_s
-    observe(events, flushed=True)
+    listener.worked(clock() - began)
+    listener.hear(events, flushed=True)
     tally.audio_s += clip.duration_s
     tally.encoder_s += encoder.spent_s - encoder_before_s

@@ -1,5 +1,3 @@
-"""One thread, see ``tests.threads``."""
+"""The tests of this folder run on one thread."""
 
-from __future__ import annotations
-
-from tests.threads import one_thread  # noqa: F401
+from tests.one_thread import one_thread as one_thread

@@ -7,18 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.paper.__main__ import _command, _config, _parser, main
-from benchmark.paper.assembly import audio_s, rows_of
-from benchmark.paper.prepare import PreparationError, export_arguments, make_wenet
 from benchmark.paper.report import read_report
-from benchmark.paper.rounds import SECOND, STREAM, SWEEP, WHOLE
-from benchmark.paper.unverified import MAX_FRAMES
-from benchmark.paper.variants import programs
-
-
-def test_tasks_last_as_long_as_they_say() -> None:
-    assert [audio_s(task) for task in (STREAM, WHOLE, SECOND)] == [0.64, 20.0, 10.0]
-    assert [rows_of(task) for task in (STREAM, WHOLE, SECOND)] == [16, 499, 310]
-    assert [rows_of(task) for task in SWEEP] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 499]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +24,13 @@ def test_wrong_options(arguments: list[str], said: str, capsys: pytest.CaptureFi
     assert said in capsys.readouterr().err
 
 
+def test_pages_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "file")]
+    assert main([*arguments, "--scale", "tiny"]) == 73
+    assert not (tmp_path / "work").exists()
+
+
 def test_the_command_of_the_report_measures_the_same(tmp_path: Path) -> None:
     arguments = ["--wenet", str(tmp_path), "--threads", "2", "--sweep", "--dispatch", "native"]
     conf = _config(_parser().parse_args(arguments))
@@ -47,27 +43,6 @@ def test_the_command_of_the_report_measures_the_same(tmp_path: Path) -> None:
     )  # fmt: skip
     assert again.wenet is not None
     assert conf.work == Path("out/paper").resolve()
-
-
-@pytest.mark.parametrize(
-    ("dispatch", "backends", "precisions"),
-    [("native", "onnx,executorch", "int8,int4"), ("portable", "onnx", "int8")],
-)
-def test_packages_hold_the_programs_asked_for(
-    tmp_path: Path, dispatch: str, backends: str, precisions: str
-) -> None:
-    ours = programs("moe-1b", ["onnx", "executorch"], [dispatch], ["int8", "int4"])
-    words = export_arguments(tmp_path, tmp_path / "out", ours)
-    assert words[words.index("--dispatch") + 1] == dispatch
-    assert words[words.index("--backends") + 1] == backends
-    assert words[words.index("--precision") + 1] == precisions
-    assert MAX_FRAMES >= rows_of(WHOLE)
-
-
-@pytest.mark.slow
-def test_a_preparation_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(PreparationError, match="no checkout of WeNet"):
-        make_wenet(tmp_path, "moe-1b", tmp_path, say=lambda line: None)
 
 
 @pytest.mark.slow

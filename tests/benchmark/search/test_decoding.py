@@ -6,22 +6,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmark.search import decoding, decoding_tune
 from benchmark.search.decoding import chunks_ms, ways
-from benchmark.search.decoding_report import Rate
-from benchmark.search.decoding_speed import Played, Speed, play_round
-from benchmark.words.errors import Errors
 from edge_asr.audio.recordings import read_recordings
-from edge_asr.bench.play import Clip
 from edge_asr.errors import UsageError
 from edge_asr.fusion.language_model import LanguageModel
-from edge_asr.search.decoding import Decoding
 from edge_asr.streams.recognizer import Recognizer, load
 from tests.benchmark.speech import CLIPS, write_set
-from tests.tiny import RATE, tones
 
 SPOKEN = [
     ("▁one ▁two", "one two", "anna"),
@@ -29,17 +22,6 @@ SPOKEN = [
     ("▁two ty", "two", "ben"),  # one substitution
     ("▁one", "one one", "ben"),  # one deletion
 ]
-LM = "one two\nones\ntwo\none one\ntwoty\n"
-
-
-@pytest.fixture
-def language_model(tmp_path: Path) -> Path:
-    from edge_asr.__main__ import main
-
-    (tmp_path / "text").write_text(LM)
-    path = tmp_path / "lm.arpa"
-    assert main(["lm", str(tmp_path / "text"), "--case", "keep", "-o", str(path)]) == 0
-    return path
 
 
 def test_the_whole_command(recognizer: Recognizer, language_model: Path, tmp_path: Path) -> None:
@@ -85,52 +67,6 @@ def test_chunks(recognizer: Recognizer) -> None:
         chunks_ms(recognizer, ["x"])
 
 
-def test_worse_by_more_than_noise() -> None:
-    zero = np.zeros(100, np.int64)
-    greedy = Errors(zero, zero, zero, zero + 1)
-    more = zero.copy()
-    more[:10] = 1
-    assert Rate.of(Errors(more, zero, zero, zero + 1), greedy).worse
-    more[1:] = 0
-    assert not Rate.of(Errors(more, zero, zero, zero + 1), greedy).worse, "one word is noise"
-
-
-def test_work_is_what_pushes_and_flushes_take(recognizer: Recognizer) -> None:
-    """A clock that counts its readings: each call takes one second."""
-    readings = iter(range(1000))
-    clip, speed = Clip(tones("▁one")[: RATE // 5, None], RATE), Speed()
-    clock = lambda: float(next(readings))  # noqa: E731
-    play_round(recognizer, Played(640, Decoding()), [clip, clip], speed, clock)
-    assert speed.rtfs == [pytest.approx((4 + 1) / 0.2)]
-    assert (speed.pushes_ms, speed.flushes_ms) == ([1000], [1000, 1000])
-
-
-def test_tuning_takes_the_fewest_errors(
-    recognizer: Recognizer,
-    language_model: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    manifest = write_set(tmp_path, SPOKEN, "dev")
-    arguments = [str(recognizer.package.root), str(manifest), "--lm", str(language_model)]
-    assert decoding_tune.main(arguments) == 0
-    lines = capsys.readouterr().out.splitlines()
-    tried = [line for line in lines if "chosen" not in line]
-    chosen = [line for line in lines if "chosen" in line]
-    assert len(tried) == len(decoding_tune.LM_WEIGHTS) * len(decoding_tune.WORD_BONUSES)
-    rates = [float(line.split("%")[0]) for line in tried]
-    assert [float(line.split("%")[0]) for line in chosen] == [min(rates)]
-    assert decoding_tune.main([*arguments, "--utterances", "1"]) == 0
-    assert {line.split("%")[0].strip() for line in capsys.readouterr().out.splitlines()} <= {
-        "0.00", "50.00", "100.00"
-    }, "one of two words, or of one"  # fmt: skip
-    assert decoding_tune.main([*arguments, "--utterances", "0"]) == 64
-    assert decoding_tune.main([*arguments, "--blank-penalty", "100"]) == 0
-    taxed = [line for line in capsys.readouterr().out.splitlines() if "chosen" not in line]
-    assert len(taxed) == len(tried) and taxed != tried, "blanks that are not sure are lost"
-    assert decoding_tune.main([*arguments, "--blank-penalty", "-1"]) == 64
-
-
 @pytest.mark.parametrize("options", [["--rounds", "-1"], ["--audio-s", "nan"]])
 def test_wrong_usage(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert decoding.main(["nowhere", str(CLIPS), *options]) == 64
@@ -141,3 +77,11 @@ def test_no_such_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     for program in (decoding, decoding_tune):
         assert program.main([str(tmp_path / "nowhere"), str(CLIPS)]) == 78
         assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_the_first_thing_to_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = str(tmp_path / "none" / "page.md")
+    assert decoding.main(["no such package", str(CLIPS), "-o", page]) == 73
+    assert page in capsys.readouterr().err

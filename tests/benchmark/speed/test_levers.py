@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from benchmark.speed.levers import Setting, group_of, main, measure_speed, settings
-from benchmark.speed.levers_report import Report, Row, draw, page
+from benchmark.speed.levers_report import Row
 from edge_asr.bench.play import Clip
-from edge_asr.bench.report import ExpertFigures
-from edge_asr.machine import describe_machine
 from edge_asr.native.library import Levers, built
 from edge_asr.streams.recognizer import load
 from tests import tiny
@@ -54,6 +53,7 @@ def test_settings_and_the_whole_command(packages: list[Path], tmp_path: Path) ->
     assert "1.00 (1.00 to 1.00)" in rows[0] and "preliminary" in text
     assert "| top-1 |" in rows[4] and "| 1.00 |" in rows[4]
     assert out.with_suffix(".svg").read_text().startswith("<?xml")
+    assert len(json.loads(out.with_suffix(".json").read_text())["rows"]) == len(chosen)
     weights = load(packages[0], dispatch="native").encoder.weights  # type: ignore[attr-defined]
     weights.counters()
     load(packages[0], dispatch="native").transcribe(ROOT / "tests/data/an4/an406-fcaw-b.flac")
@@ -87,28 +87,6 @@ def _setting(name: str, times: object) -> Setting:
             return Tally(audio_s=1.0, work_s=took, encoder_s=took)
 
     return Timed(name, None)  # type: ignore[arg-type]
-
-
-def report(int8: float, fp32: float) -> Report:
-    rows = [
-        Row("int8 native", Levers(), 2_000_000, {"an4 test": int8}, {"an4 test": 200}),
-        Row("fp32 portable", Levers(), 8_000_000, {"an4 test": fp32}, {"an4 test": 200}),
-        Row("int8 native", Levers(2, 0.3, 4), 2_000_000, {"an4 test": 20.0}, {"an4 test": 200}),
-    ]
-    for row in (rows[0], rows[2]):
-        row.experts = ExpertFigures(5.25, 2.0)
-    return Report("tiny", "onnx", 640, describe_machine(), 0, 0.0, False, rows)
-
-
-def test_the_page_says_what_was_kept_and_what_was_missed(tmp_path: Path) -> None:
-    text = page(report(int8=15.5, fp32=15.0), "levers.svg")
-    assert "one word is 0.50 points" in text and "+0.50 (an4 test); asked for" in text
-    assert "at most 0.5: kept" in text and "Speed" not in text
-    assert "missed" in page(report(int8=15.51, fp32=15.0), "levers.svg")
-    assert "| top-2, at most 4 experts, weight >= 0.3 | 2.0 | 20.00 | 5.25 | 2.00 |" in text
-    draw(report(15.5, 15.0), tmp_path / "one.svg")
-    draw(report(15.5, 15.0), tmp_path / "two.svg")
-    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
 @pytest.mark.parametrize("options", [["--rounds", "-1"], ["--audio-s", "0"], ["--audio-s", "nan"]])

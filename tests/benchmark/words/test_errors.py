@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.words.errors import Errors, aligned, count_errors
+from benchmark.words.errors import UtteranceErrors, aligned, count_errors
 
 WORDS = st.lists(st.sampled_from(["A", "B", "C"]), max_size=5)
 
@@ -34,10 +34,10 @@ def test_as_jiwer_counts(spoken: list[tuple[list[str], list[str]]]) -> None:
         assert [b for _, b in pairs if b is not None] == heard.split()
 
 
-def errors(rates: np.ndarray, words: int) -> Errors:
+def errors(rates: np.ndarray, words: int) -> UtteranceErrors:
     counts = rates.astype(np.int64)
     zero = np.zeros_like(counts)
-    return Errors(counts, zero, zero, np.full(len(counts), words, np.int64))
+    return UtteranceErrors(counts, zero, zero, np.full(len(counts), words, np.int64))
 
 
 def test_the_interval_is_that_of_a_mean() -> None:

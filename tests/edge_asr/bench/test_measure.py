@@ -14,10 +14,10 @@ import soundfile
 
 from edge_asr.__main__ import main
 from edge_asr.bench import measure as bench
-from edge_asr.bench.load import LoadFigures, measure_load
+from edge_asr.bench.load import LoadFigures
 from edge_asr.bench.measure import BenchConfig, measure
-from edge_asr.bench.report import BenchReport, Percentiles, Spread
-from edge_asr.errors import ConfigError, PackageError
+from edge_asr.bench.report import BenchReport
+from edge_asr.errors import ConfigError
 from edge_asr.native import library as native
 from edge_asr.package.files import Package
 from edge_asr.streams.recognizer import Recognizer
@@ -191,15 +191,3 @@ def test_a_manifest_without_words_is_refused(tiny_package: Package, manifest: Pa
     manifest.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
     with pytest.raises(ConfigError, match=r"test\.tsv: holds no words"):
         measure(BenchConfig(tiny_package.root, manifest=manifest))
-
-
-def test_what_goes_wrong_in_the_fresh_process_is_said(tiny_package: Package) -> None:
-    with pytest.raises(PackageError, match="no encoder program for onnx int8"):
-        measure_load(tiny_package.root, "onnx", "int8", "portable", 1)
-
-
-def test_percentiles() -> None:
-    assert Percentiles.of([]) is None
-    found = Percentiles.of([float(n) for n in range(101)])
-    assert found == Percentiles(count=101, p50=50, p95=95, p99=99, max=100)
-    assert Spread.of([3.0, 1.0, 2.0, 9.0]) == Spread(median=2.5, min=1, max=9)

@@ -12,8 +12,19 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_asr.audio.recordings import Utterance
 from edge_asr.backends import DecoderScores, Encoder, EncoderStep, FloatArray, State
-from edge_asr.bench.play import BLOCK_MS, Clip, Tally, TimedDecoder, TimedEncoder, play, read_clip
+from edge_asr.bench.play import (
+    BLOCK_MS,
+    Clip,
+    Tally,
+    TimedDecoder,
+    TimedEncoder,
+    choose_clips,
+    play,
+    read_clip,
+    read_clips,
+)
 from edge_asr.events import Event, Final, Partial, Word
 from edge_asr.package.files import Package
 from edge_asr.search.decoding import Decoding
@@ -170,3 +181,18 @@ def test_a_clip_is_the_beginning_of_a_file(tmp_path: Path) -> None:
     clip = read_clip(path, 2.5)
     assert (clip.samples.shape, clip.rate) == ((20000, 2), 8000)
     assert read_clip(path, 100).duration_s == 6.25
+
+
+def test_clips_are_so_much_audio_and_the_same_each_time(tmp_path: Path) -> None:
+    utterances = []
+    for number in range(4):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, np.full(8000, number / 10), 8000)
+        utterances.append(Utterance(path, str(number), ""))
+    clips = choose_clips(utterances, 2.5)
+    assert [clip.duration_s for clip in clips] == [1, 1, 0.5]
+    assert len({clip.samples[0, 0] for clip in clips}) == 3
+    again = choose_clips(utterances, 2.5)
+    assert all((a.samples == b.samples).all() for a, b in zip(clips, again, strict=True))
+    given = read_clips([str(utterances[0].path), "never read"], 1.0)
+    assert [clip.duration_s for clip in given] == [1]

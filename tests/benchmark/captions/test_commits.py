@@ -1,4 +1,4 @@
-"""benchmark.words.commits: what a listener saw, counted by hand, and the whole command."""
+"""benchmark.captions.commits: what a listener saw, counted by hand, and the whole command."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.streams import record_streams
-from benchmark.words import commits
-from benchmark.words.commits import LATEST_MS, Steadiness
-from edge_asr.audio.recordings import Utterance
-from edge_asr.bench.play import Clip
+from benchmark.captions import commits
+from benchmark.captions.commits import LATEST_MS, Steadiness
 from edge_asr.events import Event, Final, Partial, Word
 from edge_asr.search.commit import CommitRule
 from edge_asr.streams.recognizer import Recognizer
 from tests.benchmark.speech import CLIPS, write_set
-from tests.tiny import RATE, tones
 
 
 def words(*spoken: tuple[str, int]) -> tuple[Word, ...]:
@@ -54,18 +50,6 @@ def test_a_text_that_only_grows_is_steady() -> None:
     steady = Steadiness()
     steady.watch([(1, Partial(0, "", "A", 0)), (2, final(0, ("A", 0), ("B", 0)))])
     assert steady.changed_chars == steady.final_changes == 0
-
-
-def test_streams_hold_every_utterance_once(recognizer: Recognizer) -> None:
-    spoken = [Utterance(Path("x"), "a", f"word{number}") for number in range(45)]
-    clips = [Clip(tones("s")[:, None], RATE)] * 45
-    streams = record_streams(recognizer, spoken, clips, 640)
-    assert [len(stream.text.split()) for stream in streams] == [20, 20, 5]
-    said = [word for stream in streams for word in stream.text.split()]
-    assert said != sorted(said) and set(said) == {one.text for one in spoken}
-    for stream, count in zip(streams, (20, 20, 5), strict=True):
-        pause_s = stream.clip.duration_s / count - clips[0].duration_s
-        assert 0.3 <= pause_s <= 1.5
 
 
 def test_the_whole_command(recognizer: Recognizer, tmp_path: Path) -> None:

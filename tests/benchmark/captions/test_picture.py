@@ -1,4 +1,4 @@
-"""apps.picture with the tiny package."""
+"""benchmark.captions.picture with the tiny package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from apps.picture import main
+from benchmark.captions.picture import main
 from edge_asr.package.files import Package
 from tests import tiny
 

@@ -1,4 +1,4 @@
-"""``python -m benchmark.words.cuts PACKAGE MANIFEST...``: does a cut lose or double a word?
+"""``python -m benchmark.captions.cuts PACKAGE MANIFEST...``: does a cut lose or double a word?
 
 Utterances are joined to recordings with pauses between them, which endpoints cut into segments.
 The text of all segments is compared with that of the same recording decoded whole, without any
@@ -7,20 +7,19 @@ endpoint, at the same context of the encoder. So a difference is one that a cut 
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import edge_asr
+from benchmark.options import add_manifests, add_package, page_parser
 from benchmark.page import Origin, command_line, table, write
-from benchmark.replay import blocks, join, read_clips
+from benchmark.replay import join, read_clips, set_name
+from benchmark.streams import segment_texts
 from benchmark.words.errors import aligned
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.bench.play import Clip
-from edge_asr.events import Final
 from edge_asr.exits import errors_as_lines
 from edge_asr.search.commit import NEVER
 from edge_asr.search.decoding import Decoding, SearchName
@@ -29,7 +28,6 @@ from edge_asr.streams.recognizer import Recognizer
 
 PAUSES_S = (0.9, 1.8)  # most of them end a segment
 LONGEST_S = 28.0  # what can be decoded whole: rules end a segment at 30 s
-_BLOCK_S = 1.0
 _LIMIT_MS = 30_000
 NO_ENDPOINT = EndpointRule(
     nothing_said_ms=_LIMIT_MS,
@@ -88,10 +86,7 @@ def segments(
     decoding = Decoding(
         search=search, second_pass="off", endpoint=rule, commit=NEVER, fresh_context=False
     )
-    with recognizer.stream(decoding=decoding) as stream:
-        events = [e for block in blocks(clip, _BLOCK_S) for e in stream.push(block, clip.rate)]
-        events += stream.flush()
-    return [event.text for event in events if isinstance(event, Final)]
+    return segment_texts(recognizer, clip, decoding)
 
 
 def compare(recognizer: Recognizer, name: str, clips: Sequence[Clip], search: SearchName) -> Row:
@@ -139,20 +134,19 @@ def page(report: Report) -> Iterator[str]:
     )
 
 
-@errors_as_lines("benchmark.words.cuts")
+@errors_as_lines("benchmark.captions.cuts")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.words.cuts", description=__doc__)
-    parser.add_argument("package", help="package: name or directory")
-    parser.add_argument("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files")
-    parser.add_argument("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
+    parser = page_parser("benchmark.captions.cuts", __doc__)
+    add_package(parser)
+    add_manifests(parser)
     options = parser.parse_args(argv)
     recognizer = edge_asr.load(options.package, second_pass=False)
-    origin = Origin.of(recognizer, command_line("benchmark.words.cuts", argv), shared=False)
+    origin = Origin.of(recognizer, command_line(parser.prog, argv), shared=False)
     rows = []
     for manifest in options.manifests:
         clips = read_clips(read_recordings(manifest))
-        name = f"{manifest.parent.name} {manifest.stem}"
+        name = set_name(manifest)
         for search in ("greedy", "prefix"):
             rows.append(compare(recognizer, name, clips, search))
     report = Report(origin, rows)

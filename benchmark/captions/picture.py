@@ -1,4 +1,4 @@
-"""``python -m apps.picture FILES... -o PICTURE.svg``: the live view as a picture.
+"""``python -m benchmark.captions.picture FILES... -o PICTURE.svg``: the live view as a picture.
 
 The files are captioned one after another as if a microphone heard them; the picture is what a
 terminal shows just before the last one ends, while its last words are still open.
@@ -54,10 +54,12 @@ def draw(recognizer: edge_asr.Recognizer, paths: Sequence[str]) -> Console:
     return console
 
 
-@errors_as_lines("apps.picture")
+@errors_as_lines("benchmark.captions.picture")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m apps.picture", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.captions.picture", description=__doc__
+    )
     parser.add_argument("files", nargs="+", metavar="file", help="audio files")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the picture")
     parser.add_argument("--package", default="commands-en", help="package: name or directory")

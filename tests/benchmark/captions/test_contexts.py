@@ -1,5 +1,5 @@
-"""benchmark.words.contexts: recordings with their texts, streams that start afresh or not, and the
-page."""
+"""benchmark.captions.contexts: recordings with their texts, streams that start afresh or not, and
+the page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.captions import contexts
+from benchmark.captions.contexts import joined
+from benchmark.captions.cuts import PAUSES_S
 from benchmark.streams import UTTERANCES
-from benchmark.words import contexts
-from benchmark.words.contexts import joined
-from benchmark.words.cuts import PAUSES_S
 from edge_asr.bench.play import Clip
 from edge_asr.package.files import Package
 from edge_asr.search.decoding import Decoding
@@ -35,14 +35,14 @@ def test_each_context_has_its_own_streams(
     tiny_package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, bool]] = []
-    real = contexts.said
+    real = contexts.segment_texts
 
-    def watched(recognizer: Recognizer, clip: Clip, decoding: Decoding) -> str:
+    def watched(recognizer: Recognizer, clip: Clip, decoding: Decoding) -> list[str]:
         asked.append((decoding.search, decoding.fresh_context))
         # A context that goes on costs a word, so that the columns cannot change places.
-        return real(recognizer, clip, decoding) if decoding.fresh_context else "one"
+        return real(recognizer, clip, decoding) if decoding.fresh_context else ["one"]
 
-    monkeypatch.setattr(contexts, "said", watched)
+    monkeypatch.setattr(contexts, "segment_texts", watched)
     spoken = [("▁one", "one", "a"), ("▁two s", "twos", "a")]
     manifest, out = write_set(tmp_path / "said", spoken, "dev"), tmp_path / "page.md"
     assert contexts.main([str(tiny_package.root), str(manifest), "-o", str(out)]) == 0

@@ -1,33 +1,30 @@
-"""``python -m benchmark.words.contexts PACKAGE MANIFEST...``: should the encoder start afresh after
-silence?
+"""``python -m benchmark.captions.contexts PACKAGE MANIFEST...``: should the encoder start afresh
+after silence?
 
 Utterances are joined to recordings with pauses that end segments. Word errors of whole streams,
-where the encoder starts from zeros behind such a pause, and where its context goes on.
+where the encoder starts from zeros after such a pause, and where its context goes on.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import edge_asr
+from benchmark.captions.cuts import PAUSES_S
+from benchmark.options import add_manifests, add_package, page_parser
 from benchmark.page import Origin, command_line, table, write
-from benchmark.replay import blocks, join, read_clips
-from benchmark.streams import UTTERANCES
-from benchmark.words.cuts import PAUSES_S
+from benchmark.replay import join, read_clips, set_name
+from benchmark.streams import UTTERANCES, segment_texts
 from benchmark.words.errors import count_errors
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.bench.play import Clip
-from edge_asr.events import Final
 from edge_asr.exits import errors_as_lines
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.streams.recognizer import Recognizer
 
-_BLOCK_S = 1.0
 _SEARCHES: tuple[SearchName, ...] = ("greedy", "prefix")
 
 
@@ -61,14 +58,6 @@ def joined(clips: Sequence[Clip], texts: Sequence[str], seed: int = 0) -> list[t
     return found
 
 
-def said(recognizer: Recognizer, clip: Clip, decoding: Decoding) -> str:
-    """The text of a whole stream."""
-    with recognizer.stream(decoding=decoding) as stream:
-        events = [e for block in blocks(clip, _BLOCK_S) for e in stream.push(block, clip.rate)]
-        events += stream.flush()
-    return " ".join(event.text for event in events if isinstance(event, Final) and event.text)
-
-
 def compare(
     recognizer: Recognizer, name: str, recordings: Sequence[tuple[Clip, str]]
 ) -> Iterator[Row]:
@@ -78,7 +67,10 @@ def compare(
         wer = {}
         for fresh in (True, False):
             decoding = Decoding(search=search, second_pass="off", fresh_context=fresh)
-            heard = [said(recognizer, clip, decoding) for clip, _ in recordings]
+            heard = [
+                " ".join(filter(None, segment_texts(recognizer, clip, decoding)))
+                for clip, _ in recordings
+            ]
             wer[fresh] = count_errors(truth, heard).wer
         words = sum(len(text.split()) for text in truth)
         yield Row(name, search, words, wer[True], wer[False])
@@ -106,22 +98,21 @@ def page(report: Report) -> Iterator[str]:
     )
 
 
-@errors_as_lines("benchmark.words.contexts")
+@errors_as_lines("benchmark.captions.contexts")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.words.contexts", description=__doc__)
-    parser.add_argument("package", help="package: name or directory")
-    parser.add_argument("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files")
-    parser.add_argument("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
+    parser = page_parser("benchmark.captions.contexts", __doc__)
+    add_package(parser)
+    add_manifests(parser)
     options = parser.parse_args(argv)
     recognizer = edge_asr.load(options.package, second_pass=False)
-    origin = Origin.of(recognizer, command_line("benchmark.words.contexts", argv), shared=False)
+    origin = Origin.of(recognizer, command_line(parser.prog, argv), shared=False)
     rows: list[Row] = []
     for manifest in options.manifests:
         utterances = read_recordings(manifest)
         texts = [utterance.text for utterance in utterances]
         recordings = joined(read_clips(utterances), texts)
-        rows += compare(recognizer, f"{manifest.parent.name} {manifest.stem}", recordings)
+        rows += compare(recognizer, set_name(manifest), recordings)
     report = Report(origin, rows)
     write(page(report), report, options.out)
     return 0

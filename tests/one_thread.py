@@ -9,7 +9,8 @@ import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """For all tests of the folders whose ``conftest.py`` has it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

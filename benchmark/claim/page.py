@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.page import table
-from edge_asr.errors import ConfigError, InputMissingError, OutputError
+from benchmark.page import save_svg, table
+from edge_asr.errors import ConfigError, InputMissingError
 
 BASE = "dense-s"
 DRAWN = "16"  # the chunk of the picture, in encoder frames
@@ -32,7 +32,7 @@ class Trained:
 
 
 def read_known(path: Path) -> list[Trained]:
-    """What an earlier run wrote beside its page.
+    """The figures that an earlier run wrote.
 
     Raises:
         InputMissingError: it cannot be read. ConfigError: it is something else.
@@ -42,31 +42,17 @@ def read_known(path: Path) -> list[Trained]:
     except OSError as error:
         raise InputMissingError(f"{path}: {error.strerror}; leave out --known") from error
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not figures of benchmark.words.claim ({error})") from error
+        raise ConfigError(f"{path}: not figures of benchmark.claim ({error})") from error
 
 
-def write(found: Sequence[Trained], rounds: int, path: Path) -> None:
-    """The page, and beside it the figures and the picture.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
-    picture = path.with_suffix(".svg")
-    figures = json.dumps([asdict(trained) for trained in found], indent=1)
-    lines = [
-        *page(found, rounds),
-        f"![word errors against experts per chunk]({picture.name})",
-    ]
-    try:
-        path.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        draw(found, picture)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}; choose another --out") from error
+def page(found: Sequence[Trained], rounds: int, picture: str | None) -> Iterator[str]:
+    """The report in Markdown, rows in the order of ``found``; ``picture`` as ``draw`` wrote it."""
+    yield from _page(found, rounds)
+    if picture is not None:
+        yield f"![word errors against experts per chunk]({picture})"
 
 
-def page(found: Sequence[Trained], rounds: int) -> Iterator[str]:
-    """The report in Markdown, rows in the order of ``found``."""
+def _page(found: Sequence[Trained], rounds: int) -> Iterator[str]:
     by_name = _by_name(found)
     yield "# The paper's claim, at a small scale"
     yield ""
@@ -155,7 +141,6 @@ def draw(found: Sequence[Trained], path: Path) -> None:
     """Word errors of each set in chunks of 16 against the distinct experts that such a chunk
     touches, a mean over layers, as SVG; dense models as lines. A small point for each seed, a large
     one for their mean."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     by_name = _by_name(found)
@@ -180,5 +165,4 @@ def draw(found: Sequence[Trained], path: Path) -> None:
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
-    with matplotlib.rc_context({"svg.hashsalt": "claim"}):  # the same figures, the same file
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    save_svg(figure, path)

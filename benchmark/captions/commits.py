@@ -1,4 +1,5 @@
-"""``python -m benchmark.words.commits PACKAGE MANIFEST...``: how steady captions are, and how late.
+"""``python -m benchmark.captions.commits PACKAGE MANIFEST...``: how steady captions are, and how
+late.
 
 Utterances are joined to streams and pushed as a microphone delivers them. For each ``CommitRule``:
 how often text that was shown changes, how late words are committed, and what that costs in word
@@ -13,15 +14,15 @@ import random
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 import edge_asr
+from benchmark.options import add_manifests, add_package, page_parser
 from benchmark.page import Origin, command_line, table, write
-from benchmark.replay import Recording, microphone_block_s, read_clips, replay
+from benchmark.replay import Recording, microphone_block_s, read_clips, replay, set_name
 from benchmark.streams import PAUSES_S, UTTERANCES, record_streams
 from benchmark.words.errors import count_errors
 from edge_asr.audio.recordings import read_recordings
@@ -139,7 +140,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     recognizer = edge_asr.load(options.package)
     rows, words = [], {}
     for path in options.manifests:
-        utterances, name = read_recordings(path), f"{path.parent.name} {path.stem}"
+        utterances, name = read_recordings(path), set_name(path)
         # Of all speakers, as a manifest is sorted.
         chosen = random.Random(0).sample(utterances, min(len(utterances), options.utterances))
         streams = record_streams(recognizer, chosen, read_clips(chosen), options.chunk_ms)
@@ -217,22 +218,21 @@ def _cells(row: Row) -> list[str]:
     return [f"**{cell}**" for cell in cells] if _is_default(row) else cells
 
 
-@errors_as_lines("benchmark.words.commits")
+@errors_as_lines("benchmark.captions.commits")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.words.commits", description=__doc__)
+    parser = page_parser("benchmark.captions.commits", __doc__)
+    add_package(parser)
+    add_manifests(parser)
     add = parser.add_argument
-    add("package", help="package: name or directory")
-    add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files")
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
     add("--ctc-weight", type=float, help="of the second pass (default: the package's)")
     add("--margins", type=_margins, default=MARGINS, help="nats (default: 0,1,2,3,6,10,20,inf)")
     add("--utterances", type=int, default=300, help="of each set (default: 300)")
-    add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
     if options.utterances < 1:
         raise UsageError("--utterances must be 1 or more")
-    report = measure(options, command_line("benchmark.words.commits", argv))
+    report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)
     return 0
 

@@ -6,7 +6,7 @@ characters of the text are places; a unit leads from one place to another, and b
 
 What this is: where the same model hears the words if it hears the whole utterance, and may not
 choose others. What it is not: where a phonetician would cut. A CTC model says a unit in a spike
-anywhere in the word or just behind it, and words are read from spikes by one rule
+anywhere in the word or just after it, and words are read from spikes by one rule
 (``edge_asr.search.words``) here and there.
 """
 

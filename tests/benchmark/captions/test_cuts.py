@@ -1,4 +1,4 @@
-"""benchmark.words.cuts: recordings within the limit, texts that cuts change, and the page."""
+"""benchmark.captions.cuts: recordings within the limit, texts that cuts change, and the page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.words import cuts
-from benchmark.words.cuts import LONGEST_S, NO_ENDPOINT, compare, recordings, segments
+from benchmark.captions import cuts
+from benchmark.captions.cuts import LONGEST_S, NO_ENDPOINT, compare, recordings, segments
 from edge_asr.bench.play import Clip
 from edge_asr.package.files import Package
 from edge_asr.search.endpoint import EndpointRule

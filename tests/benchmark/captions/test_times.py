@@ -1,17 +1,16 @@
-"""benchmark.words.times: tones said at known times, alignments that shift, and what is left out."""
+"""benchmark.captions.times: tones said at known times, alignments that shift, and what is left
+out."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from benchmark.captions import times as word_times
+from benchmark.captions.times import aligned_words, differences
 from benchmark.replay import record
-from benchmark.words import times as word_times
-from benchmark.words.sounding import sounding_ms
-from benchmark.words.times import aligned_words, differences
 from edge_asr.bench.play import Clip
 from edge_asr.events import Word
 from edge_asr.streams.recognizer import Recognizer
@@ -58,16 +57,6 @@ def test_the_whole_command(recognizer: Recognizer, tmp_path: Path) -> None:
     assert [row["way"] for row in figures["rows"]] == ["greedy", "prefix"], "no decoder"
     assert len(figures["rows"][0]["to_sound_starts_ms"]) == 1, "recordings of one word"
     assert abs(figures["rows"][0]["to_sound_starts_ms"][0]) <= 60
-
-
-def test_sound() -> None:
-    quiet = np.random.default_rng(0).normal(0, 1e-4, (RATE, 1)).astype(np.float32)
-    loud = quiet.copy()
-    loud[4000:8000, 0] += tones("s", pause_ms=0)[:3200].repeat(2)[:4000]
-    assert sounding_ms(Clip(quiet, RATE)) is None
-    start_ms, end_ms = sounding_ms(Clip(loud, RATE)) or (0, 0)
-    assert abs(start_ms - 250) <= 20 and abs(end_ms - 500) <= 20
-    assert sounding_ms(Clip(quiet[:10], RATE)) is None
 
 
 def test_no_such_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

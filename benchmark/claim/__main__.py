@@ -1,4 +1,4 @@
-"""``python -m benchmark.words.claim FOLDER --data FOLDER``: mixtures of experts beside dense
+"""``python -m benchmark.claim FOLDER --data FOLDER``: mixtures of experts against dense
 models.
 
 FOLDER holds what ``make claim`` trained: a folder NAME-SEED for each recipe of
@@ -9,13 +9,12 @@ one core, as a ratio within rounds to the first recipe's. ``--known`` adds figur
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import edge_asr
-from benchmark.words.claim_page import BASE, Trained, page, read_known, write
+from benchmark.claim.page import BASE, Trained, draw, page, read_known
+from benchmark.options import page_parser
+from benchmark.page import picture_path, today, write
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import InputMissingError
 from edge_asr.exits import errors_as_lines
@@ -96,11 +97,11 @@ def evaluate(folder: Path, data: Path) -> Trained:
     parts = checkpoint.network.encoder, checkpoint.network.ctc
     count = sum(parameter.numel() for part in parts for parameter in part.parameters())
     machine = describe_machine()
-    measured = f"{datetime.now(UTC):%Y-%m-%d}: {machine.cpu}, {machine.system}"
+    measured = f"{today()}: {machine.cpu}, {machine.system}"
     return Trained(recipe, int(seed), state["place"][0], count, wer, experts, measured)
 
 
-def package(folder: Path) -> Path:
+def int8_package(folder: Path) -> Path:
     """The int8 package of a checkpoint, made if it is not there or older."""
     out = folder / "package"
     made = out / "manifest.json"
@@ -128,7 +129,7 @@ def measure_speed(found: Sequence[Trained], folders: Sequence[Path]) -> None:
     chosen: dict[str, tuple[Trained, Recognizer, list[float]]] = {}
     for trained, folder in zip(found, folders, strict=True):
         if trained.name not in chosen:
-            path = package(folder)
+            path = int8_package(folder)
             trained.package_bytes = sum(file.stat().st_size for file in path.glob("*.onnx"))
             chosen[trained.name] = trained, edge_asr.load(path), []
     _, first, base_s = next(iter(chosen.values()))
@@ -143,15 +144,14 @@ def measure_speed(found: Sequence[Trained], folders: Sequence[Path]) -> None:
         trained.rtf = statistics.median(times_s) * 16000 / len(samples)
 
 
-@errors_as_lines("benchmark.words.claim")
+@errors_as_lines("benchmark.claim")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.words.claim", description=__doc__)
+    parser = page_parser("benchmark.claim", __doc__)
     parser.add_argument("folder", type=Path, help="where make claim trained")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--known", type=Path, metavar="JSON",
                         help="figures of an earlier run: what is not in FOLDER stays")  # fmt: skip
-    parser.add_argument("-o", "--out", type=Path, help="the page, with figures beside it as JSON")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     folders = sorted(
@@ -167,16 +167,13 @@ def main(arguments: list[str] | None = None) -> int:
     known = [] if options.known is None else read_known(options.known)
     found = [evaluate(folder, options.data) for folder in folders]
     measure_speed(found, folders)
-    anew = {(trained.name, trained.seed) for trained in found}
-    found += [trained for trained in known if (trained.name, trained.seed) not in anew]
+    measured = {(trained.name, trained.seed) for trained in found}
+    found += [trained for trained in known if (trained.name, trained.seed) not in measured]
     found.sort(
         key=lambda one: (not one.name.startswith("dense"), one.name != BASE, one.name, one.seed)
     )
-    if options.out is None:
-        print("\n".join(page(found, ROUNDS)))
-        return 0
-    write(found, ROUNDS, options.out)
-    print(options.out)
+    picture = None if options.out is None else picture_path(options.out).name
+    write(page(found, ROUNDS, picture), found, options.out, partial(draw, found))
     return 0
 
 

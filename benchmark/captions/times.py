@@ -1,6 +1,6 @@
-"""``python -m benchmark.words.times PACKAGE MANIFEST...``: are words where they were said?
+"""``python -m benchmark.captions.times PACKAGE MANIFEST...``: are words where they were said?
 
-Times of streamed words beside those of ``benchmark.words.alignment``: the best path of the true
+Times of streamed words against those of ``benchmark.captions.alignment``: the best path of the true
 text through the log-probabilities of the whole utterance. Words that were recognised wrongly have
 no time to compare and are left out.
 """
@@ -11,16 +11,16 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 import edge_asr
+from benchmark.captions.alignment import align
+from benchmark.captions.sounding import sounding_ms
+from benchmark.options import add_manifests, add_package, page_parser
 from benchmark.page import Origin, command_line, table, write
-from benchmark.replay import Recording, finals, read_clips, record_all
-from benchmark.words.alignment import align
+from benchmark.replay import Recording, finals, read_clips, record_all, set_name
 from benchmark.words.errors import aligned
-from benchmark.words.sounding import sounding_ms
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.events import Word
 from edge_asr.exits import errors_as_lines
@@ -92,7 +92,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     rows = []
     for path in options.manifests:
         utterances = read_recordings(path)
-        clips, name = read_clips(utterances), f"{path.parent.name} {path.stem}"
+        clips, name = read_clips(utterances), set_name(path)
         whole = record_all(recognizer, utterances, clips, "whole", f"{name}, whole")
         streamed = record_all(recognizer, utterances, clips, options.chunk_ms, f"{name}, streamed")
         meant = [aligned_words(recognizer, one) for one in whole]
@@ -119,7 +119,8 @@ def page(report: Report) -> Iterator[str]:
         "",
         f"Words streamed in chunks of {report.chunk_ms} ms beside a forced alignment: the best "
         "path of the true text, over all its spellings, through the log-probabilities of the "
-        "whole utterance ([benchmark/words/alignment.py](../../benchmark/words/alignment.py)). "
+        "whole utterance "
+        "([benchmark/captions/alignment.py](../../benchmark/captions/alignment.py)). "
         "Median and 90 % of the absolute differences, and the median with its sign (above 0: "
         "streamed later). Words recognised wrongly have no time to compare.",
         "",
@@ -150,7 +151,8 @@ def page(report: Report) -> Iterator[str]:
         return
     yield (
         "Beside the sound itself: recordings of one word, rightly recognised, against where "
-        "they are loud ([benchmark/words/sounding.py](../../benchmark/words/sounding.py)), which "
+        "they are loud "
+        "([benchmark/captions/sounding.py](../../benchmark/captions/sounding.py)), which "
         "is near the borders that a phonetician would cut at. Above 0: the word is said to be "
         "later than it sounds."
     )
@@ -185,17 +187,16 @@ def _median(values: Sequence[int]) -> float:
     return float(np.median(np.abs(values)))
 
 
-@errors_as_lines("benchmark.words.times")
+@errors_as_lines("benchmark.captions.times")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.words.times", description=__doc__)
+    parser = page_parser("benchmark.captions.times", __doc__)
+    add_package(parser)
+    add_manifests(parser)
     add = parser.add_argument
-    add("package", help="package: name or directory")
-    add("manifests", nargs="+", type=Path, metavar="manifest", help="TSV files of test sets")
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
-    add("-o", "--out", type=Path, help="the page; its figures go beside it as JSON")
     options = parser.parse_args(argv)
-    report = measure(options, command_line("benchmark.words.times", argv))
+    report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)
     return 0
 

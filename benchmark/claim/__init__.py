@@ -1,0 +1,1 @@
+"""``make claim``: mixtures of experts against dense models, trained the same way."""
