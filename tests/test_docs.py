@@ -127,6 +127,17 @@ def test_python_names_are_public(block: Block) -> None:
     assert used <= set(edge_asr.__all__)
 
 
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.document.name)
+def test_python_imports_from_the_face_alone(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edge_asr"):
+            assert node.module == "edge_asr", "import it from edge_asr, where it is public"
+            assert {alias.name for alias in node.names} <= set(edge_asr.__all__)
+        elif isinstance(node, ast.Import):
+            inside = [alias.name for alias in node.names if alias.name.startswith("edge_asr.")]
+            assert not inside, "import edge_asr, and use its names"
+
+
 @pytest.mark.slow
 def test_python_of_the_readme_runs(tmp_path: Path) -> None:
     samples, rate = soundfile.read(ROOT / "tests/data/an4/an418-fjlp-b.flac")
