@@ -59,6 +59,8 @@ def decoding_from(settings: Mapping[str, object]) -> Decoding:
         UsageError: an unknown setting, or one of a wrong type or outside what is allowed; it names
             the setting, as ``endpoint.silence_ms``. Or settings that do not go together.
     """
+    if not isinstance(settings, Mapping):  # a request may be any JSON
+        raise UsageError.of_setting("decoding", settings, "mappings of settings")
     values = _checked(Decoding, settings)
     for group, kind, rule in (
         ("endpoint", EndpointRule, _endpoint_rule),

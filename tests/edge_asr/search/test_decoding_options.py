@@ -131,6 +131,13 @@ def test_a_wrong_value_is_named(
     assert str(error).endswith(f"; allowed are {allowed}")
 
 
+@pytest.mark.parametrize("settings", [None, [], "beam", 5, [{"beam": 5}]])
+def test_what_is_no_mapping_is_refused(settings: object) -> None:
+    with pytest.raises(UsageError, match="allowed are mappings of settings") as caught:
+        decoding_from(settings)  # type: ignore[arg-type]
+    assert (caught.value.field, caught.value.value) == ("decoding", settings)
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
