@@ -33,6 +33,7 @@ from edge_asr.events import Alternative, Event, Final, Gap, Partial, Status, Wor
 if TYPE_CHECKING:
     from edge_asr.fusion.grammar import Grammar
     from edge_asr.fusion.language_model import LanguageModel
+    from edge_asr.native.library import Levers
     from edge_asr.search.commit import CommitRule
     from edge_asr.search.decoding import Decoding
     from edge_asr.search.endpoint import EndpointRule
@@ -55,6 +56,7 @@ __all__ = [
     "Grammar",
     "InputMissingError",
     "LanguageModel",
+    "Levers",
     "OutputError",
     "PackageError",
     "Partial",
@@ -75,6 +77,7 @@ _LATER = {
     "EndpointRule": "edge_asr.search.endpoint",
     "Grammar": "edge_asr.fusion.grammar",
     "LanguageModel": "edge_asr.fusion.language_model",
+    "Levers": "edge_asr.native.library",
     "Recognizer": "edge_asr.streams.recognizer",
     "Stream": "edge_asr.streams.stream",
     "Transcript": "edge_asr.streams.recognizer",

@@ -12,10 +12,19 @@
         └── BackendError        a backend that is not installed or refuses a program
 
 The codes are those of sysexits.h. A message is one line and says what is wrong, where, what
-is allowed, and what to do next.
+is allowed, and what to do next. Where one setting is wrong, the error has all that as data too,
+so that a command line, a server or a page can name the setting as its users know it.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from numbers import Number
+from reprlib import Repr
+
+_SHORT = Repr()  # of a value in a message, whatever a request holds
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class EdgeAsrError(Exception):
@@ -25,9 +34,47 @@ class EdgeAsrError(Exception):
 
 
 class UsageError(EdgeAsrError):
-    """An option or argument outside what is allowed."""
+    """An option or argument outside what is allowed.
+
+    Attributes:
+        field: the one setting that is wrong, "group.setting" where it is in a group; "" where it
+            is not one setting, but what is in a file or how several go together.
+        value: what the setting was given.
+        allowed: what it may be, in words, as "1 to 64".
+    """
 
     exit_code = 64
+
+    def __init__(
+        self, message: str, *, field: str = "", value: object = None, allowed: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    @classmethod
+    def of_setting(cls, field: str, value: object, allowed: str) -> UsageError:
+        """The error of one setting, with the usual message."""
+        shown = str(value)[:80] if isinstance(value, Number) else _SHORT.repr(value)
+        message = f"{field} is {shown}; allowed are {allowed}"
+        return cls(message, field=field, value=value, allowed=allowed)
+
+    def renamed(self, field: str) -> UsageError:
+        """The error of the same setting by another name."""
+        return UsageError.of_setting(field, self.value, self.allowed)
+
+
+@contextlib.contextmanager
+def settings_of(group: str) -> Iterator[None]:
+    """Puts the name of a group before the settings that errors are about: ``silence_ms`` of
+    ``endpoint`` is ``endpoint.silence_ms``."""
+    try:
+        yield
+    except UsageError as error:
+        if not error.field:
+            raise
+        raise error.renamed(f"{group}.{error.field}") from error
 
 
 class AudioError(EdgeAsrError):

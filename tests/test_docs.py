@@ -21,6 +21,7 @@ from edge_asr.__main__ import main
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 ROOMS = ("edge_asr", "model", "quant", "export", "apps", "benchmark")
+PUBLIC = {"edge_asr": set(edge_asr.__all__), "edge_asr.testing": {"scripted"}}
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -125,6 +126,17 @@ def test_python_names_are_public(block: Block) -> None:
         and node.value.id == "edge_asr"
     }
     assert used <= set(edge_asr.__all__)
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.document.name)
+def test_python_imports_from_the_face_alone(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edge_asr"):
+            assert node.module in PUBLIC, "import it from edge_asr, where it is public"
+            assert {alias.name for alias in node.names} <= PUBLIC[node.module]
+        elif isinstance(node, ast.Import):
+            inside = [alias.name for alias in node.names if alias.name.startswith("edge_asr.")]
+            assert not inside, "import edge_asr, and use its names"
 
 
 @pytest.mark.slow

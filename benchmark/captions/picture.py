@@ -21,6 +21,7 @@ from edge_asr.audio.read import read_blocks
 from edge_asr.captions.live import LiveCaptions
 from edge_asr.captions.meter import Meter
 from edge_asr.exits import errors_as_lines
+from edge_asr.package import DEFAULT_PACKAGE
 
 WIDTH = 90
 BLOCK_S = 0.64
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("files", nargs="+", metavar="file", help="audio files")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the picture")
-    parser.add_argument("--package", default="commands-en", help="package: name or directory")
+    parser.add_argument("--package", default=DEFAULT_PACKAGE, help="package: name or directory")
     options = parser.parse_args(argv)
     console = draw(edge_asr.load(options.package), options.files)
     console.save_svg(str(options.out), title="make captions")

@@ -105,10 +105,11 @@ def chunk_frames(manifest: Manifest, chunk_ms: ChunkMs) -> int:
     is_number = not isinstance(chunk_ms, str) and 0 < chunk_ms < 1 << 31
     frames = round(chunk_ms / frame_ms) if is_number else 0
     if frames * frame_ms != chunk_ms or not spec.min_chunk <= frames <= spec.max_chunk:
-        raise UsageError(
-            f"chunk_ms is {chunk_ms}; allowed are multiples of {frame_ms:g} from "
-            f"{spec.min_chunk * frame_ms:g} to {spec.max_chunk * frame_ms:g}, and 'whole' for "
-            "whole utterances"
+        raise UsageError.of_setting(
+            "chunk_ms",
+            chunk_ms,
+            f"multiples of {frame_ms:g} from {spec.min_chunk * frame_ms:g} to "
+            f"{spec.max_chunk * frame_ms:g}, and 'whole' for whole utterances",
         )
     return frames
 
@@ -122,8 +123,9 @@ def left_context_frames(manifest: Manifest, left_context_ms: int) -> int:
     spec, frame_ms = manifest.encoder, manifest.frame_ms
     frames = round(left_context_ms / frame_ms) if 0 <= left_context_ms < 1 << 31 else -1
     if frames * frame_ms != left_context_ms or not 0 <= frames <= spec.left_context:
-        raise UsageError(
-            f"left_context_ms is {left_context_ms}; allowed are multiples of {frame_ms:g} from 0 "
-            f"to {spec.left_context * frame_ms:g}"
+        raise UsageError.of_setting(
+            "left_context_ms",
+            left_context_ms,
+            f"multiples of {frame_ms:g} from 0 to {spec.left_context * frame_ms:g}",
         )
     return frames

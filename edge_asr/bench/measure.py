@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_asr.errors import ConfigError, UsageError
+from edge_asr.package import DEFAULT_PACKAGE
 
 if TYPE_CHECKING:
     from edge_asr.audio.recordings import Utterance
@@ -38,7 +39,7 @@ Progress = Callable[[str, int, int], None]  # what is measured, how many are don
 class BenchConfig:
     """What to measure. ``manifest`` and ``audio`` exclude each other."""
 
-    package: str | os.PathLike[str] = "commands-en"
+    package: str | os.PathLike[str] = DEFAULT_PACKAGE
     backend: str | None = None
     precision: str | None = None
     dispatch: str | None = None
@@ -61,7 +62,7 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
         ConfigError: the manifest is malformed or empty, or jiwer is not installed.
     """
     if not 1 <= config.runs <= MAX_RUNS:
-        raise UsageError(f"runs is {config.runs}; allowed are 1 to {MAX_RUNS}")
+        raise UsageError.of_setting("runs", config.runs, f"1 to {MAX_RUNS}")
     if config.manifest and config.audio:
         raise UsageError("--manifest and --audio exclude each other; the manifest names its audio")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_asr.bench.measure import BenchConfig, Progress, measure
-from edge_asr.commands.model_options import add_model_arguments
+from edge_asr.commands.model_options import add_model_arguments, load_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,14 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         EdgeAsrError: what ``measure`` raises.
     """
     config = BenchConfig(
-        package=arguments.package,
-        backend=arguments.backend,
-        precision=arguments.precision,
-        dispatch=arguments.dispatch,
-        levers=arguments.levers,
+        **load_options(arguments),
         manifest=arguments.manifest,
         audio=tuple(arguments.audio),
-        threads=arguments.threads,
         chunk_ms=arguments.chunk_ms,
         runs=arguments.runs,
         second_pass=arguments.second_pass != "off",

@@ -1,42 +1,16 @@
 """The options of commands that write captions: how speech becomes text.
 
-Each is a field of ``edge_asr.search.decoding.Decoding`` or of one of its rules. They check it, and
-their errors get the name of the option here.
+Each is a setting of ``edge_asr.search.decoding_options``, which checks it; ``stream_options`` says
+which.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from edge_asr.console import complain
-from edge_asr.errors import UsageError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # brings numpy, which --help need not wait for
-    from edge_asr.audio.windows import ChunkMs
-    from edge_asr.fusion.hotword_file import HotwordList
-    from edge_asr.search.decoding import Decoding, SecondPassMode
-    from edge_asr.search.endpoint import EndpointRule
-    from edge_asr.streams.recognizer import Recognizer
-    from edge_asr.streams.stream import Stream
-
-_SEGMENT_MS = 1000, 30_000  # shortest and longest --max-segment-ms
-_OPTIONS = {
-    "beam": "--beam",
-    "blank_penalty": "--blank-penalty",
-    "nbest": "--nbest",
-    "silence_ms": "--silence-ms",
-    "margin": "--commit-margin",
-    "latest_ms": "--commit-latest-ms",
-    "weight": "--lm-weight",
-    "word_bonus": "--lm-word-bonus",
-    "left_context_ms": "--left-context-ms",
-}
+    from edge_asr.search.decoding import SecondPassMode
 
 
 def add_decoding_arguments(
@@ -48,7 +22,14 @@ def add_decoding_arguments(
         second_pass: the mode where none is asked for.
         follows_file: whether a file of hotwords is read again when it changes.
     """
-    search = parser.add_argument_group("search")
+    _add_search(parser.add_argument_group("search"), second_pass)
+    _add_expectations(
+        parser.add_argument_group("what to expect (prefix search only)"), follows_file
+    )
+    _add_segments(parser.add_argument_group("segments, and when words are settled"))
+
+
+def _add_search(search: argparse._ArgumentGroup, second_pass: SecondPassMode) -> None:
     search.add_argument(
         "--search",
         choices=("prefix", "greedy"),
@@ -78,7 +59,9 @@ def add_decoding_arguments(
         metavar="N",
         help="how far the encoder looks back (default: as far as the package can)",
     )
-    expect = parser.add_argument_group("what to expect (prefix search only)")
+
+
+def _add_expectations(expect: argparse._ArgumentGroup, follows_file: bool) -> None:
     expect.add_argument(
         "--hotword",
         action="append",
@@ -128,7 +111,9 @@ def add_decoding_arguments(
         metavar="FILE",
         help="allow nothing else than these: one phrase per line, or JSGF",
     )
-    segments = parser.add_argument_group("segments, and when words are settled")
+
+
+def _add_segments(segments: argparse._ArgumentGroup) -> None:
     segments.add_argument(
         "--silence-ms", type=int, metavar="N", help="a segment ends after it (default: 1000)"
     )
@@ -157,157 +142,3 @@ def add_decoding_arguments(
         metavar="N",
         help="commit a word of this age whatever they say; inf waits (default: 5000)",
     )
-
-
-def wants_language_model(arguments: argparse.Namespace) -> bool:
-    """Whether the options leave the package's language model as it is, so that ``load`` may read
-    it."""
-    others = (arguments.lm, arguments.lm_weight, arguments.lm_word_bonus, arguments.grammar)
-    return arguments.search == "prefix" and not arguments.no_lm and others == (None,) * len(others)
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """What the options say of a stream."""
-
-    recognizer: Recognizer
-    chunk_ms: ChunkMs
-    left_context_ms: int | None
-    decoding: Decoding
-    hotwords: HotwordList
-
-    def open(self) -> Stream:
-        """A new stream.
-
-        Raises:
-            UsageError: a value outside what is allowed.
-        """
-        stream = self.recognizer.stream(
-            self.chunk_ms, hotwords=self.hotwords.phrases, decoding=self.decoding
-        )
-        if self.left_context_ms is not None:
-            with _said_of_options():
-                stream.set_left_context_ms(self.left_context_ms)
-        return stream
-
-
-def stream_options(
-    arguments: argparse.Namespace, recognizer: Recognizer, second_pass: SecondPassMode
-) -> StreamOptions:
-    """Options into values; files are read.
-
-    Args:
-        second_pass: as in ``add_decoding_arguments``.
-
-    Raises:
-        InputMissingError: a file is missing or may not be read.
-        UsageError: a file holds something else, or a value is outside what is allowed.
-    """
-    from edge_asr.fusion.hotword_file import HotwordList
-
-    with _said_of_options():
-        decoding = _decoding(arguments, recognizer, second_pass)
-    hotwords = HotwordList(arguments.hotword, arguments.hotwords)
-    return StreamOptions(
-        recognizer, arguments.chunk_ms, arguments.left_context_ms, decoding, hotwords
-    )
-
-
-def warn_of_hotwords(stream: Stream) -> None:
-    """Say on stderr which hotwords a new stream leaves out."""
-    from edge_asr.fusion.hotword_file import warning_lines
-
-    for line in warning_lines(stream.hotword_warnings):
-        complain(line)
-
-
-def _decoding(
-    arguments: argparse.Namespace, recognizer: Recognizer, second_pass: SecondPassMode
-) -> Decoding:
-    from edge_asr.fusion.grammar import Grammar
-    from edge_asr.fusion.language_model import LanguageModel
-    from edge_asr.programs.loading import load_language_model
-    from edge_asr.search.commit import CommitRule
-    from edge_asr.search.decoding import Decoding
-
-    lm_settings = _given(
-        arguments, weight="lm_weight", word_bonus="lm_word_bonus", level="lm_level"
-    )
-    own = recognizer.package.manifest.language_model
-    if lm_settings and arguments.lm is None and (own is None or "level" in lm_settings):
-        raise UsageError(
-            "--lm-weight, --lm-word-bonus and --lm-level are of a model; give --lm FILE"
-        )
-    if arguments.no_lm and (arguments.lm is not None or lm_settings):
-        raise UsageError("--no-lm leaves out what --lm and its weights are for; give one of them")
-    if arguments.search == "greedy" and (
-        arguments.hotword or arguments.hotwords or arguments.lm or lm_settings or arguments.grammar
-    ):
-        raise UsageError(
-            "greedy search takes no hotwords, language model or grammar; leave --search out"
-        )
-    decoding = Decoding(
-        search=arguments.search,
-        second_pass=arguments.second_pass or (second_pass if recognizer.decoder else "off"),
-        endpoint=_endpoint_rule(arguments),
-        fresh_context=not arguments.keep_context,
-        commit=CommitRule(
-            **_given(arguments, margin="commit_margin", latest_ms="commit_latest_ms")
-        ),
-        **_given(
-            arguments,
-            beam="beam",
-            blank_penalty="blank_penalty",
-            nbest="nbest",
-            hotword_bonus="hotword_bonus",
-        ),
-    )
-    # Files take longer, so all other mistakes were found before.
-    units, grammar = recognizer.package.units, None
-    model: LanguageModel | Literal["off"] | None = "off" if arguments.no_lm else None
-    if arguments.grammar is not None:
-        grammar = Grammar.read(Path(arguments.grammar), units)
-    if arguments.lm is not None:
-        model = LanguageModel.read(arguments.lm, units, **lm_settings)
-    elif lm_settings:
-        model = load_language_model(recognizer.package, **lm_settings)
-        decoding = decoding.beside(own)
-    return dataclasses.replace(decoding, grammar=grammar, language_model=model)
-
-
-def _endpoint_rule(arguments: argparse.Namespace) -> EndpointRule:
-    from edge_asr.search.endpoint import EndpointRule
-
-    silence, longest = _given(arguments, silence_ms="silence_ms"), arguments.max_segment_ms
-    usual = EndpointRule(**silence)
-    if longest is None:
-        return usual
-    low, high = _SEGMENT_MS
-    if not low <= longest <= high:
-        raise UsageError(f"--max-segment-ms is {longest}; allowed are {low} to {high}")
-    # In shorter segments the search for a pause, too, begins earlier.
-    return EndpointRule(
-        **silence,
-        max_segment_ms=longest,
-        relax_from_ms=min(usual.relax_from_ms, longest // 2),
-        hold_ms=min(usual.hold_ms, longest // 4),
-        cut_words_from_ms=min(high, longest + usual.cut_words_from_ms - usual.max_segment_ms),
-    )
-
-
-def _given(arguments: argparse.Namespace, **options: str) -> dict[str, Any]:
-    """Fields of the options that were given; the others keep their defaults."""
-    found = {field: getattr(arguments, option) for field, option in options.items()}
-    return {field: value for field, value in found.items() if value is not None}
-
-
-@contextlib.contextmanager
-def _said_of_options() -> Iterator[None]:
-    """Gives a field that an error begins with the name of its option."""
-    try:
-        yield
-    except UsageError as error:
-        field, is_, rest = str(error).partition(" is ")
-        if field not in _OPTIONS:
-            raise
-        raise UsageError(f"{_OPTIONS[field]}{is_}{rest}") from error

@@ -7,6 +7,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from edge_asr.package import DEFAULT_PACKAGE
+
 if TYPE_CHECKING:
     from edge_asr.package.files import Package
     from edge_asr.package.manifest import EncoderSpec, Manifest
@@ -17,7 +19,10 @@ _CHUNKS_SHOWN_MS = (160, 320, 640, 1280)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr inspect``."""
     parser.add_argument(
-        "package", nargs="?", default="commands-en", help="name or directory (default: commands-en)"
+        "package",
+        nargs="?",
+        default=DEFAULT_PACKAGE,
+        help=f"name or directory (default: {DEFAULT_PACKAGE})",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 

@@ -7,16 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from edge_asr.captions.captioner import Captioner
-from edge_asr.captions.json_lines import JsonCaptions
-from edge_asr.captions.lines import Captions, PlainCaptions
-from edge_asr.commands.decoding_arguments import (
-    add_decoding_arguments,
-    stream_options,
-    wants_language_model,
-    warn_of_hotwords,
-)
+from edge_asr.captions.view import open_captions
+from edge_asr.commands.decoding_arguments import add_decoding_arguments
 from edge_asr.commands.interruption import Interruption
-from edge_asr.commands.model_options import Parser, add_model_arguments
+from edge_asr.commands.model_options import Parser, add_model_arguments, load_recognizer
+from edge_asr.commands.stream_options import stream_options, warn_of_hotwords
 from edge_asr.console import clean, complain
 from edge_asr.errors import UsageError
 from edge_asr.exits import exit_code
@@ -26,21 +21,6 @@ from edge_asr.microphone.process import list_devices
 from edge_asr.search.decoding import SecondPassMode
 
 SECOND_PASS: SecondPassMode = "background"  # captions of the next segment do not wait for it
-
-
-def open_captions(style: str | None) -> Captions:
-    """The captions of ``--format``; a live view where stdout is a capable terminal."""
-    if style == "jsonl":
-        return JsonCaptions(sys.stdout)
-    if style != "plain" and sys.stdout.isatty():
-        from rich.console import Console  # 60 ms that a pipe need not wait for
-
-        from edge_asr.captions.live import LiveCaptions
-
-        console = Console(highlight=False)
-        if not console.is_dumb_terminal:
-            return LiveCaptions(console)
-    return PlainCaptions(sys.stdout, sys.stderr)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,21 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list_devices:
         return print_devices()
 
-    import edge_asr  # the recognizer, which --list-devices does not need
-
     if sys.stderr.isatty():
         complain(f"loading {arguments.package}")
-    recognizer = edge_asr.load(
-        arguments.package,
-        backend=arguments.backend,
-        precision=arguments.precision,
-        dispatch=arguments.dispatch,
-        levers=arguments.levers,
-        threads=arguments.threads,
-        second_pass=arguments.second_pass != "off",
-        language_model=wants_language_model(arguments),
-    )
-    options = stream_options(arguments, recognizer, SECOND_PASS)
+    options = stream_options(arguments, load_recognizer(arguments), SECOND_PASS)
     with options.open() as stream, Interruption() as interruption:
         warn_of_hotwords(stream)
         captions = open_captions(arguments.format)

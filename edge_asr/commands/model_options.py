@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge_asr.console import complain
 from edge_asr.errors import UsageError
+from edge_asr.package import DEFAULT_PACKAGE
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # brings numpy, which --help need not wait for
     from edge_asr.native.library import Levers
+    from edge_asr.streams.recognizer import Recognizer
 
 _MAX_USAGE_CHARS = 300  # of argparse, which repeats what it was given
 _MAX_COUNT = 64  # of experts
@@ -30,7 +32,9 @@ class Parser(argparse.ArgumentParser):
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a model."""
     group = parser.add_argument_group("model")
-    group.add_argument("--package", default="commands-en", help="model package: name or directory")
+    group.add_argument(
+        "--package", default=DEFAULT_PACKAGE, help="model package: name or directory"
+    )
     group.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
     group.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")
     group.add_argument(
@@ -55,6 +59,28 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=int, default=1, help="threads of the backend")
 
 
+def load_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of ``load``, by the names of its arguments."""
+    names = ("package", "backend", "precision", "dispatch", "levers", "threads")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
+    """The recognizer of a command that writes captions, without the language model of the package:
+    ``stream_options`` reads that where the options leave it in use.
+
+    Raises:
+        EdgeAsrError: what ``load`` raises.
+    """
+    from edge_asr.streams.recognizer import load
+
+    return load(
+        **load_options(arguments),
+        second_pass=arguments.second_pass != "off",
+        language_model=False,
+    )
+
+
 def _chunk_ms(text: str) -> int | str:
     try:
         return text if text == "whole" else int(text)
@@ -68,7 +94,7 @@ def levers(text: str) -> Levers:
     Raises:
         argparse.ArgumentTypeError: anything else.
     """
-    from edge_asr.native.library import Levers  # brings numpy, which --help need not wait for
+    from edge_asr.native.library import Levers
 
     counts: dict[str, int] = {}
     weights: dict[str, float] = {}

@@ -11,14 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_asr.commands.decoding_arguments import (
-    add_decoding_arguments,
-    stream_options,
-    wants_language_model,
-    warn_of_hotwords,
-)
-from edge_asr.commands.model_options import add_model_arguments
+from edge_asr.commands.decoding_arguments import add_decoding_arguments
+from edge_asr.commands.model_options import add_model_arguments, load_recognizer
 from edge_asr.commands.output_file import Put, open_output
+from edge_asr.commands.stream_options import stream_options, warn_of_hotwords
 from edge_asr.console import complain
 from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageError
 
@@ -61,19 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     files: list[str] = arguments.files
     targets = plan_outputs(files, arguments.format, arguments.output)
-
-    from edge_asr.streams.recognizer import load  # numpy and more, which --help need not wait for
-
-    recognizer = load(
-        arguments.package,
-        backend=arguments.backend,
-        precision=arguments.precision,
-        dispatch=arguments.dispatch,
-        levers=arguments.levers,
-        threads=arguments.threads,
-        second_pass=arguments.second_pass != "off",
-        language_model=wants_language_model(arguments),
-    )
+    recognizer = load_recognizer(arguments)
     options, style = stream_options(arguments, recognizer, SECOND_PASS), arguments.format
     with options.open() as stream:  # refuses wrong values before any file is opened
         warn_of_hotwords(stream)

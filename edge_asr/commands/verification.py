@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from edge_asr.errors import ConfigError, EdgeAsrError, PackageError, UsageError
+from edge_asr.package import DEFAULT_PACKAGE
 
 if TYPE_CHECKING:
     from edge_asr.package.files import Package
@@ -33,7 +34,10 @@ class Verdict:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr verify``."""
     parser.add_argument(
-        "package", nargs="?", default="commands-en", help="name or directory (default: commands-en)"
+        "package",
+        nargs="?",
+        default=DEFAULT_PACKAGE,
+        help=f"name or directory (default: {DEFAULT_PACKAGE})",
     )
     parser.add_argument("--backend", help="only the programs of this one")
 

@@ -101,7 +101,7 @@ class LanguageModel:
         _check_range("word_bonus", word_bonus, -MAX_WEIGHT, MAX_WEIGHT)
         _check_range("unknown_log_prob", unknown_log_prob, -1000.0, 0.0)
         if level not in get_args(Level):
-            raise UsageError(f"level is {level!r}; allowed are {' and '.join(get_args(Level))}")
+            raise UsageError.of_setting("level", level, " and ".join(get_args(Level)))
         ngrams, unknown = _with_unknown(ngrams, unknown_log_prob)
         marks = {mark: _index(ngrams, mark, where) for mark in (BEGIN, END)}
         contexts = NgramContexts.build(ngrams, where)
@@ -168,7 +168,7 @@ class LanguageModel:
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # NaN too
-        raise UsageError(f"{name} is {value}; allowed are {low:g} to {high:g}")
+        raise UsageError.of_setting(name, value, f"{low:g} to {high:g}")
 
 
 def _index(ngrams: Ngrams, word: str, where: str) -> int:

@@ -59,7 +59,7 @@ def estimate(
         UsageError: an argument out of range, no word, too many, or ``<s>`` among them.
     """
     if not 1 <= order <= MAX_ESTIMATED_ORDER:
-        raise UsageError(f"order is {order}; allowed are 1 to {MAX_ESTIMATED_ORDER}")
+        raise UsageError.of_setting("order", order, f"1 to {MAX_ESTIMATED_ORDER}")
     minima = _minima(min_counts, order)
     words, stream = _numbered(sentences)
     levels = _counted(stream, len(words), minima)

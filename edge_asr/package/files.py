@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_asr.errors import PackageError
+from edge_asr.package import DEFAULT_PACKAGE
 from edge_asr.package.manifest import (
     BackendName,
     Dispatch,
@@ -37,7 +38,6 @@ from edge_asr.package.manifest import (
 )
 from edge_asr.package.units import Units
 
-DEFAULT_PACKAGE = "commands-en"
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 PARITY = "parity.json"

@@ -34,7 +34,7 @@ class CommitRule:
     def __post_init__(self) -> None:
         for name in ("silence_ms", "margin", "latest_ms"):
             if not getattr(self, name) >= 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; allowed are numbers from 0")
+                raise UsageError.of_setting(name, getattr(self, name), "numbers from 0")
 
 
 NEVER = CommitRule(margin=math.inf, latest_ms=math.inf, silence_ms=math.inf)

@@ -67,12 +67,14 @@ class Decoding:
     fresh_context: bool = True
 
     def __post_init__(self) -> None:
-        modes = (None, *get_args(SecondPassMode))
-        if self.search not in get_args(SearchName) or self.second_pass not in modes:
-            raise UsageError(
-                f"search {self.search!r}, second_pass {self.second_pass!r}; allowed are "
-                f"{', '.join(get_args(SearchName))} and {', '.join(map(str, modes))}"
-            )
+        choices = {
+            "search": get_args(SearchName),
+            "second_pass": (*get_args(SecondPassMode), None),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                words = ", ".join(map(str, allowed))
+                raise UsageError.of_setting(name, getattr(self, name), words)
         bounds: tuple[tuple[str, float, float], ...] = (
             ("beam", 1, MAX_BEAM),
             ("nbest", 1, MAX_BEAM),
@@ -85,7 +87,7 @@ class Decoding:
         for name, low, high in bounds:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise UsageError(f"{name} is {value}; allowed are {low:g} to {high:g}")
+                raise UsageError.of_setting(name, value, f"{low:g} to {high:g}")
         if self.search == "greedy" and (self.language_model not in (None, "off") or self.grammar):
             raise UsageError(
                 "greedy search takes no language model and no grammar; choose prefix search"
@@ -119,9 +121,16 @@ class Decoding:
         penalty = spec.blank_penalty if self.blank_penalty is None else self.blank_penalty
         return replace(self, beam=beam, blank_penalty=penalty)
 
+    def with_package_model(
+        self, model: Automaton | None, spec: LanguageModelSpec | None
+    ) -> Decoding:
+        """With the language model of a package, if it has one, and what the package wants with
+        it; for where ``takes_language_model`` says so."""
+        return self if model is None else replace(self.beside(spec), language_model=model)
+
     @property
     def takes_language_model(self) -> bool:
-        """Whether that of the package is meant, if it has one."""
+        """Whether that of the package is meant, if it has one. Nothing else decides this."""
         return self.language_model is None and self.search == "prefix" and self.grammar is None
 
     @property

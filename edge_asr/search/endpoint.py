@@ -52,15 +52,15 @@ class EndpointRule:
             value, is_silence = getattr(self, field.name), field.name in _SILENCES
             lowest = _MIN_SILENCE_MS if is_silence else 0
             if not lowest <= value <= _MAX_MS:
-                raise UsageError(f"{field.name} is {value}; allowed are {lowest} to {_MAX_MS} ms")
+                raise UsageError.of_setting(field.name, value, f"{lowest} to {_MAX_MS} ms")
         if not self.relax_from_ms < self.max_segment_ms <= self.cut_words_from_ms:
             raise UsageError(
                 f"relax_from_ms {self.relax_from_ms}, max_segment_ms {self.max_segment_ms} and "
                 f"cut_words_from_ms {self.cut_words_from_ms} must be in this order"
             )
         if not 0 < self.blank_threshold < 1:
-            raise UsageError(
-                f"blank_threshold is {self.blank_threshold}; allowed is between 0 and 1"
+            raise UsageError.of_setting(
+                "blank_threshold", self.blank_threshold, "numbers between 0 and 1"
             )
 
     def needed_silence_ms(self, age_ms: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edge_asr.audio.read import read_blocks
 from edge_asr.audio.windows import ChunkMs, chunk_frames
@@ -14,7 +14,8 @@ from edge_asr.events import Event, Final
 from edge_asr.fusion.hotword_text import Phrase
 from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.native.library import Levers
-from edge_asr.package.files import DEFAULT_PACKAGE, Package, open_package
+from edge_asr.package import DEFAULT_PACKAGE
+from edge_asr.package.files import Package, open_package
 from edge_asr.package.manifest import BackendName, Dispatch, Precision, Program
 from edge_asr.programs.golden import check_golden
 from edge_asr.programs.golden_decoder import check_decoder_golden
@@ -66,7 +67,7 @@ def load(
             portable program.
     """
     if not 1 <= threads <= MAX_THREADS:
-        raise UsageError(f"threads is {threads}; allowed are 1 to {MAX_THREADS}")
+        raise UsageError.of_setting("threads", threads, f"1 to {MAX_THREADS}")
     if backend is not None and backend not in BACKENDS:
         raise UsageError(f"backend {backend!r} is unknown; choose one of: {', '.join(BACKENDS)}")
     opened = open_package(package)
@@ -135,9 +136,7 @@ class Recognizer:
         """
         manifest, decoding = self.package.manifest, decoding or Decoding()
         if decoding.takes_language_model:
-            if self.language_model is not None:
-                decoding = decoding.beside(manifest.language_model)
-            decoding = replace(decoding, language_model=self.language_model)
+            decoding = decoding.with_package_model(self.language_model, manifest.language_model)
         return Stream(
             self.encoder,
             manifest,

@@ -12,14 +12,10 @@ import pytest
 
 import edge_asr
 from edge_asr.__main__ import main as edge_asr_main
-from edge_asr.commands.decoding_arguments import (
-    StreamOptions,
-    add_decoding_arguments,
-    stream_options,
-    wants_language_model,
-)
+from edge_asr.commands.decoding_arguments import add_decoding_arguments
 from edge_asr.commands.inspection import inspect_package
 from edge_asr.commands.model_options import Parser, add_model_arguments
+from edge_asr.commands.stream_options import StreamOptions, stream_options
 from edge_asr.errors import PackageError, UsageError
 from edge_asr.events import Final
 from edge_asr.fusion.arpa import read_ngrams
@@ -56,12 +52,6 @@ def options(recognizer: Recognizer, *words: str) -> StreamOptions:
     add_model_arguments(parser)
     add_decoding_arguments(parser, "inline")
     return stream_options(parser.parse_args(words), recognizer, "inline")
-
-
-def wants(*words: str) -> bool:
-    parser = Parser()
-    add_decoding_arguments(parser, "inline")
-    return wants_language_model(parser.parse_args(words))
 
 
 def text_and_score(recognizer: Recognizer, decoding: Decoding | None) -> tuple[str, float]:
@@ -142,11 +132,15 @@ def test_the_rest_stays(tiny_package: Package, arpa: Path, tmp_path: Path) -> No
 
 
 def test_options(package: Package, arpa: Path) -> None:
-    recognizer = edge_asr.load(package.root)
-    assert options(recognizer).decoding.takes_language_model
+    recognizer = edge_asr.load(package.root, language_model=False)
+    grammar = package.root.parent / "grammar.txt"
+    grammar.write_text("two\n")
+    model = options(recognizer).decoding.language_model
+    assert isinstance(model, LanguageModel)
+    assert (model.weight, model.word_bonus) == (0.7, 1.0)
     assert options(recognizer, "--no-lm").decoding.language_model == "off"
-    assert not wants("--no-lm") and not wants("--lm-weight", "0.2") and not wants("--lm", "x")
-    assert not wants("--search", "greedy") and not wants("--grammar", "x") and wants()
+    for words in (["--search", "greedy"], ["--grammar", str(grammar)]):
+        assert options(recognizer, *words).decoding.language_model is None
     model = options(recognizer, "--lm-weight", "0.2").decoding.language_model
     assert isinstance(model, LanguageModel)
     assert (model.weight, model.word_bonus) == (0.2, 1.0)

@@ -21,6 +21,7 @@ import numpy as np
 import edge_asr
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.machine import describe_machine
+from edge_asr.package import DEFAULT_PACKAGE
 from model.recordings import read_samples
 from tests.fakemic.device import FakeMicrophone, Fault, build_plugin, why_impossible
 from tests.fakemic.program import MicProgram, Said, rss_mib
@@ -128,7 +129,7 @@ def measure(package: str, chunk_ms: int, cycles: int) -> dict[str, object]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.fakemic.measure", description=__doc__)
-    parser.add_argument("--package", default="commands-en", help="package: name or directory")
+    parser.add_argument("--package", default=DEFAULT_PACKAGE, help="package: name or directory")
     parser.add_argument("--chunk-ms", type=int, nargs="+", default=[640, 320], metavar="N")
     parser.add_argument("--cycles", type=int, default=20, help="times to unplug (default: 20)")
     options = parser.parse_args()

@@ -1,12 +1,10 @@
-"""The command line of the microphone, with files and scripted sources in its place."""
+"""The command line of the microphone, with files in its place."""
 
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +12,10 @@ import pytest
 import soundfile
 
 import edge_asr
-from edge_asr.captions import captioner as captioners
-from edge_asr.captions.captioner import Captioner
-from edge_asr.commands import interruption as interruptions
 from edge_asr.commands import mic
-from edge_asr.commands.interruption import Interruption
 from edge_asr.commands.mic import main
-from edge_asr.errors import DeviceError
-from edge_asr.events import Event, Final, Gap, Status
-from edge_asr.fusion.hotword_file import HotwordList
-from edge_asr.fusion.hotword_text import Phrase
 from edge_asr.microphone import process as capture_process
-from edge_asr.microphone.capture import Notice
-from edge_asr.microphone.clock import Block, Heard, Lost
 from edge_asr.package.files import Package
-from edge_asr.search.decoding import Decoding
 from tests.fakemic.program import ROOT
 from tests.tiny import RATE, tones
 
@@ -147,176 +134,6 @@ def test_a_list_of_devices(
 def test_portaudio_is_looked_for_in_another_process() -> None:
     assert "sounddevice" not in sys.modules
     assert capture_process.CAPTURE_COMMAND[-1] == "edge_asr.microphone.child"
-
-
-class Shown:
-    """Captions that remember."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.lags: list[int] = []
-        self.warnings: list[str] = []
-
-    def show(self, event: Event) -> None:
-        self.events.append(event)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def refresh(self, meter: object) -> None:
-        self.lags.append(meter.lag_ms)  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        pass
-
-
-class Script:
-    """A source that gives what a test says, and does what it says on the way."""
-
-    lag_ms = 70
-
-    def __init__(self, *steps: object, rest: tuple[Heard, ...] = ()) -> None:
-        self.steps = list(steps)
-        self.rest = rest
-        self.closed = 0
-
-    @property
-    def ended(self) -> bool:
-        return not self.steps
-
-    def read(self, timeout_s: float) -> list[Heard | Notice]:
-        step = self.steps.pop(0)
-        if callable(step):
-            step()
-            return []
-        assert isinstance(step, list)
-        return step
-
-    def close(self) -> list[Heard | Notice]:
-        self.closed += 1
-        return list(self.rest)
-
-
-def audio(samples: np.ndarray) -> list[Block]:
-    parts = np.split(samples[:, None], range(800, len(samples), 800))
-    return [Block(part, RATE, 0) for part in parts]
-
-
-def caption(
-    tiny_package: Package, source: Script, interruption: Interruption | None = None
-) -> tuple[Captioner, Shown]:
-    shown = Shown()
-    with edge_asr.load(tiny_package.root).stream() as stream:
-        captioner = Captioner(stream, shown)
-        captioner.run(source, interruption.came if interruption else lambda: False)
-    assert source.closed == 1
-    return captioner, shown
-
-
-def texts(shown: Shown) -> list[str]:
-    return [event.text for event in shown.events if isinstance(event, Final)]
-
-
-def test_words_before_a_loss_are_finished_at_once(tiny_package: Package) -> None:
-    source = Script(
-        audio(tones("▁one 200")),
-        [Notice("lost", "gone")],
-        [Lost(1500, "unplugged"), *audio(tones("▁two 200"))],
-    )
-    captioner, shown = caption(tiny_package, source)
-    kinds = [event for event in shown.events if isinstance(event, Final | Gap | Status)]
-    first, status, gap, second = kinds
-    assert isinstance(first, Final) and isinstance(second, Final)
-    assert (first.text, second.text) == ("one", "two")
-    assert isinstance(status, Status) and status.kind == "lost"
-    assert isinstance(gap, Gap) and gap.end_ms - gap.start_ms == 1500
-    spoken_ms = len(tones("▁one 200")) * 1000 / RATE
-    assert captioner.summary() == f"heard {2 * spoken_ms / 1000:.1f} s; lost 1.5 s unplugged"
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_was_captured_before_a_signal_is_captioned(
-    tiny_package: Package, signum: signal.Signals
-) -> None:
-    before = [signal.getsignal(every) for every in interruptions.SIGNALS]
-    one, two = audio(tones("▁one 200")), audio(tones("▁two 200"))
-    source = Script(one, lambda: signal.raise_signal(signum), two, [], rest=(Lost(40, "overload"),))
-    with Interruption() as interruption:
-        captioner, shown = caption(tiny_package, source, interruption)
-        # The next signal is not caught: who insists, ends it.
-        assert all(signal.getsignal(every) == signal.SIG_DFL for every in interruptions.SIGNALS)
-    assert [signal.getsignal(every) for every in interruptions.SIGNALS] == before
-    assert interruption.signum == signum
-    assert " ".join(texts(shown)) == "one two"
-    assert captioner.summary().endswith("lost 0.0 s overload")
-
-
-def test_words_before_an_error_are_finished(tiny_package: Package) -> None:
-    def fail() -> None:
-        raise DeviceError("no")
-
-    shown = Shown()
-    source = Script(audio(tones("▁one 200")), fail, [])
-    with edge_asr.load(tiny_package.root).stream() as stream, pytest.raises(DeviceError):
-        Captioner(stream, shown).run(source)
-    assert texts(shown) == ["one"]
-    assert source.closed == 1
-
-
-def test_the_lag_of_the_source_is_shown(tiny_package: Package) -> None:
-    _, shown = caption(tiny_package, Script(audio(tones("▁one"))))
-    assert set(shown.lags) == {70}
-
-
-def test_hotwords_follow_their_file(
-    tiny_package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(captioners, "REFRESH_S", 0.0)  # so that every read looks at the file
-    file = tmp_path / "words.txt"
-    file.write_text("two\n")
-    hotwords = HotwordList(["one"], str(file))
-    shown, given = Shown(), []
-
-    def change(text: str) -> object:
-        return lambda: file.write_text(text)
-
-    with edge_asr.load(tiny_package.root).stream(hotwords=hotwords.phrases) as stream:
-        set_hotwords = stream.set_hotwords
-
-        def observe(phrases: Sequence[Phrase]) -> tuple[str, ...]:
-            given.append(tuple(phrases))
-            return set_hotwords(phrases)
-
-        monkeypatch.setattr(stream, "set_hotwords", observe)
-        source = Script(
-            *(audio(tones("▁one")), change("two\ntwos\n"), audio(tones("▁two")), [], []),
-            *(change("two\tmany\n"), audio(tones("s")), [], change("zebra"), [], file.unlink, []),
-        )
-        Captioner(stream, shown, hotwords).run(source)
-    assert given == [("one", "two", "twos"), ("one", "zebra")]
-    assert len(shown.warnings) == 3, "each once"
-    assert "words.txt' line 1: the bonus is 'many'" in shown.warnings[0]
-    assert shown.warnings[0].endswith("; the old hotwords stay")
-    assert shown.warnings[1].startswith("hotword 'zebra' is left out")
-    assert "no such file" in shown.warnings[2]
-    assert texts(shown) == ["one twos"]
-
-
-def test_greedy_search_keeps_to_no_hotwords(
-    tiny_package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(captioners, "REFRESH_S", 0.0)
-    file = tmp_path / "words.txt"
-    file.write_text("# none yet\n")
-    hotwords, shown = HotwordList((), str(file)), Shown()
-    decoding = Decoding(search="greedy")
-    with edge_asr.load(tiny_package.root).stream(decoding=decoding) as stream:
-        source = Script(lambda: file.write_text("two\n"), [], audio(tones("▁one")), [])
-        Captioner(stream, shown, hotwords).run(source)
-    assert [warning.split(";")[0] for warning in shown.warnings] == [
-        "greedy search takes no hotwords"
-    ]
-    assert texts(shown) == ["one"]
 
 
 @pytest.mark.slow

@@ -1,9 +1,12 @@
-"""The queue between the audio callback and the pipe."""
+"""The capture process: what it loads, and the queue between the audio callback and the pipe."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,28 @@ from edge_asr.microphone.child import QUEUE_KEPT_MS, QUEUE_MS, BlockQueue
 RATE = 8000
 BLOCK = bytes(RATE // 20 * 4 * 2)  # 50 ms of two channels
 BLOCK_MS = 50
+
+
+def test_the_process_loads_no_numpy() -> None:
+    # It is started again after each loss of a microphone, and stays small for weeks.
+    program = (
+        "import runpy, sys\n"
+        "sys.argv = ['child', '--help']\n"
+        "try: runpy.run_module('edge_asr.microphone.child', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'edge_asr.microphone.devices' in sys.modules\n"
+        "heavy = {'numpy', 'msgspec', 'soxr', 'soundfile', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "--parent" in result.stdout
 
 
 def drained(queue: BlockQueue) -> list[int]:

@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""How a command ends: one line and an exit code, whatever happens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge_asr import errors
-from edge_asr.commands.model_options import Parser, add_model_arguments
 from edge_asr.exits import errors_as_lines, exit_code
-from edge_asr.native.library import Levers
 
 
 def every_error() -> list[type[errors.EdgeAsrError]]:
@@ -128,18 +126,6 @@ def test_termination_runs_what_cleans_up() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_wrong_options_are_one_line_however_long(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = Parser(prog="edge-asr test")
-    parser.add_argument("--number", type=int)
-    with pytest.raises(SystemExit) as end:
-        parser.parse_args(["--number", "9\n" * 5000])
-    assert end.value.code == errors.UsageError.exit_code == 64
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert len(message) < 400
-    assert message.endswith("run: edge-asr test --help\n")
-
-
 def test_an_interrupt_while_importing_ends_as_any_other(tmp_path: Path) -> None:
     # An import of dataclasses or namedtuples runs code made from a string; an interrupt there is
     # where CPython ends the process by a signal although KeyboardInterrupt was caught.
@@ -153,37 +139,3 @@ def test_an_interrupt_while_importing_ends_as_any_other(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("top_k=1", Levers(top_k=1)),
-        ("min_weight=.25", Levers(min_weight=0.25)),
-        ("max_experts=64", Levers(max_experts=64)),
-        ("max_experts=4,top_k=2,min_weight=0.3", Levers(2, 0.3, 4)),
-    ],
-)
-def test_levers(text: str, expected: Levers) -> None:
-    parser = Parser()
-    add_model_arguments(parser)
-    assert parser.parse_args(["--levers", text]).levers == expected
-    assert parser.parse_args([]).levers is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", ",", "top_k", "top_k=", "top_k=0", "top_k=65", "top_k=-1", "top_k=1.0", "top_k=\u0663",
-        "top_k=1,", "top_k=1,top_k=1", "topk=1", "top_k = 1", "max_experts=1e1",
-        "top_k=" + "1" * 5000,
-        "min_weight=0", "min_weight=0.0", "min_weight=1", "min_weight=1.5", "min_weight=-0.3",
-        "min_weight=nan", "min_weight=inf", "min_weight=3e-1", "min_weight=0.3=4",
-    ],
-)  # fmt: skip
-def test_other_levers_are_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = Parser(prog="edge-asr")
-    add_model_arguments(parser)
-    assert exit_code(lambda: len(vars(parser.parse_args(["--levers", text])))) == 64
-    message = capsys.readouterr().err
-    assert message.startswith("edge-asr: argument --levers: ") and message.count("\n") == 1

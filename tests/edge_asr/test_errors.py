@@ -1,0 +1,60 @@
+"""The tree of errors, and what an error of a setting knows."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from edge_asr import errors
+from edge_asr.errors import UsageError, settings_of
+
+
+def test_every_code_of_the_tree_is_one_of_sysexits() -> None:
+    kinds = [errors.EdgeAsrError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert {kind.exit_code for kind in kinds} == {64, 65, 66, 69, 70, 73, 74, 78}
+
+
+def test_an_error_of_a_setting_is_a_message_and_data() -> None:
+    error = UsageError.of_setting("beam", 0, "1 to 64")
+    assert str(error) == "beam is 0; allowed are 1 to 64"
+    assert (error.field, error.value, error.allowed) == ("beam", 0, "1 to 64")
+    assert str(error.renamed("--beam")) == "--beam is 0; allowed are 1 to 64"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+
+
+def test_an_error_of_no_one_setting_says_so() -> None:
+    error = UsageError("--realtime is for --input FILE")
+    assert (error.field, error.value, error.allowed) == ("", None, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("best", "'best'"),
+        (0.5, "0.5"),
+        (None, "None"),
+        ("x" * 5000, None),
+        ([[[[[[[[1]]]]]]]] * 99, None),
+        ({str(n): n for n in range(99)}, None),
+        (10**4000, None),
+    ],
+)  # fmt: skip
+def test_a_message_is_short_whatever_the_value(value: object, shown: str | None) -> None:
+    error = UsageError.of_setting("beam", value, "1 to 64")
+    assert len(str(error)) < 200
+    assert error.value is value
+    if shown is not None:
+        assert str(error) == f"beam is {shown}; allowed are 1 to 64"
+
+
+def test_the_group_of_a_setting_is_put_before_it() -> None:
+    with pytest.raises(UsageError) as caught, settings_of("endpoint"):
+        raise UsageError.of_setting("silence_ms", 1, "80 to 30000 ms")
+    assert caught.value.field == "endpoint.silence_ms"
+    assert str(caught.value) == "endpoint.silence_ms is 1; allowed are 80 to 30000 ms"
+    with pytest.raises(UsageError, match=r"^silence_ms and hold_ms$"), settings_of("endpoint"):
+        raise UsageError("silence_ms and hold_ms")

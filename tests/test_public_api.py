@@ -1,0 +1,92 @@
+"""What ``import edge_asr`` offers, pinned: a change here is a change for everybody who uses it."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import edge_asr
+from edge_asr import Recognizer, Stream, load
+
+NAMES = """
+    Alternative AudioError BackendError CommitRule ConfigError Decoding DeviceError EdgeAsrError
+    EndpointRule Event Final Gap Grammar InputMissingError LanguageModel Levers OutputError
+    PackageError Partial Recognizer RunawayError Status Stream Transcript UsageError Word WordUnit
+    load
+"""
+SIGNATURES = {
+    "load": "(package: str | os.PathLike[str] = 'commands-en', *, "
+    "backend: BackendName | str | None = None, precision: Precision | str | None = None, "
+    "dispatch: Dispatch | str | None = None, levers: Levers | None = None, threads: int = 1, "
+    "second_pass: bool = True, language_model: bool = True) -> Recognizer",
+    "Recognizer.stream": "(self, chunk_ms: ChunkMs = None, *, hotwords: Sequence[Phrase] = (), "
+    "decoding: Decoding | None = None) -> Stream",
+    "Recognizer.transcribe": "(self, path: str | os.PathLike[str], chunk_ms: ChunkMs = None, *, "
+    "hotwords: Sequence[Phrase] = (), decoding: Decoding | None = None) -> Transcript",
+    "Stream.close": "(self) -> None",
+    "Stream.declare_gap": "(self, duration_ms: int, reason: GapReason) -> list[Event]",
+    "Stream.flush": "(self) -> list[Event]",
+    "Stream.push": "(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> list[Event]",
+    "Stream.set_chunk_ms": "(self, chunk_ms: ChunkMs) -> None",
+    "Stream.set_hotwords": "(self, hotwords: Sequence[Phrase]) -> tuple[str, ...]",
+    "Stream.set_left_context_ms": "(self, left_context_ms: int) -> None",
+}
+PROPERTIES = {
+    Recognizer: {"backend"},
+    Stream: {"chunk_ms", "position_ms", "state"},
+}
+
+
+def methods() -> dict[str, Callable[..., Any]]:
+    """Functions of the surface, by their names."""
+    found: dict[str, Callable[..., Any]] = {"load": load}
+    for kind in (Recognizer, Stream):
+        for name, value in vars(kind).items():
+            if inspect.isfunction(value) and not name.startswith("_"):
+                found[f"{kind.__name__}.{name}"] = value
+    return found
+
+
+def test_the_public_names() -> None:
+    assert edge_asr.__all__ == NAMES.split()
+    assert set(NAMES.split()) <= set(dir(edge_asr))
+    assert all(getattr(edge_asr, name) is not None for name in NAMES.split())
+    with pytest.raises(AttributeError, match="no attribute 'levers'"):
+        edge_asr.levers  # noqa: B018
+
+
+def test_the_signatures() -> None:
+    assert {name: str(inspect.signature(f)).replace("'", "").replace("commands-en", "'commands-en'")
+            for name, f in methods().items()} == SIGNATURES  # fmt: skip
+
+
+def test_the_properties() -> None:
+    for kind, expected in PROPERTIES.items():
+        found = {name for name, value in vars(kind).items() if isinstance(value, property)}
+        assert found == expected
+
+
+def classes_in(hint: Any) -> Iterator[type]:
+    """The classes that an annotation is made of."""
+    if isinstance(hint, type) and not typing.get_args(hint):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from classes_in(part)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_every_class_in_a_signature_is_public(name: str) -> None:
+    hints = typing.get_type_hints(methods()[name])
+    ours = {
+        kind
+        for hint in hints.values()
+        for kind in classes_in(hint)
+        if kind.__module__.startswith("edge_asr")
+    }
+    hidden = {kind for kind in ours if getattr(edge_asr, kind.__name__, None) is not kind}
+    assert not hidden
+    assert {kind.__name__ for kind in ours} <= set(edge_asr.__all__)
