@@ -11,7 +11,8 @@ import msgspec
 
 from edge_asr.errors import ConfigError, InputMissingError, UsageError
 from edge_asr.exits import errors_as_lines
-from edge_asr.package.manifest import BackendName, Precision, Role
+from edge_asr.package.manifest import Precision, Role
+from export.lowerings import LOWERINGS
 from export.package import ExportConfig, export_package
 from quant.checkpoint import GROUP
 from quant.linear4 import GROUPS
@@ -56,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--backends",
-        default="onnx,executorch,torchscript",
-        help="some of onnx,executorch,torchscript",
+        default=",".join(LOWERINGS),
+        help=f"some of {','.join(LOWERINGS)} (default: all)",
     )
     add(
         "--dispatch",
@@ -110,7 +111,7 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         name=options.name or options.out.resolve().name,
         roles=roles,
         precisions=_choices("--precision", options.precision, get_args(Precision)),
-        backends=_choices("--backends", options.backends, get_args(BackendName)),
+        backends=_choices("--backends", options.backends, tuple(LOWERINGS)),
         dispatches=("portable", "native") if options.dispatch == "both" else (options.dispatch,),
         left_context=options.left_frames,
         default_chunk=options.chunk_frames,

@@ -50,6 +50,7 @@ from export.addition import (
 from export.build import Built, build_programs, check_dispatches, check_native
 from export.card import model_card
 from export.eager import EagerDecoder, EagerEncoder
+from export.lowerings import LOWERINGS
 from export.program import (
     DecoderProgram,
     EncoderProgram,
@@ -348,12 +349,8 @@ def _manifest(
 
 
 def _versions(backends: Sequence[BackendName]) -> dict[str, str]:
-    libraries = {
-        "onnx": ("onnx", "onnxruntime"),
-        "executorch": ("executorch",),
-        "torchscript": (),
-    }
-    names = ["torch", "numpy", *(name for backend in backends for name in libraries[backend])]
+    libraries = [name for backend in backends for name in LOWERINGS[backend].libraries]
+    names = ["torch", "numpy", *libraries]
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 

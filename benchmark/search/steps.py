@@ -24,7 +24,8 @@ from benchmark.replay import record
 from benchmark.search.hotword_lists import made_up_phrases
 from benchmark.speed.levers import choose_clips
 from edge_asr.audio.recordings import read_manifest
-from edge_asr.backends import FloatArray, zero_state
+from edge_asr.backends import FloatArray
+from edge_asr.backends.state import zero_state
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion import Fusion

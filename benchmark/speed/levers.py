@@ -24,6 +24,7 @@ from rich.progress import track
 import edge_asr
 from benchmark.speed.levers_report import Report, Row, draw, page
 from edge_asr.audio.recordings import Utterance, read_manifest
+from edge_asr.backends.table import backend_choices
 from edge_asr.bench.measure import expert_figures, import_jiwer, word_errors
 from edge_asr.bench.play import Clip, Tally, TimedEncoder, play, read_clip
 from edge_asr.errors import OutputError, UsageError
@@ -225,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("packages", nargs="+", type=Path, metavar="package", help="directories of packages")
     add("--manifest", nargs="+", type=Path, required=True, help="TSV files of test sets")
-    add("--backend", default="onnx", help="onnx, executorch or torchscript (default: onnx)")
+    add("--backend", default="onnx", help=f"{backend_choices()} (default: onnx)")
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
     add("--rounds", type=int, default=7, help="of the comparison of speed; 0: none (default: 7)")
     add("--audio-s", type=float, default=60.0, help="audio of a round (default: 60)")

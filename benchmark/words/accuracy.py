@@ -23,6 +23,7 @@ from benchmark.replay import blocks, read_clips
 from benchmark.words.errors import count_errors
 from benchmark.words.sets import TASKS, Model, Task
 from edge_asr.audio.recordings import Utterance, read_manifest
+from edge_asr.backends.table import backend_choices
 from edge_asr.bench.play import Clip
 from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.events import Final
@@ -248,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
                         help="folder that holds the corpora; may be given again")  # fmt: skip
     parser.add_argument("--commands", metavar="PACKAGE", help="the model of a small vocabulary")
     parser.add_argument("--english", metavar="PACKAGE", help="the model of any words")
-    parser.add_argument("--backend", help="onnx, executorch or torchscript")
+    parser.add_argument("--backend", help=backend_choices())
     parser.add_argument("--chunk-ms", type=int, default=640)
     parser.add_argument("--shared", action="store_true", help="others use the machine meanwhile")
     parser.add_argument("-o", "--out", type=Path, help="the page, with figures beside it")

@@ -7,6 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from edge_asr.backends.table import backend_choices
 from edge_asr.console import complain
 from edge_asr.errors import UsageError
 
@@ -31,7 +32,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a model."""
     group = parser.add_argument_group("model")
     group.add_argument("--package", default="commands-en", help="model package: name or directory")
-    group.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
+    group.add_argument("--backend", help=f"{backend_choices()} (default: the first)")
     group.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")
     group.add_argument(
         "--dispatch",

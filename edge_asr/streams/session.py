@@ -27,8 +27,8 @@ from edge_asr.audio.features import FbankState, Samples, flush_samples, push_sam
 from edge_asr.audio.intake import Intake
 from edge_asr.audio.samples import as_block, check_rate, check_samples
 from edge_asr.audio.windows import ChunkMs, Step, Windows, chunk_frames, left_context_frames
-from edge_asr.backends import Encoder, State, zero_state
-from edge_asr.backends.left_context import limit_left_context
+from edge_asr.backends import Encoder
+from edge_asr.backends.state import State, limit_left_context, zero_state
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Gap, GapReason, Status
 from edge_asr.fusion import Fusion

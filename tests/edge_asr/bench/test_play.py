@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_asr.backends import DecoderScores, Encoder, EncoderStep, FloatArray, State
+from edge_asr.backends import DecoderScores, Encoder, EncoderStep, FloatArray
+from edge_asr.backends.state import State
 from edge_asr.bench.play import BLOCK_MS, Clip, Tally, TimedDecoder, TimedEncoder, play, read_clip
 from edge_asr.events import Event, Final, Partial, Word
 from edge_asr.package.files import Package
