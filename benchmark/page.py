@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edge_asr.backends.table import backend_libraries
 from edge_asr.errors import OutputError
 from edge_asr.machine import Machine, describe_machine
 from edge_asr.streams.recognizer import Recognizer
 
 _LONG = 50  # numbers in a list
 _PERCENTILES = (0, 5, 10, 25, 50, 75, 90, 95, 100)
-_LIBRARIES = ("numpy", "onnxruntime", "executorch", "torch")
+_LIBRARIES = ("numpy", *backend_libraries())
 
 
 def today() -> str:

@@ -19,7 +19,8 @@ from rich.progress import track
 
 from edge_asr.audio.recordings import Utterance
 from edge_asr.audio.windows import ChunkMs
-from edge_asr.backends import Encoder, EncoderStep, FloatArray, State
+from edge_asr.backends import Encoder, EncoderStep, FloatArray
+from edge_asr.backends.state import State
 from edge_asr.bench.play import BLOCK_MS, Clip, read_clip
 from edge_asr.events import Event, Final
 from edge_asr.fusion.hotword_text import Phrase

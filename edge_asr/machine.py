@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from edge_asr.backends.table import backend_libraries
+
+# In the order of reports; those of the backends follow.
 LIBRARIES = (
     "edge_asr",
     "numpy",
@@ -18,9 +21,6 @@ LIBRARIES = (
     "sounddevice",
     "msgspec",
     "rich",
-    "onnxruntime",
-    "executorch",
-    "torch",
 )
 # Of all that a processor can do, what decides how fast integers are multiplied.
 _FEATURES = (
@@ -31,7 +31,8 @@ _FEATURES = (
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine. ``libraries`` has the version of everything installed of LIBRARIES."""
+    """This machine. ``libraries`` has the version of all that is installed of ours and of the
+    backends'."""
 
     cpu: str
     cpu_features: tuple[str, ...]
@@ -44,6 +45,7 @@ class Machine:
 
 def describe_machine() -> Machine:
     """Look at this machine; nothing heavy is imported."""
+    libraries = (*LIBRARIES, *backend_libraries())
     return Machine(
         cpu=cpu_model(_cpuinfo()),
         cpu_features=cpu_features(_cpuinfo()),
@@ -51,7 +53,7 @@ def describe_machine() -> Machine:
         usable_cores=usable_cores(),
         system=platform.platform(),
         python=platform.python_version(),
-        libraries={name: found for name in LIBRARIES if (found := installed(name))},
+        libraries={name: found for name in libraries if (found := installed(name))},
     )
 
 

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_asr.audio.windows import ChunkMs
-from edge_asr.backends import EncoderStep, FloatArray, State
+from edge_asr.backends import EncoderStep, FloatArray
+from edge_asr.backends.state import State
 from edge_asr.errors import UsageError
 from edge_asr.fusion.hotword_text import Phrase
 from edge_asr.package.files import Package

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
-from edge_asr.package.manifest import BackendName, Precision, Role
+from edge_asr.package.manifest import Precision, Role
 from export.card import read_card, read_metrics
+from export.lowerings import LOWERINGS
 from export.package import export_package
 from export.source import ExportConfig
 from quant.checkpoint import GROUP
@@ -64,8 +65,8 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--backends",
-        default="onnx,executorch,torchscript",
-        help="some of onnx,executorch,torchscript",
+        default=",".join(LOWERINGS),
+        help=f"some of {','.join(LOWERINGS)} (default: all)",
     )
     add(
         "--dispatch",
@@ -127,7 +128,7 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         name=options.name or options.out.resolve().name,
         roles=roles,
         precisions=_choices("--precision", options.precision, get_args(Precision)),
-        backends=_choices("--backends", options.backends, get_args(BackendName)),
+        backends=_choices("--backends", options.backends, tuple(LOWERINGS)),
         dispatches=("portable", "native") if options.dispatch == "both" else (options.dispatch,),
         left_context=options.left_frames,
         default_chunk=options.chunk_frames,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from edge_asr.backends import register_operators
+from edge_asr.backends import find_backend
 from edge_asr.errors import BackendError, UsageError
-from edge_asr.native.library import BUILD, NativeWeights, library, library_path
+from edge_asr.native.library import BUILD, NativeWeights, library
 from edge_asr.package.manifest import BackendName, Dispatch, Precision
 from edge_asr.package.writer import NewProgram
-from edge_asr.programs.loading import OPERATOR_LIBRARIES, missing_library
+from edge_asr.programs.loading import load_operators, missing_library
 from export.lowerings import lowering
 from export.native import native
 from export.program import Interface
@@ -46,12 +46,18 @@ def check_dispatches(precisions: Sequence[Precision], dispatches: Sequence[Dispa
 
 
 def check_native(backends: Sequence[BackendName], dispatches: Sequence[Dispatch]) -> None:
-    """Raise BackendError where native programs are asked for and cannot be made, minutes before
-    ``build_programs`` would."""
+    """Refuse native programs that cannot be made, minutes before ``build_programs`` would.
+
+    Raises:
+        UsageError: a backend has no native operators.
+        BackendError: they are not built.
+    """
     if "native" not in dispatches:
         return
     # torch's library too, whatever the backend: the exporter traces with it.
     for backend in (*backends, "torchscript"):
+        if find_backend(backend).operator_library is None:
+            raise UsageError(f"{backend} has portable programs only; change --dispatch")
         if missing := missing_library(backend):
             raise BackendError(f"native programs need {missing}, which is not built; {BUILD}")
 
@@ -82,7 +88,7 @@ def build_programs(
         group = next((m.group for m in module.modules() if isinstance(m, QuantLinear4)), None)
         library().edge_asr_set_threads(1)
         for backend in backends:
-            register_operators(backend, library_path(OPERATOR_LIBRARIES[backend]))
+            load_operators(backend)
             data, ending = _lower(lowered.program, interface, backend)
             file = f"{interface.role}.{precision}.native.{ending}"
             program = NewProgram(

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_asr.backends import DecoderScores, EncoderStep, FloatArray, IntArray, State
+from edge_asr.backends import DecoderScores, EncoderStep, FloatArray, IntArray
+from edge_asr.backends.state import State
 from export.program import EncoderProgram, reads_both_ways, with_replaced
 from model.decoder import BiDecoder
 from model.network import Network

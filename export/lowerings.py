@@ -1,10 +1,14 @@
-"""The table of lowerings: backend name to file ending and function."""
+"""The table of lowerings: what the exporter knows of each backend.
+
+To add one: a module with ``lower(program, interface)``, and its record here.
+"""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 
 from torch import nn
@@ -14,11 +18,27 @@ from export.program import Interface
 
 Lower = Callable[[nn.Module, Interface], bytes]
 
-# backend -> (module with ``lower(program, interface)``, file ending)
-LOWERINGS: dict[BackendName, tuple[str, str]] = {
-    "onnx": ("export.to_onnx", "onnx"),
-    "executorch": ("export.to_executorch", "pte"),
-    "torchscript": ("export.to_torchscript", "pt"),
+
+@dataclass(frozen=True)
+class Lowering:
+    """A lowering.
+
+    Attributes:
+        module: offers ``lower(program, interface)``.
+        ending: of its files.
+        libraries: whose versions a package names, besides torch's and numpy's.
+    """
+
+    module: str
+    ending: str
+    libraries: tuple[str, ...] = ()
+
+
+# By the backend that runs its programs; see ``edge_asr.backends.table``.
+LOWERINGS: dict[BackendName, Lowering] = {
+    "onnx": Lowering("export.to_onnx", "onnx", ("onnx", "onnxruntime")),
+    "executorch": Lowering("export.to_executorch", "pte", ("executorch",)),
+    "torchscript": Lowering("export.to_torchscript", "pt"),
 }
 
 
@@ -27,7 +47,7 @@ def lowering(backend: BackendName) -> tuple[Lower, str]:
 
     It is imported only now: each brings its backend's libraries along.
     """
-    module, ending = LOWERINGS[backend]
+    found = LOWERINGS[backend]
 
     def quietly(program: nn.Module, interface: Interface) -> bytes:
         # The tracer and the exporters warn about their own future, and of branches that the
@@ -37,9 +57,9 @@ def lowering(backend: BackendName) -> tuple[Lower, str]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                lower: Lower = import_module(module).lower
+                lower: Lower = import_module(found.module).lower
                 return lower(program, interface)
         finally:
             logging.disable(disabled)
 
-    return quietly, ending
+    return quietly, found.ending

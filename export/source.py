@@ -29,6 +29,7 @@ from edge_asr.package.manifest import (
 )
 from edge_asr.package.units import Units
 from export.build import check_dispatches, check_native
+from export.lowerings import LOWERINGS
 from export.program import decoder_spec, encoder_spec
 from quant.checkpoint import QuantizedCheckpoint, load_at
 
@@ -153,10 +154,6 @@ def _second_pass(conf: ExportConfig, source: QuantizedCheckpoint) -> DecoderSpec
 
 
 def _versions(backends: Sequence[BackendName]) -> dict[str, str]:
-    libraries = {
-        "onnx": ("onnx", "onnxruntime"),
-        "executorch": ("executorch",),
-        "torchscript": (),
-    }
-    names = ["torch", "numpy", *(name for backend in backends for name in libraries[backend])]
+    libraries = [name for backend in backends for name in LOWERINGS[backend].libraries]
+    names = ["torch", "numpy", *libraries]
     return {"python": platform.python_version()} | {name: version(name) for name in names}

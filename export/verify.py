@@ -16,9 +16,11 @@ import torch
 
 from edge_asr.audio.features import Frames
 from edge_asr.audio.windows import Step, Windows
-from edge_asr.backends import Encoder, FloatArray, State, zero_state
+from edge_asr.backends import Encoder, FloatArray
+from edge_asr.backends.state import State
 from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
 from edge_asr.package.units import Units
+from edge_asr.programs import streaming
 from edge_asr.search.greedy import greedy
 from export.eager import EagerEncoder
 from export.parity import GOLDEN_SAFETY, ROUNDING_SHARE, Bounds, Parity, ParityError, refuse
@@ -74,12 +76,10 @@ class Reference:
 
 def run_stream(encoder: Encoder, steps: list[Step], spec: EncoderSpec) -> Stream:
     """Consecutive steps from a fresh state."""
-    state, offset, rows, states = zero_state(spec), 0, [], []
-    for step in steps:
+    rows, states = [], []
+    for step, (state, result) in zip(steps, streaming.stream(encoder, steps, spec), strict=True):
         states.append(state)
-        result = encoder.step(np.ascontiguousarray(step.feats, np.float32), offset, state)
         rows.append(result.log_probs[0, : step.keep])
-        state, offset = result.state, offset + result.log_probs.shape[1]
     return Stream(steps, np.concatenate(rows), states)
 
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_asr.backends import DecoderScores, EncoderStep, State, open_encoder
+from edge_asr.backends import DecoderScores, EncoderStep, open_encoder
+from edge_asr.backends.state import State
 from edge_asr.errors import BackendError
 from edge_asr.events import Event
 from edge_asr.package.files import Package
@@ -128,6 +129,17 @@ def unit_scores() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     bias = np.zeros(len(SYMBOLS), np.float32)
     bias[0], bias[1:3] = _THRESHOLD * (1 + _MIX), -100.0
     return scores, bias
+
+
+def encode_tones(feats: Samples, last: Samples) -> tuple[Samples, Samples, Samples]:
+    """The encoder in numpy: feats (1, T, F) and last (1, 1, D) to encoder_out (1, T', D), log_probs
+    (1, T', V) and the next last."""
+    scores, bias = unit_scores()
+    energies = feats[:, 3:-3:4] @ band_weights()
+    encoder_out = energies + _MIX * np.concatenate([last, energies[:, :-1]], axis=1)
+    logits = encoder_out @ scores + bias
+    log_probs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    return encoder_out, log_probs, energies[:, -1:]
 
 
 def tiny_onnx(**changes: object) -> bytes:

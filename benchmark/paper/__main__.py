@@ -40,6 +40,7 @@ from benchmark.paper.variants import (
     split,
     wenet_file,
 )
+from edge_asr.backends.table import BACKENDS
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.machine import describe_machine
@@ -230,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--wenet", type=Path, metavar="PATH", help="a checkout of WeNet")
     add("--models", default=",".join(MODELS), help="some of %(default)s")
     add("--threads", default="1,2", help="default: 1,2")
-    add("--backends", default="onnx", help="some of onnx,executorch,torchscript (default: onnx)")
+    add("--backends", default="onnx", help=f"some of {','.join(BACKENDS)} (default: onnx)")
     add("--dispatch", default="portable", help="portable, native or both with a comma")
     add("--precision", default="int8", help="int8, or int8,int4: with int4 experts too")
     add("--rounds", type=int, default=5, help="default: 5")

@@ -30,7 +30,8 @@ from benchmark.paper.workload import (
     input_frames,
 )
 from edge_asr import backends
-from edge_asr.backends import Decoder, Encoder, State, zero_state
+from edge_asr.backends import Decoder, Encoder
+from edge_asr.backends.state import State, zero_state
 from edge_asr.machine import peak_memory_bytes
 from edge_asr.native import library
 from edge_asr.native.library import NativeWeights
@@ -81,8 +82,7 @@ class CountedExperts:
 
 def load(path: Path, variant: Variant, threads: int) -> tuple[Answer, Mapping[str, Handler]]:
     """Load a variant; what loading took, and the tasks that it does."""
-    module, _ = backends.BACKENDS[variant.backend]
-    importlib.import_module(module)
+    importlib.import_module(backends.BACKENDS[variant.backend].module)
     before = peak_memory_bytes()
     began = time.perf_counter()
     package = open_package(path)

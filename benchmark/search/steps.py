@@ -25,7 +25,8 @@ from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import record
 from benchmark.search.hotword_lists import made_up_phrases
 from edge_asr.audio.recordings import read_recordings
-from edge_asr.backends import FloatArray, zero_state
+from edge_asr.backends import FloatArray
+from edge_asr.backends.state import zero_state
 from edge_asr.bench.play import choose_clips
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines

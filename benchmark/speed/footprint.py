@@ -25,7 +25,8 @@ from edge_asr.package.files import Package, open_package
 def open_one(package: Package, file: str, stock: bool) -> dict[str, float | bool]:
     """Open an encoder, run a step, and say what that took beyond Python and numpy."""
     before, began = resident_memory_bytes(), time.perf_counter()
-    from edge_asr.backends import BACKENDS, zero_state
+    from edge_asr.backends import BACKENDS
+    from edge_asr.backends.state import zero_state
     from edge_asr.programs import loading
 
     if stock:
@@ -36,7 +37,7 @@ def open_one(package: Package, file: str, stock: bool) -> dict[str, float | bool
 
         executorch_binding.open_native = refuse  # type: ignore[assignment]
     program = next(one for one in package.manifest.programs if one.file == file)
-    importlib.import_module(BACKENDS[program.backend][0])
+    importlib.import_module(BACKENDS[program.backend].module)
     imported = time.perf_counter()
     encoder = loading.load_encoder(package, program)
     loaded = time.perf_counter()

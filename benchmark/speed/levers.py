@@ -27,6 +27,7 @@ from benchmark.page import Origin, command_line, picture_path, write
 from benchmark.replay import set_name
 from benchmark.speed.levers_report import Report, Row, draw, page
 from edge_asr.audio.recordings import read_recordings
+from edge_asr.backends.table import backend_choices
 from edge_asr.bench.measure import expert_figures, import_jiwer, measure_word_errors
 from edge_asr.bench.play import Clip, Tally, TimedEncoder, choose_clips, play
 from edge_asr.exits import errors_as_lines
@@ -209,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("packages", nargs="+", type=Path, metavar="package", help="directories of packages")
     add("--manifest", nargs="+", type=Path, required=True, help="TSV files of test sets")
-    add("--backend", default="onnx", help="onnx, executorch or torchscript (default: onnx)")
+    add("--backend", default="onnx", help=f"{backend_choices()} (default: onnx)")
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
     options = parser.parse_args(argv)
     report = measure(options, command_line(parser.prog, argv))

@@ -22,6 +22,7 @@ from rich.table import Table
 
 import edge_asr
 from edge_asr.audio.read import read_blocks
+from edge_asr.backends.table import backend_choices
 from edge_asr.exits import errors_as_lines
 from edge_asr.machine import resident_memory_bytes
 from edge_asr.package import DEFAULT_PACKAGE
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="of audio (default: 30)")
     parser.add_argument("--every-minutes", type=float, default=5.0, help="a row (default: 5)")
     parser.add_argument("--package", default=DEFAULT_PACKAGE, help="package: name or directory")
-    parser.add_argument("--backend", help="onnx, executorch or torchscript")
+    parser.add_argument("--backend", help=backend_choices())
     parser.add_argument("--json", action="store_true", help="one JSON object per row")
     options = parser.parse_args(argv)
     console = Console()

@@ -25,6 +25,7 @@ from benchmark.streams import segment_texts
 from benchmark.words.errors import count_errors
 from benchmark.words.sets import TASKS, Model, Task
 from edge_asr.audio.recordings import Utterance, read_recordings
+from edge_asr.backends.table import backend_choices
 from edge_asr.bench.play import Clip
 from edge_asr.errors import InputMissingError, UsageError
 from edge_asr.exits import errors_as_lines
@@ -240,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
                         help="folder that holds the corpora; may be given again")  # fmt: skip
     parser.add_argument("--commands", metavar="PACKAGE", help="the model of a small vocabulary")
     parser.add_argument("--english", metavar="PACKAGE", help="the model of any words")
-    parser.add_argument("--backend", help="onnx, executorch or torchscript")
+    parser.add_argument("--backend", help=backend_choices())
     parser.add_argument("--chunk-ms", type=int, default=640)
     options = parser.parse_args(argv)
     report = run(options, command_line(parser.prog, argv))

@@ -1,83 +1,53 @@
-"""Backends behind one narrow protocol, looked up in one table, imported only when used."""
+"""Backends: from the name of one and the bytes of a program to something that runs.
+
+Importing this is quick: the table is all that is here, and numpy and the backends come with their
+first use.
+"""
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from edge_asr.backends.table import BACKENDS, Backend, find_backend
+from edge_asr.errors import BackendError
 
-from edge_asr.errors import BackendError, UsageError
-from edge_asr.package.manifest import DecoderSpec, EncoderSpec
+if TYPE_CHECKING:
+    from edge_asr.backends.program import (
+        Decoder,
+        DecoderScores,
+        Encoder,
+        EncoderStep,
+        FloatArray,
+        IntArray,
+        LoadMethod,
+    )
+    from edge_asr.package.manifest import DecoderSpec, EncoderSpec
 
-State = tuple[npt.NDArray[np.generic], ...]
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Decoder",
+    "DecoderScores",
+    "Encoder",
+    "EncoderStep",
+    "FloatArray",
+    "IntArray",
+    "find_backend",
+    "open_decoder",
+    "open_encoder",
+    "register_operators",
+]
 
-
-@dataclass(frozen=True)
-class EncoderStep:
-    """One step's result: encoder_out (1, T', D), log_probs (1, T', V) and the next state."""
-
-    encoder_out: FloatArray
-    log_probs: FloatArray
-    state: State
-
-
-class Encoder(Protocol):
-    """A loaded encoder program. ``step`` is pure: streams share one program."""
-
-    def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
-        """Advance by feats (1, T, F); ``offset`` counts the encoder frames before them."""
-
-
-@dataclass(frozen=True)
-class DecoderScores:
-    """Log-probabilities (N, U+1) of the units and eos of each hypothesis, in the order of the
-    text, by the left-to-right and the right-to-left decoder; zeros behind eos. See
-    ``edge_asr.package.manifest.DecoderSpec``."""
-
-    left: FloatArray
-    right: FloatArray
+_OF_PROGRAM = {"Decoder", "DecoderScores", "Encoder", "EncoderStep", "FloatArray", "IntArray"}
 
 
-class Decoder(Protocol):
-    """A loaded decoder program, without state."""
-
-    def score(
-        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
-    ) -> DecoderScores:
-        """Score hyps (N, U), of which ``hyp_lengths`` (N,) units count, over the encoder_out
-        (1, T', D) of their segment. The other units may be any; U is at least 1."""
-
-
-class OpenEncoder(Protocol):
-    """What each backend module offers under the name ``open_encoder``."""
-
-    def __call__(self, program: bytes, spec: EncoderSpec, threads: int) -> Encoder: ...
-
-
-class OpenDecoder(Protocol):
-    """What each backend module offers under the name ``open_decoder``."""
-
-    def __call__(self, program: bytes, spec: DecoderSpec, threads: int) -> Decoder: ...
-
-
-# name on the command line -> (module, what to install)
-BACKENDS: dict[str, tuple[str, str]] = {
-    "onnx": ("edge_asr.backends.onnx_runtime", "pip install onnxruntime"),
-    "executorch": ("edge_asr.backends.executorch_runtime", "pip install executorch==1.5.1"),
-    "torchscript": ("edge_asr.backends.torchscript_runtime", "pip install torch==2.13.0"),
-}
-
-
-def zero_state(spec: EncoderSpec) -> State:
-    """The state at the beginning of a stream."""
-    return tuple(np.zeros(tensor.shape, tensor.dtype) for tensor in spec.state)
+def __getattr__(name: str) -> object:
+    if name not in _OF_PROGRAM:
+        raise AttributeError(f"module 'edge_asr.backends' has no attribute {name!r}")
+    return getattr(importlib.import_module("edge_asr.backends.program"), name)
 
 
 def open_encoder(name: str, program: bytes, spec: EncoderSpec, threads: int = 1) -> Encoder:
@@ -85,10 +55,13 @@ def open_encoder(name: str, program: bytes, spec: EncoderSpec, threads: int = 1)
 
     Raises:
         UsageError: no backend has that name.
-        BackendError: its library is not installed, or it refuses the program.
+        BackendError: its library is not installed, or refuses the program, or the inputs and
+            outputs of the program are not those of ``spec``.
     """
-    opener: OpenEncoder = _module(name).open_encoder
-    return opener(program, spec, threads)
+    load: LoadMethod = _module(name).load_method
+    from edge_asr.backends.program import encoder_of
+
+    return encoder_of(BACKENDS[name], load(program, threads), spec)
 
 
 def open_decoder(name: str, program: bytes, spec: DecoderSpec, threads: int = 1) -> Decoder:
@@ -96,10 +69,13 @@ def open_decoder(name: str, program: bytes, spec: DecoderSpec, threads: int = 1)
 
     Raises:
         UsageError: no backend has that name.
-        BackendError: its library is not installed, or it refuses the program.
+        BackendError: its library is not installed, or refuses the program, or the inputs and
+            outputs of the program are not those of ``spec``.
     """
-    opener: OpenDecoder = _module(name).open_decoder
-    return opener(program, spec, threads)
+    load: LoadMethod = _module(name).load_method
+    from edge_asr.backends.program import decoder_of
+
+    return decoder_of(BACKENDS[name], load(program, threads), spec)
 
 
 def register_operators(name: str, operators: Path) -> None:
@@ -114,12 +90,10 @@ def register_operators(name: str, operators: Path) -> None:
 
 
 def _module(name: str) -> ModuleType:
-    if name not in BACKENDS:
-        raise UsageError(f"backend {name!r} is unknown; choose one of: {', '.join(BACKENDS)}")
-    module_name, install = BACKENDS[name]
+    backend = find_backend(name)
     try:
-        return importlib.import_module(module_name)
+        return importlib.import_module(backend.module)
     except ImportError as error:
         raise BackendError(
-            f"backend {name!r} is not installed ({error.name or error}); run: {install}"
+            f"backend {name!r} is not installed ({error.name or error}); run: {backend.install}"
         ) from error

@@ -8,16 +8,12 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-Arrays = Sequence[npt.NDArray[np.generic]]
+from edge_asr.backends.program import Arrays, Declared, LoadMethod, Method
 
 _BINDING = "edge_asr.native._executorch"
 _RUNTIME = "libexecutorch.so"
@@ -29,33 +25,6 @@ _KERNELS = (
     "libexecutorch_kernels_optimized.so",
     "libexecutorch_backend_xnnpack.so",
 )
-
-
-class Declared(Protocol):
-    """What a program says of an input or output; a size that varies by its upper bound."""
-
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def sizes(self) -> tuple[int, ...]: ...
-
-
-class Method(Protocol):
-    """The ``forward`` of a loaded program. Errors have no common base."""
-
-    @property
-    def inputs(self) -> Sequence[Declared]: ...
-    @property
-    def outputs(self) -> Sequence[Declared]: ...
-
-    def run(self, arrays: Arrays) -> Arrays:
-        """Outputs for inputs; both belong to the caller."""
-
-
-class LoadMethod(Protocol):
-    """Load the ``forward`` of a program; ``threads`` take part, if there are so many."""
-
-    def __call__(self, program: bytes, threads: int) -> Method: ...
 
 
 def choose_binding() -> LoadMethod:
@@ -76,10 +45,25 @@ def choose_binding() -> LoadMethod:
         return stock
 
     def load(program: bytes, threads: int) -> Method:
-        method: Method = native.Method(program, "forward", threads)
-        return method
+        return _NativeMethod(native.Method(program, "forward", threads))
 
     return load
+
+
+class _NativeMethod:
+    """See ``program.Method``; a size that varies is declared by its upper bound."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+        self.inputs, self.outputs = (
+            [Declared(dtype=declared.dtype, sizes=declared.sizes) for declared in side]
+            for side in (method.inputs, method.outputs)
+        )
+
+    def run(self, arrays: Arrays) -> Arrays:
+        """See ``program.Method``."""
+        outputs: Arrays = self._method.run(arrays)
+        return outputs
 
 
 def library_folder() -> Path:

@@ -12,13 +12,12 @@ import os
 import warnings
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from edge_asr.backends.executorch_binding import Arrays
+from edge_asr.backends.program import Arrays, Declared
 
 _disabled = logging.root.manager.disable
 logging.disable(logging.WARNING)  # torchao, on parts of itself for other machines
@@ -33,16 +32,8 @@ finally:
 _DTYPES = {6: "float32", 4: "int64"}  # ScalarType
 
 
-@dataclass(frozen=True)
-class Declared:
-    """See ``executorch_binding.Declared``."""
-
-    dtype: str
-    sizes: tuple[int, ...]
-
-
 class StockMethod:
-    """See ``executorch_binding.Method``."""
+    """See ``program.Method``."""
 
     def __init__(self, program: Any, method: Any) -> None:
         self._program = program  # owns the bytes that the method reads
@@ -52,7 +43,7 @@ class StockMethod:
         self.outputs = [_declared(meta.output_tensor_meta(n)) for n in range(meta.num_outputs())]
 
     def run(self, arrays: Arrays) -> Arrays:
-        """See ``executorch_binding.Method``."""
+        """See ``program.Method``."""
         # The binding takes dense tensors only; a feature window is a view.
         inputs = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
         return [output.numpy() for output in self._method.execute(inputs)]
@@ -62,7 +53,7 @@ _loaded: weakref.WeakSet[StockMethod] = weakref.WeakSet()
 
 
 def load(program: bytes, threads: int) -> StockMethod:
-    """See ``executorch_binding.LoadMethod``.
+    """See ``program.LoadMethod``.
 
     All programs share one pool of threads. The first one decides on their number: a new pool
     under a loaded program ends the process.
@@ -80,7 +71,7 @@ def load(program: bytes, threads: int) -> StockMethod:
 
 
 def _declared(info: Any) -> Declared:
-    return Declared(_DTYPES.get(info.dtype(), "unknown"), tuple(info.sizes()))
+    return Declared(dtype=_DTYPES.get(info.dtype(), "unknown"), sizes=tuple(info.sizes()))
 
 
 @contextlib.contextmanager

@@ -6,46 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
-from edge_asr.backends import (
-    Decoder,
-    DecoderScores,
-    Encoder,
-    EncoderStep,
-    FloatArray,
-    IntArray,
-    State,
-)
 from edge_asr.backends.onnx_guard import ALLOWED_DOMAINS, OUR_DOMAIN, check_onnx
-from edge_asr.errors import BackendError
-from edge_asr.package.manifest import DecoderSpec, EncoderSpec
+from edge_asr.backends.program import Arrays, Declared, refusal
 
-_DTYPES = {"float32": "tensor(float)", "int64": "tensor(int64)"}
-
-
-def open_encoder(program: bytes, spec: EncoderSpec, threads: int) -> Encoder:
-    """Load an ONNX encoder.
-
-    Raises:
-        BackendError: it reaches outside its bytes, is refused by the library, or its inputs and
-            outputs are not those of ``spec``.
-    """
-    session = open_session(program, threads)
-    _check_encoder(session, spec)
-    return OnnxEncoder(session, spec)
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+_LIBRARY = f"onnxruntime {onnxruntime.__version__}"
+_operators: set[Path] = set()
 
 
-def open_decoder(program: bytes, spec: DecoderSpec, threads: int) -> Decoder:
-    """Load an ONNX decoder.
+def load_method(program: bytes, threads: int) -> OnnxMethod:
+    """See ``program.LoadMethod``.
 
     Raises:
-        BackendError: it reaches outside its bytes, is refused by the library, or its inputs and
-            outputs are not those of a decoder.
+        BackendError: the program reaches outside its bytes, or is refused by the library.
     """
-    session = open_session(program, threads)
-    _check_decoder(session)
-    return OnnxDecoder(session)
+    return OnnxMethod(open_session(program, threads))
 
 
 def register_operators(operators: Path) -> None:
@@ -53,7 +31,27 @@ def register_operators(operators: Path) -> None:
     _operators.add(operators)
 
 
-_operators: set[Path] = set()
+class OnnxMethod:
+    """See ``program.Method``."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = [_declared(given) for given in session.get_inputs()]
+        self.outputs = [_declared(returned) for returned in session.get_outputs()]
+
+    def run(self, arrays: Arrays) -> Arrays:
+        """See ``program.Method``."""
+        names = (given.name for given in self.inputs)
+        outputs: list[npt.NDArray[np.generic]] = self._session.run(
+            None, dict(zip(names, arrays, strict=True))
+        )
+        return outputs
+
+
+def _declared(side: Any) -> Declared:
+    # A size that the graph leaves open is a name or None.
+    sizes = tuple(size if isinstance(size, int) else None for size in side.shape)
+    return Declared(side.name, _DTYPES.get(side.type, side.type), sizes)
 
 
 def open_session(program: bytes, threads: int) -> Any:
@@ -74,99 +72,7 @@ def open_session(program: bytes, threads: int) -> Any:
     # Not ORT's own format, which the guard does not read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     for operators in _operators:
-        try:
+        with refusal(_LIBRARY, operators.name, cure="run: make native"):
             options.register_custom_ops_library(str(operators))
-        except Exception as error:  # the library has no common base for its errors
-            raise BackendError(
-                f"onnxruntime {onnxruntime.__version__} refuses {operators.name}: "
-                f"{_first_line(error)}; run: make native"
-            ) from error
-    try:
+    with refusal(_LIBRARY):
         return onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the library has no common base for its errors
-        raise BackendError(
-            f"onnxruntime {onnxruntime.__version__} refuses the program: {_first_line(error)}; "
-            "export the package again"
-        ) from error
-
-
-class OnnxEncoder:
-    """An encoder in an InferenceSession."""
-
-    def __init__(self, session: Any, spec: EncoderSpec) -> None:
-        self._session = session
-        self._names = [tensor.name for tensor in spec.state]
-
-    def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
-        """See ``Encoder``."""
-        inputs = {"feats": feats, "offset": np.array([offset], np.int64)}
-        inputs.update(zip(self._names, state, strict=True))
-        encoder_out, log_probs, *next_state = _run(self._session, inputs)
-        return EncoderStep(encoder_out, log_probs, tuple(next_state))
-
-
-class OnnxDecoder:
-    """A decoder in an InferenceSession."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-
-    def score(
-        self, hyps: IntArray, hyp_lengths: IntArray, encoder_out: FloatArray
-    ) -> DecoderScores:
-        """See ``Decoder``."""
-        inputs = {"hyps": hyps, "hyp_lengths": hyp_lengths, "encoder_out": encoder_out}
-        return DecoderScores(*_run(self._session, inputs))
-
-
-def _run(session: Any, inputs: dict[str, Any]) -> list[Any]:
-    try:
-        outputs: list[Any] = session.run(None, inputs)
-    except Exception as error:
-        raise BackendError(f"onnxruntime failed in a step: {_first_line(error)}") from error
-    return outputs
-
-
-def _check_encoder(session: Any, spec: EncoderSpec) -> None:
-    states = [tensor.name for tensor in spec.state]
-    _compare_names(
-        session,
-        ["feats", "offset", *states],
-        ["encoder_out", "log_probs", *(f"next_{name}" for name in states)],
-    )
-    sides = zip(spec.state, session.get_inputs()[2:], session.get_outputs()[2:], strict=True)
-    for tensor, given, returned in sides:
-        wanted = [_DTYPES[tensor.dtype], *tensor.shape]
-        for side in (given, returned):
-            sizes = list(side.shape)
-            if len(sizes) == len(tensor.shape):
-                # A size that the graph leaves open is a name or None; the golden run checks it.
-                pairs = zip(sizes, tensor.shape, strict=True)
-                sizes = [size if isinstance(size, int) else declared for size, declared in pairs]
-            _compare(f"type of {side.name}", wanted, [side.type, *sizes])
-
-
-def _check_decoder(session: Any) -> None:
-    _compare_names(session, ["hyps", "hyp_lengths", "encoder_out"], ["left_scores", "right_scores"])
-    floats, integers = _DTYPES["float32"], _DTYPES["int64"]
-    _compare(
-        "types of the inputs", [integers, integers, floats], [i.type for i in session.get_inputs()]
-    )
-    _compare("types of the outputs", [floats, floats], [o.type for o in session.get_outputs()])
-
-
-def _compare_names(session: Any, inputs: list[str], outputs: list[str]) -> None:
-    _compare("inputs", inputs, [given.name for given in session.get_inputs()])
-    _compare("outputs", outputs, [output.name for output in session.get_outputs()])
-
-
-def _compare(what: str, wanted: list[Any], found: list[Any]) -> None:
-    if wanted != found:
-        raise BackendError(
-            f"the ONNX program does not fit the manifest: {what}: expected {wanted}, "
-            f"found {found}; export the package again"
-        )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)

@@ -75,7 +75,7 @@ def _load(
     from edge_asr.backends import BACKENDS
     from edge_asr.streams.recognizer import load
 
-    importlib.import_module(BACKENDS[backend][0])
+    importlib.import_module(BACKENDS[backend].module)
     imported = time.perf_counter()
     before = peak_memory_bytes() or 0
     load(

@@ -18,15 +18,8 @@ import numpy as np
 from edge_asr.audio.features import Samples
 from edge_asr.audio.read import read_blocks
 from edge_asr.audio.recordings import Utterance
-from edge_asr.backends import (
-    Decoder,
-    DecoderScores,
-    Encoder,
-    EncoderStep,
-    FloatArray,
-    IntArray,
-    State,
-)
+from edge_asr.backends import Decoder, DecoderScores, Encoder, EncoderStep, FloatArray, IntArray
+from edge_asr.backends.state import State
 from edge_asr.events import Event, Final, Partial
 from edge_asr.streams.stream import Stream
 

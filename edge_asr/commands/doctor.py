@@ -15,17 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_asr.backends.table import BACKENDS, NOT_KNOWN, Backend
 from edge_asr.console import clean
 from edge_asr.errors import BackendError, ConfigError, DeviceError, EdgeAsrError
 from edge_asr.machine import Machine, describe_machine, installed
 
 REQUIRED = ("numpy", "kaldi-native-fbank", "soxr", "soundfile", "sounddevice", "msgspec", "rich")
-_BACKEND_MODULES = {
-    "onnx": ("onnxruntime",),
-    "executorch": ("executorch", "torch"),  # torch only where our binding is not built
-    "torchscript": ("torch",),
-}
-_BINDING = "edge_asr.native._executorch"
 _PACKAGES = Path(__file__).parents[1] / "packages"
 
 Devices = list[dict[str, object]]
@@ -79,7 +74,7 @@ def examine(
     yield from _libraries(machine)
     if not set(REQUIRED) <= machine.libraries.keys():
         return  # the rest cannot even be looked at
-    backends = [name for name in _BACKEND_MODULES if not _missing(_modules(name))]
+    backends = [name for name, backend in BACKENDS.items() if not _missing(_libraries_of(backend))]
     yield from _backends(backends)
     yield from _native()
     yield from _bundled(packages, backends)
@@ -119,27 +114,26 @@ def _missing(modules: Sequence[str]) -> list[str]:
     return [name for name in modules if importlib.util.find_spec(name) is None]
 
 
-def _modules(backend: str) -> Sequence[str]:
-    modules = _BACKEND_MODULES[backend]
-    without_torch = backend == "executorch" and not _missing([_BINDING])
-    return [name for name in modules if not (without_torch and name == "torch")]
+def _libraries_of(backend: Backend) -> Sequence[str]:
+    """What a backend needs here."""
+    bound = backend.binding is not None and not _missing([backend.binding])
+    return backend.libraries if bound else (*backend.libraries, *backend.without_binding)
 
 
 def _backends(present: Sequence[str]) -> Iterator[Finding]:
-    from edge_asr.backends import BACKENDS
-
-    for name, (_, install) in BACKENDS.items():
-        modules = _modules(name)
+    for name, backend in BACKENDS.items():
+        libraries = _libraries_of(backend)
         if name in present:
-            versions = ", ".join(f"{module} {installed(module)}" for module in modules)
-            yield Finding(f"{name}", versions)
+            versions = ", ".join(f"{library} {installed(library)}" for library in libraries)
+            yield Finding(name, versions)
         else:
-            yield Finding(f"{name}", f"{', '.join(_missing(modules))} not installed", install)
+            missing = ", ".join(_missing(libraries))
+            yield Finding(name, f"{missing} not installed", backend.install)
     if not present:
         yield Finding(
             "backends",
             "none is installed",
-            next(iter(BACKENDS.values()))[1],
+            next(iter(BACKENDS.values())).install,
             exit_code=ConfigError.exit_code,
         )
 
@@ -156,10 +150,13 @@ def _native() -> Iterator[Finding]:
     else:
         known = [name if can else f"{name} (not on this processor)" for name, can in sets.items()]
         yield Finding("kernels", f"run with {runs}; built: {', '.join(known)}")
-    if _missing([_BINDING]):
-        yield Finding("binding", "ExecuTorch without torch is not built", native.BUILD)
-    else:
-        yield Finding("binding", "ExecuTorch without torch is built")
+    for backend in BACKENDS.values():
+        if backend.binding is not None:
+            binding = f"{backend.title} without {' or '.join(backend.without_binding)}"
+            if _missing([backend.binding]):
+                yield Finding("binding", f"{binding} is not built", native.BUILD)
+            else:
+                yield Finding("binding", f"{binding} is built")
 
 
 def _bundled(packages: Path, backends: Sequence[str]) -> Iterator[Finding]:
@@ -197,10 +194,11 @@ def _package(root: Path, backends: Sequence[str]) -> Finding:
         return Finding(
             root.name, f"opens; runs on {', '.join(fitting)}", f"edge-asr verify {root.name}"
         )
+    here, unknown = sorted(offered & BACKENDS.keys()), sorted(offered - BACKENDS.keys())
     return Finding(
         root.name,
-        f"opens, but needs {' or '.join(sorted(offered))}",
-        "install one of these backends",
+        f"opens, but needs {' or '.join([*here, *(f'{name} ({NOT_KNOWN})' for name in unknown)])}",
+        "install one of these backends" if here else "install a newer edge_asr",
         exit_code=ConfigError.exit_code,
     )
 

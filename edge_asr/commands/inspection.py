@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from edge_asr.backends.table import BACKENDS, NOT_KNOWN
 from edge_asr.package import DEFAULT_PACKAGE
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def inspect_package(package: Package) -> dict[str, Any]:
                 "file": program.file,
                 "role": program.role,
                 "backend": program.backend,
+                "backend_known": program.backend in BACKENDS,
                 "precision": program.precision,
                 "bytes": program.bytes,
                 "sha256": program.sha256,
@@ -156,7 +158,9 @@ def as_table(facts: dict[str, Any]) -> str:
     for program in facts["programs"]:
         native = f", needs {' '.join(program['native_ops'])}" if program["native_ops"] else ""
         about = f"{program['role']}, {program['backend']} {program['precision']}"
-        rows.append((program["file"], f"{about}, {program['bytes'] / 1e6:.2f} MB{native}"))
+        unknown = "" if program["backend_known"] else f", backend {NOT_KNOWN}"
+        size = f"{program['bytes'] / 1e6:.2f} MB"
+        rows.append((program["file"], f"{about}, {size}{native}{unknown}"))
         rows.append(("", _scalars(program["parity"])))
     rows.append(("language model", _scalars(facts["language_model"])))
     rows.append(("other files", f"{facts['other_files_bytes'] / 1e6:.2f} MB"))

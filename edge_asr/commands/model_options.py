@@ -7,6 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from edge_asr.backends.table import backend_choices
 from edge_asr.console import complain
 from edge_asr.errors import UsageError
 from edge_asr.package import DEFAULT_PACKAGE
@@ -35,7 +36,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--package", default=DEFAULT_PACKAGE, help="model package: name or directory"
     )
-    group.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
+    group.add_argument("--backend", help=f"{backend_choices()} (default: the first)")
     group.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")
     group.add_argument(
         "--dispatch",

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from edge_asr.errors import ConfigError, EdgeAsrError, PackageError, UsageError
+from edge_asr.backends.table import BACKENDS, NOT_KNOWN, find_backend
+from edge_asr.errors import ConfigError, EdgeAsrError, PackageError
 from edge_asr.package import DEFAULT_PACKAGE
 
 if TYPE_CHECKING:
@@ -84,10 +85,8 @@ def verify(package: Package, backend: str | None = None) -> Iterator[Verdict]:
         UsageError: an unknown backend.
         PackageError: the package has no program for it.
     """
-    from edge_asr.backends import BACKENDS
-
-    if backend is not None and backend not in BACKENDS:
-        raise UsageError(f"backend {backend!r} is unknown; choose one of: {', '.join(BACKENDS)}")
+    if backend is not None:
+        find_backend(backend)
     programs = [p for p in package.manifest.programs if backend in (None, p.backend)]
     if not programs:
         offered = ", ".join(sorted({p.backend for p in package.manifest.programs})) or "none"
@@ -99,14 +98,17 @@ def verify(package: Package, backend: str | None = None) -> Iterator[Verdict]:
 
 
 def _verdict(package: Package, program: Program) -> Verdict:
-    from edge_asr.programs.loading import missing_library
+    from edge_asr.programs.loading import native_obstacle
 
     def verdict(outcome: Literal["passed", "failed", "not run"], detail: str) -> Verdict:
         return Verdict(program.file, program.backend, program.precision, outcome, detail)
 
-    missing_file = missing_library(program.backend) if program.native_ops else None
-    if missing_file:
-        return verdict("not run", f"needs native operators, and {missing_file} is not built")
+    if program.backend not in BACKENDS:
+        unknown = f"backend {program.backend!r} is {NOT_KNOWN}, so it is not checked"
+        return verdict("not run", f"{unknown}; install a newer edge_asr")
+    obstacle = native_obstacle(program.backend) if program.native_ops else None
+    if obstacle:
+        return verdict("not run", f"needs native operators, and {obstacle.reason}")
     try:
         found = _check(package, program)
     except EdgeAsrError as error:

@@ -49,8 +49,8 @@ _PACKAGES = Path(__file__).parents[1] / "packages"
 # Packages too large for the wheel, in a checkout.
 _CHECKOUT = Path(__file__).parents[2]
 _LARGER = _CHECKOUT / "packages"
-# Which precision is meant where none is asked for.
-_PREFERRED: dict[Precision, int] = {"int8": 0, "fp32": 1, "int4": 2}
+# Which precision is meant where none is asked for; the last are those not known here.
+_PREFERRED: dict[str, int] = {"int8": 0, "fp32": 1, "int4": 2}
 
 
 def open_package(path_or_name: str | os.PathLike[str] = DEFAULT_PACKAGE) -> Package:
@@ -119,7 +119,10 @@ class Package:
                 f"{self.root}: no {role} program for {wanted}; the package offers: "
                 f"{', '.join(offered) or 'none'}"
             )
-        return min(fitting, key=lambda p: (_PREFERRED[p.precision], p.dispatch != preferred))
+        last = len(_PREFERRED)
+        return min(
+            fitting, key=lambda p: (_PREFERRED.get(p.precision, last), p.dispatch != preferred)
+        )
 
     def read(self, name: str) -> bytes:
         """The checked bytes of a file that the manifest lists.

@@ -20,8 +20,7 @@ from edge_asr.errors import PackageError
 
 SCHEMA_VERSION = 1
 
-BackendName = Literal["onnx", "executorch", "torchscript"]
-# "int4" is int8 with int4 experts.
+# What this version exports; "int4" is int8 with int4 experts.
 Precision = Literal["fp32", "int8", "int4"]
 Dispatch = Literal["portable", "native"]
 Role = Literal["encoder", "decoder"]
@@ -29,6 +28,10 @@ Dtype = Literal["float32", "int64"]
 
 # \A and \Z, because $ would let a newline through at the end.
 FileName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
+# Of backends and precisions a package may have what only newer versions know: another program may
+# run here.
+BackendName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_-]{1,32}\Z")]
+PrecisionName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_-]{1,32}\Z")]
 OperatorName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.:]{1,64}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 FileBytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 34)]
@@ -96,7 +99,7 @@ class TensorSpec(Strict, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._]{1,64}\Z")]
     shape: tuple[Count, ...]
     dtype: Dtype = "float32"
-    hide: HideSpec | None = None  # None: it hides nothing, see edge_asr.backends.left_context
+    hide: HideSpec | None = None  # None: it hides nothing, see edge_asr.backends.state
 
     def __post_init__(self) -> None:
         if self.hide is not None and not (
@@ -214,7 +217,7 @@ class Program(Strict, frozen=True, kw_only=True):
 
     role: Role
     backend: BackendName
-    precision: Precision
+    precision: PrecisionName
     file: FileName
     bytes: FileBytes
     sha256: Sha256

@@ -18,7 +18,7 @@ from edge_asr.package.manifest import (
     BackendName,
     FileEntry,
     Manifest,
-    Precision,
+    PrecisionName,
     Program,
     Role,
     decode_manifest,
@@ -31,7 +31,7 @@ class NewProgram(NamedTuple):
 
     role: Role
     backend: BackendName
-    precision: Precision
+    precision: PrecisionName
     file: str
     data: bytes
     native_ops: tuple[str, ...] = ()

@@ -17,10 +17,11 @@ import numpy as np
 from edge_asr.audio.features import FbankState, Samples, flush_samples, push_samples
 from edge_asr.audio.samples import check_samples
 from edge_asr.audio.windows import Windows
-from edge_asr.backends import Encoder, FloatArray, zero_state
+from edge_asr.backends import Encoder, FloatArray
 from edge_asr.errors import AudioError, PackageError
 from edge_asr.package.files import GOLDEN, PARITY, Package
 from edge_asr.package.manifest import Manifest, Program
+from edge_asr.programs.streaming import stream
 from edge_asr.search.greedy import greedy
 
 LOAD_STEPS = 2  # enough to see the state carried over once
@@ -100,11 +101,9 @@ def stream_log_probs(
         flush_samples(fbank, manifest.features),
     ]
     windows = Windows(spec, spec.default_chunk)
-    cut = [*windows.push(np.concatenate(frames)), *windows.flush()]
-    state, offset = zero_state(spec), 0
+    cut = [*windows.push(np.concatenate(frames)), *windows.flush()][:steps]
     log_probs = [np.zeros((0, spec.vocab_size), np.float32)]
-    for step in cut[:steps]:
-        result = encoder.step(step.feats, offset, state)
+    for step, (_, result) in zip(cut, stream(encoder, cut, spec), strict=True):
         frames_out = max(step.keep, spec.min_chunk)
         wanted = [(1, frames_out, spec.vocab_size), *(tensor.shape for tensor in spec.state)]
         shapes = [array.shape for array in (result.log_probs, *result.state)]
@@ -114,7 +113,6 @@ def stream_log_probs(
                 "export the package again"
             )
         log_probs.append(result.log_probs[0, : step.keep])
-        state, offset = result.state, offset + step.keep
     return np.concatenate(log_probs)
 
 

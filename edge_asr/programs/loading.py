@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge_asr.backends import (
     BACKENDS,
@@ -14,11 +15,12 @@ from edge_asr.backends import (
     EncoderStep,
     FloatArray,
     IntArray,
-    State,
+    find_backend,
     open_decoder,
     open_encoder,
     register_operators,
 )
+from edge_asr.backends.state import State
 from edge_asr.errors import BackendError, PackageError, UsageError
 from edge_asr.fusion.arpa import parse_ngrams
 from edge_asr.fusion.language_model import LanguageModel
@@ -27,8 +29,12 @@ from edge_asr.native.library import Levers, NativeWeights
 from edge_asr.package.files import Package
 from edge_asr.package.manifest import Dispatch, Program, Role
 
-# backend -> the library that brings our operators to it, libedge_asr_<name>.so
-OPERATOR_LIBRARIES = {"onnx": "onnx", "executorch": "executorch", "torchscript": "torch"}
+
+class Obstacle(NamedTuple):
+    """Why native programs of a backend cannot run here, and what to do."""
+
+    reason: str
+    cure: str
 
 
 def choose_program(
@@ -40,21 +46,23 @@ def choose_program(
 ) -> Program:
     """The program to run.
 
-    Where no backend is asked for, the first of BACKENDS that the package has a program for. Where
-    no dispatch is asked for, native programs where they can run here, portable ones elsewhere.
+    Where no backend is asked for, the first of BACKENDS that the package has a program for; those
+    of backends that are not among them are passed over. Where no dispatch is asked for, native
+    programs where they can run here, portable ones elsewhere.
 
     Raises:
+        UsageError: no backend has that name.
         PackageError: there is none.
         BackendError: there are only native ones, and they cannot run here.
     """
     name = backend or _first_backend(package.manifest.programs, role, precision, dispatch)
-    missing = missing_library(name)
-    preferred: Dispatch = "portable" if missing else "native"
+    obstacle = native_obstacle(name)
+    preferred: Dispatch = "portable" if obstacle else "native"
     program = package.program(role, name, precision, dispatch, preferred)
-    if program.native_ops and missing:
+    if program.native_ops and obstacle:
         raise BackendError(
-            f"{package.root / program.file}: needs the native operators, and {missing} is not "
-            f"built; {library.BUILD}, or export the package with --dispatch both"
+            f"{package.root / program.file}: needs the native operators, and {obstacle.reason}; "
+            f"{obstacle.cure}, or export the package with --dispatch both"
         )
     return program
 
@@ -64,12 +72,41 @@ def offers(package: Package, role: Role, backend: str) -> bool:
     return any(p.role == role and p.backend == backend for p in package.manifest.programs)
 
 
+def native_obstacle(backend: str) -> Obstacle | None:
+    """Why native programs of a backend cannot run here; None: they can.
+
+    Raises:
+        UsageError: no backend has that name.
+    """
+    if find_backend(backend).operator_library is None:
+        return Obstacle(f"backend {backend!r} has none", "choose another backend")
+    if missing := missing_library(backend):
+        return Obstacle(f"{missing} is not built", library.BUILD)
+    return None
+
+
 def missing_library(backend: str) -> str | None:
-    """The file that native programs of a backend lack here."""
-    for name in ("kernels", OPERATOR_LIBRARIES.get(backend, "")):
-        if not library.built(name):
+    """The file that is not built of those that native programs of a backend need."""
+    for name in ("kernels", find_backend(backend).operator_library):
+        if name is not None and not library.built(name):
             return library.library_path(name).name
     return None
+
+
+def load_operators(backend: str) -> None:
+    """Make the native operators known to a backend.
+
+    Raises:
+        UsageError: no backend has that name.
+        BackendError: it has none, is not installed, or its library does not fit.
+    """
+    name = find_backend(backend).operator_library
+    if name is None:
+        raise BackendError(
+            f"backend {backend!r} has no native operators; choose another backend, or export the "
+            "package with --dispatch portable"
+        )
+    register_operators(backend, library.library_path(name))
 
 
 def load_weights(package: Package, program: Program) -> NativeWeights | None:
@@ -174,8 +211,7 @@ def _prepare(program: Program, threads: int) -> int:
 
     The threads of our kernels serve the process: the last program opened decides.
     """
-    name = OPERATOR_LIBRARIES[program.backend]
-    register_operators(program.backend, library.library_path(name))
+    load_operators(program.backend)
     library.library().edge_asr_set_threads(threads)
     return 1
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edge_asr.audio.read import read_blocks
 from edge_asr.audio.windows import ChunkMs, chunk_frames
-from edge_asr.backends import BACKENDS, Decoder, Encoder
+from edge_asr.backends import Decoder, Encoder, find_backend
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Final
 from edge_asr.fusion.hotword_text import Phrase
@@ -50,8 +50,8 @@ def load(
 
     Args:
         package: a directory, or the name of a package that came with edge_asr.
-        backend: "onnx", "executorch" or "torchscript"; None takes the first that the package
-            has a program for.
+        backend: one of those that ``edge-asr doctor`` lists, such as "onnx"; None takes the first
+            that the package has a program for.
         precision: "int8", "fp32" or "int4"; None takes int8 where there is one.
         dispatch: "native" or "portable"; None takes native programs where they can run here.
         levers: less work of the experts than trained, for native programs. They hold for every
@@ -68,8 +68,8 @@ def load(
     """
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError.of_setting("threads", threads, f"1 to {MAX_THREADS}")
-    if backend is not None and backend not in BACKENDS:
-        raise UsageError(f"backend {backend!r} is unknown; choose one of: {', '.join(BACKENDS)}")
+    if backend is not None:
+        find_backend(backend)
     opened = open_package(package)
     program = choose_program(opened, "encoder", backend, precision, dispatch)
     encoder = load_encoder(opened, program, threads)

@@ -9,7 +9,7 @@ import numpy as np
 from edge_asr.audio.features import FbankState, Frames, Samples, flush_samples, push_samples
 from edge_asr.audio.intake import Intake
 from edge_asr.audio.windows import Step, Windows
-from edge_asr.backends import State, zero_state
+from edge_asr.backends.state import State, zero_state
 from edge_asr.fusion import Fusion
 from edge_asr.package.manifest import FeatureSpec
 from edge_asr.search import Search

@@ -29,8 +29,8 @@ import numpy.typing as npt
 
 from edge_asr.audio.samples import as_block, check_rate, check_samples
 from edge_asr.audio.windows import ChunkMs, Windows, chunk_frames, left_context_frames
-from edge_asr.backends import Encoder, EncoderStep, zero_state
-from edge_asr.backends.left_context import limit_left_context
+from edge_asr.backends import Encoder, EncoderStep
+from edge_asr.backends.state import limit_left_context, zero_state
 from edge_asr.errors import UsageError
 from edge_asr.events import Event, Gap, GapReason, Status
 from edge_asr.fusion import Fusion

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,8 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_asr import backends
 from edge_asr.__main__ import COMMANDS, main
+from edge_asr.backends.table import BACKENDS
 from edge_asr.package.files import Package
 from tests.tiny import RATE, tones
 
@@ -130,11 +131,12 @@ def test_a_backend_that_is_not_installed(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install = "pip install onnxruntime"
-    monkeypatch.setitem(backends.BACKENDS, "onnx", ("edge_asr.backends.not_there", install))
+    there = BACKENDS["onnx"]
+    not_there = dataclasses.replace(there, module="edge_asr.backends.not_there")
+    monkeypatch.setitem(BACKENDS, "onnx", not_there)
     assert main(["transcribe", speech, "--package", str(tiny_package.root)]) == 78
     err = capsys.readouterr().err
-    assert install in err
+    assert there.install in err
     assert err.count("\n") == 1
 
 

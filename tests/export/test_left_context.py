@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from edge_asr.backends import Encoder, FloatArray, State, open_encoder, zero_state
-from edge_asr.backends.left_context import limit_left_context
+from edge_asr.backends import Encoder, FloatArray, open_encoder
+from edge_asr.backends.state import State, limit_left_context, zero_state
 from edge_asr.package.manifest import BackendName, Dispatch, EncoderSpec, Precision
 from edge_asr.programs.loading import missing_library
 from export.build import build_programs

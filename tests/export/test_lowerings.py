@@ -6,17 +6,23 @@ numbers that survive a moved last bit: most values are equal to rounding, few ar
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
-from edge_asr.backends import Encoder, FloatArray, State, open_encoder, zero_state
+from edge_asr.backends import BACKENDS, Encoder, FloatArray, open_encoder
+from edge_asr.backends.state import State, zero_state
 from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
+from export.__main__ import main
+from export.build import build_programs
 from export.eager import EagerEncoder
-from export.lowerings import lowering
-from export.program import EncoderProgram, encoder_interface, encoder_spec
+from export.lowerings import LOWERINGS, Lowering, lowering
+from export.program import EncoderProgram, Interface, encoder_interface, encoder_spec
 from tests.export.checkpoints import Case, feats_of, network_at, portable_cases
 
 LEFT, MAX_CHUNK = 12, 64
@@ -37,6 +43,27 @@ COMPILED_LONG: list[Case] = [
     ("unusual", "executorch", "int8"),
     ("whisper", "executorch", "int8"),
 ]
+
+
+def test_what_is_lowered_can_be_run() -> None:
+    assert LOWERINGS.keys() <= BACKENDS.keys()
+
+
+def test_a_fourth_lowering_is_one_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What makes its programs run: tests/edge_asr/backends/test_fourth_backend.py."""
+    record = Lowering("export.to_fourth", "4th", ("numpy",))
+    module = ModuleType(record.module)
+    module.lower = lambda program, interface: b"lowered"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, record.module, module)
+    monkeypatch.setitem(LOWERINGS, "fourth", record)
+    interface = Interface("encoder", (), (), {}, {}, ())
+    (built,) = build_programs(nn.Identity(), interface, "fp32", ["fourth"], ["portable"])
+    assert (built.program.file, built.program.data) == ("encoder.fp32.4th", b"lowered")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "some of onnx,executorch,torchscript,fourth" in " ".join(capsys.readouterr().out.split())
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from benchmark.paper import worker
 from benchmark.paper.variants import Variant
 from benchmark.paper.worker import CountedExperts, Player
 from benchmark.paper.workload import BINS, LEFT_FRAMES, WHOLE_FEATURES, encoder_frames
-from edge_asr.backends import EncoderStep, State
+from edge_asr.backends import EncoderStep
+from edge_asr.backends.state import State
 from edge_asr.native.library import Counters
 from edge_asr.package.manifest import EncoderSpec, TensorSpec
 from tests.tiny import FakeEncoder

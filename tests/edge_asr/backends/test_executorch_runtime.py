@@ -19,9 +19,9 @@ from edge_asr.backends import (
     executorch_binding,
     open_decoder,
     open_encoder,
-    zero_state,
 )
 from edge_asr.backends.executorch_binding import LoadMethod, choose_binding, open_native
+from edge_asr.backends.state import zero_state
 from edge_asr.errors import BackendError
 from edge_asr.package.manifest import EncoderSpec, TensorSpec
 from tests.edge_asr.native.programs import expected_scores, expected_sums, scores, sums

@@ -11,14 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edge_asr.backends import (
-    Encoder,
-    onnx_runtime,
-    open_decoder,
-    open_encoder,
-    register_operators,
-    zero_state,
-)
+from edge_asr.backends import Encoder, onnx_runtime, open_decoder, open_encoder, register_operators
+from edge_asr.backends.state import zero_state
 from edge_asr.errors import BackendError
 from edge_asr.package.manifest import EncoderSpec, TensorSpec
 from tests.tiny import DECODER, ENCODER, tiny_onnx

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from edge_asr.backends import BACKENDS, open_decoder, open_encoder, zero_state
+from edge_asr.backends import BACKENDS, open_decoder, open_encoder
+from edge_asr.backends.state import zero_state
 from edge_asr.errors import BackendError, UsageError
 from tests.tiny import DECODER, ENCODER, tiny_onnx
 
@@ -31,7 +32,7 @@ def test_an_unknown_backend_is_refused(name: str) -> None:
 def test_a_missing_library_is_named_with_its_cure(
     monkeypatch: pytest.MonkeyPatch, backend: str, library: str, command: str
 ) -> None:
-    monkeypatch.delitem(sys.modules, BACKENDS[backend][0], raising=False)
+    monkeypatch.delitem(sys.modules, BACKENDS[backend].module, raising=False)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(BackendError) as caught:
         open_encoder(backend, b"", ENCODER)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from edge_asr.backends import open_decoder, open_encoder, zero_state
+from edge_asr.backends import open_decoder, open_encoder
+from edge_asr.backends.state import zero_state
 from edge_asr.errors import BackendError
 from tests.tiny import DECODER, ENCODER
 

@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from edge_asr.audio.recordings import Utterance
-from edge_asr.backends import DecoderScores, Encoder, EncoderStep, FloatArray, State
+from edge_asr.backends import DecoderScores, Encoder, EncoderStep, FloatArray
+from edge_asr.backends.state import State
 from edge_asr.bench.play import (
     BLOCK_MS,
     Clip,

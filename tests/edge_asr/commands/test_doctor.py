@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edge_asr.backends.table import BACKENDS
 from edge_asr.commands import doctor
 from edge_asr.commands.doctor import Devices, Finding, examine, verdict
 from edge_asr.errors import DeviceError
@@ -92,30 +94,63 @@ def test_no_package_at_all(tmp_path: Path) -> None:
 
 
 def test_no_backend(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = dict.fromkeys(doctor._BACKEND_MODULES, ("no_such_library",))
-    monkeypatch.setattr(doctor, "_BACKEND_MODULES", missing)
+    for name, backend in BACKENDS.items():
+        missing = dataclasses.replace(backend, libraries=("no_such_library",))
+        monkeypatch.setitem(BACKENDS, name, missing)
     findings = list(examine(packages, lambda: MICROPHONE))
     assert verdict(findings) == 78
     assert named(findings, "backends").advice == "pip install onnxruntime"
     assert "needs onnx" in named(findings, "tiny").found
 
 
-def test_every_backend_has_its_libraries() -> None:
-    from edge_asr.backends import BACKENDS
-
-    assert doctor._BACKEND_MODULES.keys() == BACKENDS.keys()
+@pytest.mark.parametrize(
+    ("others", "needs", "advice"),
+    [
+        ([], "openvino (not known to this edge_asr)", "install a newer edge_asr"),
+        (
+            ["onnx"],
+            "onnx or openvino (not known to this edge_asr)",
+            "install one of these backends",
+        ),
+    ],
+)
+def test_a_backend_not_known_here_is_said(
+    packages: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    others: list[str],
+    needs: str,
+    advice: str,
+) -> None:
+    folder = packages / "tiny"
+    fields = json.loads((folder / "manifest.json").read_text())
+    (encoder,) = fields["programs"]
+    fields["programs"] = []
+    data = (folder / encoder["file"]).read_bytes()
+    (folder / encoder["file"]).unlink()
+    for backend in [*others, "openvino"]:
+        fields["programs"].append(encoder | {"backend": backend, "file": f"encoder.{backend}"})
+        (folder / f"encoder.{backend}").write_bytes(data)
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    missing = dataclasses.replace(BACKENDS["onnx"], libraries=("no_such_library",))
+    monkeypatch.setitem(BACKENDS, "onnx", missing)
+    findings = list(examine(packages, lambda: MICROPHONE))
+    found = named(findings, "tiny")
+    assert (found.found, found.advice) == (f"opens, but needs {needs}", advice)
+    assert verdict(findings) == 78
 
 
 @pytest.mark.parametrize("built", [True, False])
 def test_executorch_needs_torch_only_without_our_binding(
     packages: Path, monkeypatch: pytest.MonkeyPatch, built: bool
 ) -> None:
-    monkeypatch.setitem(doctor._BACKEND_MODULES, "executorch", ("numpy", "torch"))
-    monkeypatch.setattr(doctor, "_BINDING", "json" if built else "edge_asr.native._not_built")
+    binding = "json" if built else "edge_asr.native._not_built"
+    executorch = dataclasses.replace(BACKENDS["executorch"], libraries=("numpy",), binding=binding)
+    monkeypatch.setitem(BACKENDS, "executorch", executorch)
     monkeypatch.setitem(sys.modules, "torch", None)
     findings = list(examine(packages, lambda: MICROPHONE))
-    binding = named(findings, "binding")
-    assert ("not built" in binding.found, "make native" in binding.advice) == (not built,) * 2
+    said = named(findings, "binding")
+    assert said.found == f"ExecuTorch without torch is {'built' if built else 'not built'}"
+    assert ("make native" in said.advice) == (not built)
     assert ("torch not installed" in named(findings, "executorch").found) == (not built)
     assert verdict(findings) == 0
 

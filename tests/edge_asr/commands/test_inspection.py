@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from edge_asr.__main__ import main
-from edge_asr.backends import zero_state
+from edge_asr.backends.state import zero_state
 from edge_asr.commands.inspection import as_table, inspect_package, latency, state_bytes
 from edge_asr.package.files import Package
 from edge_asr.package.manifest import TensorSpec
@@ -36,6 +36,17 @@ def test_the_table_says_it_too(tiny_package: Package, capsys: pytest.CaptureFixt
     table = capsys.readouterr().out
     for text in ("CC0-1.0", "onnx fp32", "golden_max_abs 0.001", "0.016 KB per stream"):
         assert text in table
+
+
+def test_a_backend_not_known_here_is_said(
+    tiny_package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_package.root / "manifest.json"
+    path.write_text(path.read_text().replace('"onnx"', '"from-2030"'))
+    assert main(["inspect", str(tiny_package.root)]) == 0
+    (row,) = [r for r in capsys.readouterr().out.splitlines() if r.startswith("encoder.fp32")]
+    assert "from-2030 fp32" in row
+    assert row.endswith(", backend not known to this edge_asr")
 
 
 def test_a_hostile_manifest_moves_no_cursor(tiny_package: Package) -> None:

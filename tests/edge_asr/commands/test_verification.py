@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -10,8 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_asr import backends
 from edge_asr.__main__ import main
+from edge_asr.backends.table import BACKENDS
 from edge_asr.commands.verification import verify
 from edge_asr.errors import PackageError
 from edge_asr.package.files import Package, open_package
@@ -38,8 +39,12 @@ def two_backends(tmp_path: Path) -> Package:
 
 
 def without(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = ("edge_asr.backends.not_there", f"pip install the-{backend}")
-    monkeypatch.setitem(backends.BACKENDS, backend, missing)
+    missing = dataclasses.replace(
+        BACKENDS[backend],
+        module="edge_asr.backends.not_there",
+        install=f"pip install the-{backend}",
+    )
+    monkeypatch.setitem(BACKENDS, backend, missing)
 
 
 def test_a_whole_package_passes(tiny_package: Package, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +64,46 @@ def test_a_backend_that_is_missing_is_said_and_the_rest_counts(
     assert [line.partition("  ")[0] for line in lines] == ["passed", "not run", "not run"]
     assert "pip install the-torchscript" in lines[1]
     assert "golden vector for decoders" in lines[2]
+
+
+@pytest.fixture
+def newer(two_backends: Package) -> Package:
+    """Of which one program is for a backend and of a precision that have no name here."""
+    path = two_backends.root / "manifest.json"
+    fields = json.loads(path.read_text())
+    fields["programs"][1] |= {"backend": "from-2030", "precision": "int2"}
+    path.write_text(json.dumps(fields))
+    return open_package(two_backends.root)
+
+
+def test_a_backend_not_known_here_is_said_and_the_rest_counts(
+    newer: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load(newer.root, second_pass=False).backend == "onnx"
+    assert main(["verify", str(newer.root)]) == 0
+    _, first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith("passed")
+    assert second.startswith("not run  encoder.fp32.pt")
+    assert "backend 'from-2030' is not known to this edge_asr, so it is not checked" in second
+
+
+def test_backends_not_known_here_alone_verify_nothing(
+    newer: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = newer.root / "manifest.json"
+    path.write_text(path.read_text().replace('"onnx"', '"from-2031"'))
+    assert main(["verify", str(newer.root)]) == 78
+    out, err = capsys.readouterr()
+    assert out.count("not known to this edge_asr") == 3
+    assert "nothing is verified" in err
+    assert err.count("\n") == 1
+
+
+def test_a_backend_not_known_here_cannot_be_asked_for(
+    newer: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(newer.root), "--backend", "from-2030"]) == 64
+    assert "'from-2030' is unknown; choose one of: onnx, executorch" in capsys.readouterr().err
 
 
 def test_nothing_run_is_nothing_verified(

@@ -72,6 +72,13 @@ def test_a_state_may_not_say_how_to_hide_frames() -> None:
     assert state.shape[0] == ENCODER.left_context and state.hide == HideSpec(axis=0, value=-1e9)
 
 
+def test_a_program_may_be_for_a_backend_and_of_a_precision_that_came_later() -> None:
+    found = tree()
+    found["programs"][0] |= {"backend": "from_2030-b", "precision": "int2"}
+    (program,) = decode_manifest(json.dumps(found).encode(), "m").programs
+    assert (program.backend, program.precision) == ("from_2030-b", "int2")
+
+
 def put(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
     def change(found: Any) -> None:
         for key in path[:-1]:
@@ -133,9 +140,12 @@ BAD = {
     "high over Nyquist": put("features", "high_freq_hz", value=9000),
     "high below low": put("features", "high_freq_hz", value=-7999),
     "another window": put("features", "window", value="hann"),
-    "unknown backend": put("programs", 0, "backend", value="tflite"),
+    "backend in capitals": put("programs", 0, "backend", value="ONNX"),
+    "no backend": put("programs", 0, "backend", value=""),
+    "long backend": put("programs", 0, "backend", value="x" * 33),
+    "backend with line break": put("programs", 0, "backend", value="onnx\n"),
     "unknown role": put("programs", 0, "role", value="joiner"),
-    "unknown precision": put("programs", 0, "precision", value="int2"),
+    "precision with escape": put("programs", 0, "precision", value="int8\x1b"),
     "operator name": put("programs", 0, "native_ops", value=["a\nb"]),
     "native_ops without weights": put("programs", 0, "weights", value=None),
     "weights without native_ops": put("programs", 0, "native_ops", value=[]),

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_asr.backends import Encoder, EncoderStep, State, open_encoder
+from edge_asr.backends import Encoder, EncoderStep, open_encoder
+from edge_asr.backends.state import State
 from edge_asr.errors import PackageError
 from edge_asr.package.files import GOLDEN, PARITY, Package
 from edge_asr.programs.golden import check_golden, stream_log_probs

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge_asr.backends.table import BACKENDS
 from edge_asr.errors import BackendError, PackageError, UsageError
 from edge_asr.native.library import Levers
-from edge_asr.package.files import Package
+from edge_asr.package.files import Package, open_package
 from edge_asr.package.writer import NewProgram, write_package
 from edge_asr.programs import loading
-from edge_asr.programs.loading import choose_program, set_levers
+from edge_asr.programs.loading import choose_program, load_operators, set_levers
+from edge_asr.streams.recognizer import load
 from tests.tiny import MANIFEST, tiny_files, tiny_onnx
 
 NATIVE = ("edge_asr::linear",), "encoder.weights"
@@ -70,6 +74,53 @@ def test_native_alone_needs_the_libraries(tmp_path: Path, built: bool) -> None:
 def test_what_is_not_there(tmp_path: Path, built: bool) -> None:
     with pytest.raises(PackageError, match="onnx native; the package offers: onnx int8 portable"):
         kind_of(package(tmp_path, "int8 portable"), dispatch="native")
+
+
+def newer(package: Package, *changes: dict[str, str]) -> Package:
+    """With other fields for its programs, as a newer exporter might write them."""
+    path = package.root / "manifest.json"
+    fields = json.loads(path.read_text())
+    for program, change in zip(fields["programs"], changes, strict=True):
+        program |= change
+    path.write_text(json.dumps(fields))
+    return open_package(package.root)
+
+
+def test_a_backend_not_known_here_is_passed_over(tmp_path: Path) -> None:
+    found = newer(package(tmp_path, "int8 portable", "fp32 portable"), {"backend": "from-2030"}, {})
+    assert kind_of(found) == "fp32 portable"
+    with pytest.raises(UsageError, match="'from-2030' is unknown; choose one of: onnx, "):
+        choose_program(found, "encoder", "from-2030")
+    with pytest.raises(UsageError, match="'from-2030' is unknown; choose one of: onnx, "):
+        load(found.root, backend="from-2030")
+
+
+def test_backends_not_known_here_alone_cannot_run(tmp_path: Path) -> None:
+    found = newer(package(tmp_path, "int8 portable"), {"backend": "from-2030"})
+    with pytest.raises(PackageError, match="for onnx; the package offers: from-2030 int8 portable"):
+        load(found.root)
+
+
+def test_a_precision_not_known_here_is_for_who_asks_for_it(tmp_path: Path) -> None:
+    found = newer(package(tmp_path, "int8 portable", "int4 portable"), {"precision": "int2"}, {})
+    assert kind_of(found) == "int4 portable"
+    assert kind_of(found, precision="int2") == "int2 portable"
+
+
+def test_a_backend_without_native_operators_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKENDS, "onnx", replace(BACKENDS["onnx"], operator_library=None))
+    assert kind_of(package(tmp_path / "both", "int8 native", "int8 portable")) == "int8 portable"
+    found = package(tmp_path / "native", "int8 native")
+    with pytest.raises(BackendError) as caught:
+        choose_program(found, "encoder")
+    assert str(caught.value) == (
+        f"{found.root}/encoder.int8.native.onnx: needs the native operators, and backend 'onnx' "
+        "has none; choose another backend, or export the package with --dispatch both"
+    )
+    with pytest.raises(BackendError, match="'onnx' has no native operators; choose another"):
+        load_operators("onnx")
 
 
 def test_a_portable_program_has_no_levers(tmp_path: Path) -> None:

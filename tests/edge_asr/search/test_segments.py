@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.backends import EncoderStep, State
+from edge_asr.backends import EncoderStep
+from edge_asr.backends.state import State
 from edge_asr.events import Event, Final, Partial, Status
 from edge_asr.package.units import Units
 from edge_asr.search.commit import CommitRule

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_asr.audio.windows import Windows
-from edge_asr.backends import zero_state
+from edge_asr.backends.state import zero_state
 from edge_asr.fusion import Fusion
 from edge_asr.search.greedy import GreedySearch
 from edge_asr.search.segments import SegmentState

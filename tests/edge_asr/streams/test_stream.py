@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_asr.audio.features import FbankState, fbank, flush_samples
-from edge_asr.backends import Encoder, EncoderStep, State
+from edge_asr.backends import Encoder, EncoderStep
+from edge_asr.backends.state import State
 from edge_asr.events import Event, Final, Gap, Partial, Status
 from edge_asr.package.files import Package
 from edge_asr.search.decoding import Decoding

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.backends import DecoderScores, EncoderStep, State
+from edge_asr.backends import DecoderScores, EncoderStep
+from edge_asr.backends.state import State
 from edge_asr.errors import BackendError, UsageError
 from edge_asr.events import Event, Final, GapReason, Partial
 from edge_asr.fusion.grammar import Grammar

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_asr.backends import Encoder, EncoderStep, State
+from edge_asr.backends import Encoder, EncoderStep
+from edge_asr.backends.state import State
 from edge_asr.errors import BackendError, UsageError
 from edge_asr.events import Event
 from edge_asr.search.decoding import Decoding

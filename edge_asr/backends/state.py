@@ -1,4 +1,5 @@
-"""Less left context than a program has room for, from one step to the next.
+"""The state of a stream between two steps of an encoder: its beginning, and less left context than
+a program has room for.
 
 A program always attends to its whole cache. What it may see of it is written into the state, as
 the manifest says: positions, offsets and shapes stay what they are.
@@ -6,9 +7,18 @@ the manifest says: positions, offsets and shapes stay what they are.
 
 from __future__ import annotations
 
-from edge_asr.backends import State
+import numpy as np
+import numpy.typing as npt
+
 from edge_asr.errors import UsageError
 from edge_asr.package.manifest import EncoderSpec
+
+State = tuple[npt.NDArray[np.generic], ...]
+
+
+def zero_state(spec: EncoderSpec) -> State:
+    """The state at the beginning of a stream."""
+    return tuple(np.zeros(tensor.shape, tensor.dtype) for tensor in spec.state)
 
 
 def limit_left_context(state: State, spec: EncoderSpec, frames: int) -> State:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.backends import FloatArray, State, zero_state
-from edge_asr.backends.left_context import limit_left_context
+from edge_asr.backends import FloatArray
+from edge_asr.backends.state import State, limit_left_context, zero_state
 from edge_asr.errors import UsageError
 from edge_asr.package.files import open_package
 from edge_asr.package.manifest import EncoderSpec, HideSpec, TensorSpec
