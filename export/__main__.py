@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="directory with train.yaml, units.txt and final.pt (or python -m quant's integers)",
     )
-    add("-o", "--out", type=Path, required=True, help="the package's directory")
+    add("-o", "--out", type=Path, required=True, help="directory of the package")
     add(
         "--roles",
         default="encoder,decoder",
@@ -46,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--precision",
         default="int8",
-        help="some of int8,fp32,int4; int4 is int8 with int4 experts (default: int8)",
+        help="comma-separated list of int8, fp32, int4; int4 is int8 with int4 experts "
+        "(default: int8)",
     )
     add(
         "--group",
@@ -57,13 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--backends",
         default="onnx,executorch,torchscript",
-        help="some of onnx,executorch,torchscript",
+        help="comma-separated list (default: onnx,executorch,torchscript)",
     )
     add(
         "--dispatch",
         default="portable",
         choices=("portable", "native", "both"),
-        help="stock operators, operators of ours (make native), or programs of both kinds "
+        help="stock operators, our native operators (make native), or programs of both kinds "
         "(default: portable)",
     )
     add("--left-frames", type=int, default=64, help="left context in encoder frames (default: 64)")
@@ -75,21 +76,20 @@ def _parser() -> argparse.ArgumentParser:
         add(
             f"--{name}-weight",
             type=float,
-            help=f"{name}_weight of the second pass, if development data say another than the "
-            "training's",
+            help=f"{name}_weight of the second pass (default: the training's)",
         )
     add("--name", help="name of the package (default: the directory's name)")
     add("--language", default="und", help="language tag, e.g. en (default: und)")
     add("--license", default="unknown", help="licence of the weights")
-    add("--speech", type=Path, default=CLIPS, help="manifest of clips to verify with")
+    add("--speech", type=Path, default=CLIPS, help="recording list to verify with")
     add("--metrics", type=Path, help="JSON file with figures for the manifest")
     add("--card", type=Path, help="README.md of the package (default: a short one is made)")
     add("--replace", action="store_true", help="replace an existing package")
     add(
         "--add",
         action="store_true",
-        help="with --roles decoder: add it to the package --out, of the same checkpoint, whose "
-        "programs stay as they are",
+        help="with --roles decoder: add it to the existing package --out, which is of the same "
+        "checkpoint; its programs stay as they are",
     )
     return parser
 

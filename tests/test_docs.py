@@ -99,7 +99,9 @@ def test_make_targets_exist() -> None:
 
 
 def test_extras_of_pip_install_exist() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     installed = [words[2] for words in commands() if words[:2] == ["pip", "install"]]
     named = {extra for target in installed for extra in re.findall(r"^\.\[([a-z]+)\]$", target)}
     assert "." in installed

@@ -138,7 +138,10 @@ def test_a_wrong_figure_is_found(figure: Figure) -> None:
 
 def test_a_right_figure_passes_in_the_decimals_that_are_written() -> None:
     text = f"3 %<!-- figure: accuracy.json {AN4} -->, 2.98 %<!-- figure: accuracy.json {AN4} -->"
-    assert [(figure.written, wrong(figure)) for figure in figures(text)] == [("3", ""), ("2.98", "")]
+    assert [(figure.written, wrong(figure)) for figure in figures(text)] == [
+        ("3", ""),
+        ("2.98", ""),
+    ]
 
 
 @pytest.mark.parametrize(

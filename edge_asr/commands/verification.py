@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "package", nargs="?", default="commands-en", help="name or directory (default: commands-en)"
     )
-    parser.add_argument("--backend", help="only the programs of this one")
+    parser.add_argument("--backend", help="verify only programs of this backend")
 
 
 def run(arguments: argparse.Namespace) -> int:
