@@ -143,8 +143,8 @@ def add_decoding_arguments(
     segments.add_argument(
         "--keep-context",
         action="store_true",
-        help="let the encoder look back over the silence that ended a segment (default: it restarts "
-        "there, like an utterance of its training)",
+        help="let the encoder look back over the silence that ended a segment (default: it "
+        "restarts there, like an utterance of its training)",
     )
     segments.add_argument(
         "--commit-margin",
