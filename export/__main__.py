@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--backends",
         default="onnx,executorch,torchscript",
-        help="comma-separated list (default: onnx,executorch,torchscript)",
+        help="some of onnx,executorch,torchscript",
     )
     add(
         "--dispatch",

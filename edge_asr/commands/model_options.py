@@ -32,7 +32,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--package", default="commands-en", help="model package: name or directory")
     group.add_argument("--backend", help="onnx, executorch or torchscript (default: the first)")
-    group.add_argument("--precision", help="int8, fp32 or int4 (default: int8 if present)")
+    group.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")
     group.add_argument(
         "--dispatch",
         choices=("portable", "native"),
