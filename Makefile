@@ -18,7 +18,7 @@ ROOMS := $(wildcard apps benchmark edge_asr export model quant tests)
 NATIVE := $(shell find $(ROOMS) -name '*.[ch]' -o -name '*.cpp')
 EXAMPLE := tests/data/an4/an418-fjlp-b.flac
 
-help: ## say what the targets do
+help: ## list the targets
 	@sed -nE 's/^([a-z0-9%-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 $(RUN)/.ready: $(PINS)
@@ -41,7 +41,7 @@ else
 	exit $$code; }
 endif
 
-export-int8: $(DEV)/.ready ## a package out of a checkpoint: [CKPT=folder] [OUT=folder]
+export-int8: $(DEV)/.ready ## a package from a checkpoint: [CKPT=folder] [OUT=folder]
 	@TORCH_CPP_LOG_LEVEL=ERROR $(DEV)/bin/python -m export "$(CKPT)" --out "$(OUT)" \
 	$(if $(wildcard edge_asr/native/libedge_asr_torch.so),--dispatch both) $(ARGS)
 
@@ -64,7 +64,7 @@ english-small: $(DEV)/.ready exp/lm/english.arpa ## rebuild packages/english-sma
 check: lint ## format, lint, types, import contracts and the fast tests; within a minute
 	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)
 
-lint: $(DEV)/.ready ## the part of check that runs no test
+lint: $(DEV)/.ready ## check without the tests
 	@$(DEV)/bin/ruff format --quiet --check --output-format concise $(ROOMS) || { echo "unformatted files; run: make fix" >&2; exit 1; }
 	@$(DEV)/bin/ruff check --quiet --output-format concise $(ROOMS)
 	@$(DEV)/bin/clang-format --dry-run -Werror $(NATIVE)

@@ -19,7 +19,7 @@ COMMANDS = {
     "mic": ("edge_asr.commands.mic", "captions from the microphone"),
     "transcribe": (
         "edge_asr.commands.transcribe",
-        "captions of audio files: text, jsonl, srt or vtt",
+        "captions of audio files, as text, jsonl, srt or vtt",
     ),
     "bench": ("edge_asr.commands.bench", "speed, latency, memory and accuracy on this machine"),
     "lm": ("edge_asr.commands.lm", "a language model estimated from text, as an ARPA file"),
@@ -59,7 +59,7 @@ def _command_parser() -> Parser:
         prog="edge-asr",
         usage=f"edge-asr {{{','.join(COMMANDS)}}} ...",
         description=f"Streaming speech recognition on the device.\n\ncommands:\n{listed}",
-        epilog="edge-asr COMMAND --help says more about one of them.",
+        epilog="More about a command: edge-asr COMMAND --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"edge-asr {_version()}")

@@ -46,7 +46,7 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="directory with train.yaml, units.txt and final.pt (or python -m quant's integers)",
     )
-    add("-o", "--out", type=Path, required=True, help="the package's directory")
+    add("-o", "--out", type=Path, required=True, help="directory of the package")
     add(
         "--roles",
         default="encoder,decoder",
@@ -55,7 +55,8 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
     add(
         "--precision",
         default="int8",
-        help="some of int8,fp32,int4; int4 is int8 with int4 experts (default: int8)",
+        help="comma-separated list of int8, fp32, int4; int4 is int8 with int4 experts "
+        "(default: int8)",
     )
     add(
         "--group",
@@ -72,7 +73,7 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
         "--dispatch",
         default="portable",
         choices=("portable", "native", "both"),
-        help="stock operators, operators of ours (make native), or programs of both kinds "
+        help="stock operators, our native operators (make native), or programs of both kinds "
         "(default: portable)",
     )
 
@@ -89,8 +90,7 @@ def _add_interface(parser: argparse.ArgumentParser) -> None:
         add(
             f"--{name}-weight",
             type=float,
-            help=f"{name}_weight of the second pass, if development data say another than the "
-            "training's",
+            help=f"{name}_weight of the second pass (default: the training's)",
         )
 
 
@@ -100,15 +100,15 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
     add("--name", help="name of the package (default: the directory's name)")
     add("--language", default="und", help="language tag, e.g. en (default: und)")
     add("--license", default="unknown", help="licence of the weights")
-    add("--speech", type=Path, default=CLIPS, help="manifest of clips to verify with")
+    add("--speech", type=Path, default=CLIPS, help="recording list to verify with")
     add("--metrics", type=Path, help="JSON file with figures for the manifest")
     add("--card", type=Path, help="README.md of the package (default: a short one is made)")
     add("--replace", action="store_true", help="replace an existing package")
     add(
         "--add",
         action="store_true",
-        help="with --roles decoder: add it to the package --out, of the same checkpoint, whose "
-        "programs stay as they are",
+        help="with --roles decoder: add it to the existing package --out, which is of the same "
+        "checkpoint; its programs stay as they are",
     )
 
 

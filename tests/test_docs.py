@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -56,11 +57,16 @@ def blocks(language: str) -> list[Block]:
 
 
 def commands() -> Iterator[list[str]]:
+    """The commands of all fenced blocks, and those between backticks that name what to run."""
     for block in blocks("bash"):
         for line in block.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words:
                 yield words
+    for document in documents():
+        prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)
+        for line in re.findall(r"`((?:make|edge-asr|python -m) [^`]+)`", prose):
+            yield shlex.split(line)
 
 
 @cache
@@ -88,13 +94,28 @@ def as_python_module(words: list[str]) -> list[str]:
 def test_make_targets_exist() -> None:
     used = {words[1] for words in commands() if words[0] == "make"}
     assert {"captions", "test"} <= used
-    # train-% is a rule for every recipe.
+    # train-% is a rule for every recipe, of which documents speak as NAME too.
     recipes = {f"train-{path.stem}" for path in (ROOT / "model" / "recipes").glob("*.yaml")}
-    assert used <= TARGETS | recipes
+    assert used <= TARGETS | recipes | {"train-NAME"}
+
+
+def test_extras_of_pip_install_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    installed = [words[2] for words in commands() if words[:2] == ["pip", "install"]]
+    named = {extra for target in installed for extra in re.findall(r"^\.\[([a-z]+)\]$", target)}
+    assert "." in installed
+    assert {re.sub(r"\[.*", "", target) for target in installed} == {"."}
+    assert named <= set(extras) and named
 
 
 def test_every_command_is_of_a_known_kind() -> None:
-    strange = [w for w in commands() if w[0] != "make" and not as_python_module(w)]
+    strange = [
+        words
+        for words in commands()
+        if words[0] != "make" and words[:2] != ["pip", "install"] and not as_python_module(words)
+    ]
     assert not strange, "teach tests/test_docs.py to check these"
 
 
@@ -112,8 +133,16 @@ def test_commands_and_their_options_exist() -> None:
 @pytest.mark.slow
 def test_every_subcommand_is_in_the_readme() -> None:
     (listed,) = re.findall(r"\{([a-z,]+)\}", help_text("edge_asr").splitlines()[0])[:1]
-    shown = {words[1] for words in commands() if words[0] == "edge-asr"}
-    assert set(listed.split(",")) == shown
+    table = re.findall(r"^\| `edge-asr ([a-z]+)", README.read_text(), re.M)
+    assert set(listed.split(",")) == set(table)
+
+
+def test_the_output_that_the_readme_shows_is_real(capfd: pytest.CaptureFixture[str]) -> None:
+    (shown,) = [block.text for block in blocks("text") if block.document == README]
+    (file,) = re.findall(r"^make captions INPUT=(\S+)$", README.read_text(), re.M)
+    assert main(["mic", "--input", str(ROOT / file)]) == 0
+    out, err = capfd.readouterr()
+    assert (err + out).replace(f"{ROOT}/", "") == shown
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.document.name)

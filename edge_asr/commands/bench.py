@@ -19,17 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--manifest",
         type=Path,
         metavar="TSV",
-        help="measure word errors too; header: path seconds speaker text",
+        help="measure word errors too, on a table with the columns path seconds speaker text",
     )
     parser.add_argument(
-        "--audio", type=Path, nargs="+", default=(), metavar="FILE", help="measure with these"
+        "--audio", type=Path, nargs="+", default=(), metavar="FILE", help="measure with these files"
     )
-    parser.add_argument("--runs", type=int, default=5, help="after one thrown away (default: 5)")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="runs, after a discarded first one (default: 5)"
+    )
     parser.add_argument(
         "--second-pass",
         choices=("inline", "off"),
         default="inline",
-        help="measure with it, or encoder and search alone (default: inline)",
+        help="with the second pass, or encoder and search only (default: inline)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 

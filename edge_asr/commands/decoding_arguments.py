@@ -38,26 +38,26 @@ def _add_search(search: argparse._ArgumentGroup, second_pass: SecondPassMode) ->
     )
     search.add_argument(
         "--beam", type=int, metavar="N",
-        help="hypotheses, 1 to 64 (default: 10; with its own language model, what a package wants)",
+        help="hypotheses, 1 to 64 (default: 10; with a package's language model, its value)",
     )  # fmt: skip
     search.add_argument(
         "--blank-penalty", type=float, metavar="X",
-        help="nats against words left out (default: 0; with its own language model, as for --beam)",
+        help="nats against missing words (default: 0; with a package's language model, its value)",
     )  # fmt: skip
     search.add_argument(
         "--second-pass",
         choices=("background", "inline", "off"),
-        help="let the decoders choose among the texts of a segment: while the next one is heard, "
-        f"before it, or not at all (default: {second_pass}; off where the package has none)",
+        help="when the decoders choose among the texts of a segment: during the next one, "
+        f"before it, or never (default: {second_pass}; off if the package has no decoders)",
     )
     search.add_argument(
-        "--nbest", type=int, metavar="N", help="texts of a segment that jsonl lists (default: 1)"
+        "--nbest", type=int, metavar="N", help="texts per segment in jsonl (default: 1)"
     )
     search.add_argument(
         "--left-context-ms",
         type=int,
         metavar="N",
-        help="how far the encoder looks back (default: as far as the package can)",
+        help="how far the encoder looks back (default: all that the package allows)",
     )
 
 
@@ -67,78 +67,79 @@ def _add_expectations(expect: argparse._ArgumentGroup, follows_file: bool) -> No
         action="append",
         default=[],
         metavar="PHRASE",
-        help="a phrase to prefer; can be given several times",
+        help="a phrase to prefer; may be repeated",
     )
-    again = "; read again when it changes, and where it is broken then, the old ones stay"
+    again = "; read again when it changes; if it is invalid then, the old ones stay"
     expect.add_argument(
         "--hotwords",
         metavar="FILE",
-        help="one hotword per line, alone or with a tab and its bonus"
+        help="one hotword per line, optionally a tab and its bonus"
         + (again if follows_file else ""),
     )
     expect.add_argument(
         "--hotword-bonus",
         type=float,
         metavar="X",
-        help="of those without their own: nats per unit (default: 1.5)",
+        help="bonus of hotwords without their own, in nats per unit (default: 1.5)",
     )
     expect.add_argument(
         "--lm",
         metavar="FILE",
-        help="an n-gram model in ARPA format, as edge-asr lm makes it (default: the package's, if "
-        "it has one)",
+        help="an n-gram model in ARPA format, see edge-asr lm (default: the package's, if it has "
+        "one)",
     )
     expect.add_argument(
         "--lm-weight",
         type=float,
         metavar="X",
-        help="of it; the package's has its own (default: 0.5)",
+        help="weight of the language model (default: 0.5; of the package's, its value)",
     )
     expect.add_argument(
         "--lm-word-bonus",
         type=float,
         metavar="X",
-        help="nats for each word; the package's has its own (default: 0)",
+        help="nats added per word (default: 0; with the package's model, its value)",
     )
     expect.add_argument(
-        "--lm-level", choices=("word", "unit"), help="what FILE is made of (default: word)"
+        "--lm-level",
+        choices=("word", "unit"),
+        help="what the n-grams of FILE are made of (default: word)",
     )
     expect.add_argument(
-        "--no-lm", action="store_true", help="leave out the language model of the package"
+        "--no-lm", action="store_true", help="do not use the language model of the package"
     )
     expect.add_argument(
         "--grammar",
         metavar="FILE",
-        help="allow nothing else than these: one phrase per line, or JSGF",
+        help="allow only these phrases: one per line, or JSGF",
     )
 
 
 def _add_segments(segments: argparse._ArgumentGroup) -> None:
     segments.add_argument(
-        "--silence-ms", type=int, metavar="N", help="a segment ends after it (default: 1000)"
+        "--silence-ms", type=int, metavar="N", help="silence that ends a segment (default: 1000)"
     )
     segments.add_argument(
         "--max-segment-ms",
         type=int,
         metavar="N",
-        help="a segment ends at a pause before, 1000 to 30000 (default: 20000)",
+        help="longest segment, ended at a pause; 1000 to 30000 (default: 20000)",
     )
     segments.add_argument(
         "--keep-context",
         action="store_true",
-        help="let the encoder look back over the silence that ended a segment (default: it starts "
-        "afresh, as the utterances of its training do)",
+        help="let the encoder look back over the silence that ended a segment (default: it "
+        "restarts there, like an utterance of its training)",
     )
     segments.add_argument(
         "--commit-margin",
         type=float,
         metavar="X",
-        help="commit a word when all texts that are at most X nats worse than the best agree on "
-        "it (default: 1)",
+        help="commit a word when all hypotheses within X nats of the best agree on it (default: 1)",
     )
     segments.add_argument(
         "--commit-latest-ms",
         type=float,
         metavar="N",
-        help="commit a word of this age whatever they say; inf waits (default: 5000)",
+        help="commit a word of this age even if they disagree; inf: never (default: 5000)",
     )

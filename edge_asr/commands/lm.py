@@ -18,10 +18,10 @@ _CASES: dict[str, Callable[[str], str]] = {"upper": str.upper, "lower": str.lowe
 _APOSTROPHES = "'\u2019\u2018\u02bc\uff07"
 _HELP = """
 The text has one sentence per line, in UTF-8. At word level, which fits every model, words are
-brought into one case, and everything but letters, digits and apostrophes inside words is taken as
-a space. Each Chinese or Japanese sign is a word, as captions commit it. Numbers stay as they are:
-write them as they are spoken. At unit level lines hold units of the model, separated by spaces, as
-its tokenizer writes them, and nothing is changed.
+converted to one case, and everything but letters, digits and apostrophes inside words becomes a
+space. Each Chinese or Japanese character is a word, as in captions. Numbers are not changed: write
+them as they are spoken. At unit level, lines hold units of the model, separated by spaces, as its
+tokenizer writes them, and nothing is changed.
 
 Smoothing is interpolated modified Kneser-Ney. All words of the text are in the vocabulary.
 """
@@ -31,30 +31,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr lm``."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _HELP
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help="text files (- is standard input)")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="text files (-: standard input)")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the ARPA file")
-    parser.add_argument("--order", type=int, default=3, help="longest n-grams, 1 to 5 (default: 3)")
+    parser.add_argument(
+        "--order", type=int, default=3, help="length of the longest n-grams, 1 to 5 (default: 3)"
+    )
     parser.add_argument(
         "--level",
         choices=("word", "unit"),
         default="word",
-        help="what the text is made of (default: word)",
+        help="what a line of text consists of (default: word)",
     )
     parser.add_argument(
-        "--case", choices=tuple(_CASES), help="of words (default: upper); units are kept"
+        "--case", choices=tuple(_CASES), help="case of words (default: upper); units are kept"
     )
     parser.add_argument(
         "--punctuation",
         choices=("strip", "keep"),
-        help="of words (default: strip); units are kept",
+        help="punctuation of words (default: strip); units are kept",
     )
     parser.add_argument(
         "--min-counts",
         type=_min_counts,
         default=(),
         metavar="N,...",
-        help="how often n-grams of 1, 2, ... words must occur to be listed, the last number for "
-        "all longer ones: 1,1,2 leaves out trigrams seen once (default: 1)",
+        help="how often n-grams of 1, 2, ... words must occur to be kept, the last number for "
+        "all longer ones: 1,1,2 drops trigrams seen once (default: 1)",
     )
 
 

@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr mic``."""
     parser.usage = "%(prog)s [OPTION ...]"  # all of them would be a page before the page
     parser.add_argument("--device", help="number, name or part of a name (default: the system's)")
-    parser.add_argument("--list-devices", action="store_true", help="show the microphones and end")
-    parser.add_argument("--no-wait", action="store_true", help="end if there is no microphone now")
+    parser.add_argument("--list-devices", action="store_true", help="list the microphones and exit")
+    parser.add_argument("--no-wait", action="store_true", help="exit if there is no microphone now")
     parser.add_argument("--input", metavar="FILE", help="caption an audio file instead")
-    parser.add_argument("--realtime", action="store_true", help="read FILE at the speed of speech")
+    parser.add_argument("--realtime", action="store_true", help="read FILE in real time")
     parser.add_argument(
         "--format",
         choices=("live", "plain", "jsonl"),

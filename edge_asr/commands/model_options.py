@@ -41,23 +41,23 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dispatch",
         choices=("portable", "native"),
-        help="stock operators, or ours (default: ours where they can run)",
+        help="stock operators, or our native ones (default: native where it can run)",
     )
     group.add_argument(
         "--levers",
         type=levers,
         metavar="NAME=N,...",
-        help="less work of the experts than trained, for native programs: top_k=1 (experts of a "
-        "frame), min_weight=0.3 (a second expert only from this weight on), max_experts=4 (of a "
+        help="run fewer experts than in training (native programs only): top_k=1 (experts per "
+        "frame), min_weight=0.3 (a second expert only from this weight on), max_experts=4 (per "
         "step); default: none",
     )
     group.add_argument(
         "--chunk-ms",
         type=_chunk_ms,
         metavar="N",
-        help="audio per step, or whole for whole utterances (default: the package's, often 640)",
+        help="audio per step, or 'whole' for whole utterances (default: the package's, often 640)",
     )
-    group.add_argument("--threads", type=int, default=1, help="threads of the backend")
+    group.add_argument("--threads", type=int, default=1, help="threads of the backend (default: 1)")
 
 
 def load_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr transcribe``."""
     parser.usage = "%(prog)s [OPTION ...] FILE ..."  # all of them would be a page before the page
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="audio (- is standard input, if it is a file)"
+        "files", nargs="+", metavar="FILE", help="audio file (-: standard input, if that is a file)"
     )
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
     parser.add_argument(
         "-o",
         "--output",
         metavar="FILE|DIR",
-        help="write there instead of to standard output; a folder gets one file per input",
+        help="write to this file, or one file per input to this folder (default: standard output)",
     )
     add_model_arguments(parser)
     add_decoding_arguments(parser, SECOND_PASS)

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_PACKAGE,
         help=f"name or directory (default: {DEFAULT_PACKAGE})",
     )
-    parser.add_argument("--backend", help="only the programs of this one")
+    parser.add_argument("--backend", help="verify only programs of this backend")
 
 
 def run(arguments: argparse.Namespace) -> int:
