@@ -31,6 +31,7 @@ from edge_asr.errors import (
 from edge_asr.events import Alternative, Event, Final, Gap, Partial, Status, Word, WordUnit
 
 if TYPE_CHECKING:
+    from edge_asr.backends import EncoderStep
     from edge_asr.fusion.grammar import Grammar
     from edge_asr.fusion.language_model import LanguageModel
     from edge_asr.native.library import Levers
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from edge_asr.search.decoding import Decoding
     from edge_asr.search.endpoint import EndpointRule
     from edge_asr.streams.recognizer import Recognizer, Transcript, load
+    from edge_asr.streams.state import EncoderRequest
     from edge_asr.streams.stream import Stream
 
 __all__ = [
@@ -49,6 +51,8 @@ __all__ = [
     "Decoding",
     "DeviceError",
     "EdgeAsrError",
+    "EncoderRequest",
+    "EncoderStep",
     "EndpointRule",
     "Event",
     "Final",
@@ -74,6 +78,8 @@ __all__ = [
 _LATER = {
     "CommitRule": "edge_asr.search.commit",
     "Decoding": "edge_asr.search.decoding",
+    "EncoderRequest": "edge_asr.streams.state",
+    "EncoderStep": "edge_asr.backends",
     "EndpointRule": "edge_asr.search.endpoint",
     "Grammar": "edge_asr.fusion.grammar",
     "LanguageModel": "edge_asr.fusion.language_model",

@@ -226,13 +226,6 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         raise ConfigError(
             f"{where}: input_layer is {input_layer!r}; choose one of {', '.join(SUBSAMPLING)}"
         )
-    positions = str(encoder.get("pos_enc_layer_type", "rel_pos"))
-    attention = encoder.get("selfattention_layer_type", "rel_selfattn")
-    if attention != ATTENTION_OF[positions]:
-        raise ConfigError(
-            f"{in_encoder}: selfattention_layer_type is {attention!r}; with pos_enc_layer_type "
-            f"{positions!r} it is {ATTENTION_OF[positions]!r}"
-        )
     name = "vocab_size" if tree.get("vocab_size") else "output_dim"
     vocab_size = _integer(tree, name, None, where)
     special = _section(_section(tree, "tokenizer_conf", where), "special_tokens", where)
@@ -249,7 +242,7 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         kernel=_integer(encoder, "cnn_module_kernel", 15, in_encoder),
         conv_norm=str(encoder.get("cnn_module_norm", "batch_norm")),
         input_layer=input_layer,
-        positions=positions,
+        positions=_positions(encoder, in_encoder),
         feed_forward=_feed_forward(encoder, "swish", in_encoder),
         bidirectional=bidirectional,
         decoder_heads=_integer(decoder, "attention_heads", 4, in_decoder),
@@ -266,6 +259,17 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         reverse_weight=_number(model, "reverse_weight", 0.0, where),
         label_smoothing=_number(model, "lsm_weight", 0.0, where),
     )
+
+
+def _positions(encoder: dict[str, Any], where: str) -> str:
+    positions = str(encoder.get("pos_enc_layer_type", "rel_pos"))
+    attention = encoder.get("selfattention_layer_type", "rel_selfattn")
+    if attention != ATTENTION_OF[positions]:
+        raise ConfigError(
+            f"{where}: selfattention_layer_type is {attention!r}; with pos_enc_layer_type "
+            f"{positions!r} it is {ATTENTION_OF[positions]!r}"
+        )
+    return positions
 
 
 def _feed_forward(conf: dict[str, Any], default_activation: str, where: str) -> FeedForwardConfig:

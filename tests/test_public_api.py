@@ -14,7 +14,7 @@ from edge_asr import Recognizer, Stream, load
 
 NAMES = """
     Alternative AudioError BackendError CommitRule ConfigError Decoding DeviceError EdgeAsrError
-    EndpointRule Event Final Gap Grammar InputMissingError LanguageModel Levers OutputError
+    EncoderRequest EncoderStep EndpointRule Event Final Gap Grammar InputMissingError LanguageModel Levers OutputError
     PackageError Partial Recognizer RunawayError Status Stream Transcript UsageError Word WordUnit
     load
 """
@@ -29,11 +29,15 @@ SIGNATURES = {
     "hotwords: Sequence[Phrase] = (), decoding: Decoding | None = None) -> Transcript",
     "Stream.close": "(self) -> None",
     "Stream.declare_gap": "(self, duration_ms: int, reason: GapReason) -> list[Event]",
+    "Stream.end_run": "(self) -> None",
+    "Stream.feed": "(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> None",
     "Stream.flush": "(self) -> list[Event]",
+    "Stream.next_step": "(self) -> EncoderRequest | None",
     "Stream.push": "(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> list[Event]",
     "Stream.set_chunk_ms": "(self, chunk_ms: ChunkMs) -> None",
     "Stream.set_hotwords": "(self, hotwords: Sequence[Phrase]) -> tuple[str, ...]",
     "Stream.set_left_context_ms": "(self, left_context_ms: int) -> None",
+    "Stream.take": "(self, result: EncoderStep) -> list[Event]",
 }
 PROPERTIES = {
     Recognizer: {"backend"},

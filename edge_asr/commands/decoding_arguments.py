@@ -82,6 +82,10 @@ def _add_expectations(expect: argparse._ArgumentGroup, follows_file: bool) -> No
         metavar="X",
         help="bonus of hotwords without their own, in nats per unit (default: 1.5)",
     )
+    _add_language(expect)
+
+
+def _add_language(expect: argparse._ArgumentGroup) -> None:
     expect.add_argument(
         "--lm",
         metavar="FILE",

@@ -17,7 +17,7 @@ from edge_asr.search.segments import SegmentState
 
 
 @dataclass(frozen=True)
-class Request:
+class EncoderRequest:
     """What ``Encoder.step`` is to be called with: feats (1, T, F), the encoder frames before
     them, and the state after those."""
 

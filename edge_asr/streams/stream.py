@@ -42,7 +42,7 @@ from edge_asr.search.decoding import Decoding
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import Segments, SegmentState
 from edge_asr.search.words import FrameClock
-from edge_asr.streams.state import Request, SessionState
+from edge_asr.streams.state import EncoderRequest, SessionState
 
 
 class Stream:
@@ -201,7 +201,7 @@ class Stream:
         self._state.cut_last_steps(self._features)
         self._state.end_ms = self.position_ms
 
-    def next_step(self) -> Request | None:
+    def next_step(self) -> EncoderRequest | None:
         """What the encoder should be called with next, or None until more audio is fed. The same
         step again until ``take`` is called.
 
@@ -214,7 +214,7 @@ class Stream:
         if not state.steps:
             return None
         encoder = limit_left_context(state.encoder, self._spec, state.left_context)
-        return Request(state.steps[0].feats, state.frames_seen_by_encoder, encoder)
+        return EncoderRequest(state.steps[0].feats, state.frames_seen_by_encoder, encoder)
 
     def take(self, result: EncoderStep) -> list[Event]:
         """Go on with what the encoder gave for ``next_step``; what it brought about, oldest first.

@@ -1,4 +1,4 @@
-"""Samples of every kind that is allowed; what is refused is in streams/test_session_input.py."""
+"""Samples of every kind that is allowed; what is refused is in streams/test_stream_input.py."""
 
 from __future__ import annotations
 
