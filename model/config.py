@@ -221,11 +221,6 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
     in_encoder, in_decoder = f"{where}: encoder_conf", f"{where}: decoder_conf"
     _check(encoder, _ENCODER_FIXED, _ENCODER_OTHER, in_encoder)
     _check(decoder, _DECODER_FIXED, _DECODER_OTHER, in_decoder)
-    input_layer = encoder.get("input_layer", "conv2d")
-    if input_layer not in SUBSAMPLING:
-        raise ConfigError(
-            f"{where}: input_layer is {input_layer!r}; choose one of {', '.join(SUBSAMPLING)}"
-        )
     name = "vocab_size" if tree.get("vocab_size") else "output_dim"
     vocab_size = _integer(tree, name, None, where)
     special = _section(_section(tree, "tokenizer_conf", where), "special_tokens", where)
@@ -241,7 +236,7 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         blocks=_integer(encoder, "num_blocks", None, in_encoder),
         kernel=_integer(encoder, "cnn_module_kernel", 15, in_encoder),
         conv_norm=str(encoder.get("cnn_module_norm", "batch_norm")),
-        input_layer=input_layer,
+        input_layer=_input_layer(encoder, where),
         positions=_positions(encoder, in_encoder),
         feed_forward=_feed_forward(encoder, "swish", in_encoder),
         bidirectional=bidirectional,
@@ -259,6 +254,15 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         reverse_weight=_number(model, "reverse_weight", 0.0, where),
         label_smoothing=_number(model, "lsm_weight", 0.0, where),
     )
+
+
+def _input_layer(encoder: dict[str, Any], where: str) -> str:
+    input_layer = str(encoder.get("input_layer", "conv2d"))
+    if input_layer not in SUBSAMPLING:
+        raise ConfigError(
+            f"{where}: input_layer is {input_layer!r}; choose one of {', '.join(SUBSAMPLING)}"
+        )
+    return input_layer
 
 
 def _positions(encoder: dict[str, Any], where: str) -> str:

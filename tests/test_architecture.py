@@ -30,13 +30,6 @@ SOURCES = {".py", ".c", ".cc", ".cpp", ".h", ".hpp", ".js"}
 
 LONG_FUNCTIONS = frozenset(
     """
-    edge_asr/commands/decoding_arguments.py:_decoding
-    edge_asr/commands/decoding_arguments.py:add_decoding_arguments
-    edge_asr/search/prefix.py:PrefixSearch._push_frame
-    export/__main__.py:_parser
-    export/package.py:export_package
-    export/verify_decoder.py:verify_decoder
-    model/data.py:load_data
     tests/tiny.py:tiny_onnx
     """.split()
 )

@@ -14,9 +14,9 @@ from edge_asr import Recognizer, Stream, load
 
 NAMES = """
     Alternative AudioError BackendError CommitRule ConfigError Decoding DeviceError EdgeAsrError
-    EncoderRequest EncoderStep EndpointRule Event Final Gap Grammar InputMissingError LanguageModel Levers OutputError
-    PackageError Partial Recognizer RunawayError Status Stream Transcript UsageError Word WordUnit
-    load
+    EncoderRequest EncoderStep EndpointRule Event Final Gap Grammar InputMissingError
+    LanguageModel Levers OutputError PackageError Partial Recognizer RunawayError Status Stream
+    Transcript UsageError Word WordUnit load
 """
 SIGNATURES = {
     "load": "(package: str | os.PathLike[str] = 'commands-en', *, "
