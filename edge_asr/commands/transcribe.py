@@ -20,9 +20,16 @@ from edge_asr.commands.decoding_arguments import (
 from edge_asr.commands.model_options import add_model_arguments
 from edge_asr.commands.output_file import Put, open_output
 from edge_asr.console import complain
-from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageError
+from edge_asr.errors import (
+    AudioError,
+    InputMissingError,
+    OutputError,
+    TruncatedError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
+    from edge_asr.audio.raw import RawFormat
     from edge_asr.search.decoding import SecondPassMode
     from edge_asr.streams.session import Stream
 
@@ -40,7 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr transcribe``."""
     parser.usage = "%(prog)s [OPTION ...] FILE ..."  # all of them would be a page before the page
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="audio (- is standard input, if it is a file)"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="audio: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, RF64, W64; with "
+        "edge_asr[media] also M4A, MP4, WebM, MKV; - is standard input",
+    )
+    parser.add_argument(
+        "--raw",
+        metavar="RATE[:CHANNELS]",
+        help="every FILE has no header, only 16-bit little-endian samples",
     )
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
     parser.add_argument(
@@ -62,8 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
     files: list[str] = arguments.files
     targets = plan_outputs(files, arguments.format, arguments.output)
 
+    from edge_asr.audio.raw import parse_raw
     from edge_asr.streams.recognizer import load  # numpy and more, which --help need not wait for
 
+    raw = None if arguments.raw is None else parse_raw(arguments.raw)
     recognizer = load(
         arguments.package,
         backend=arguments.backend,
@@ -88,7 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
                 else:
                     put = stack.enter_context(open_output(target))
                 advance = stack.enter_context(_progress(file, stdout_is_used=target is None))
-                transcribe_file(options.open, file, style, put, advance)
+                cut = transcribe_file(options.open, file, style, put, advance, raw)
+            if cut is not None:
+                raise cut
         except (AudioError, InputMissingError) as error:
             complain(error)
             first_code = first_code or error.exit_code
@@ -96,9 +116,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def transcribe_file(
-    open_stream: OpenStream, file: str, style: str, put: Put, advance: Advance
-) -> None:
-    """Write the segments of one file, each as soon as it ends.
+    open_stream: OpenStream,
+    file: str,
+    style: str,
+    put: Put,
+    advance: Advance,
+    raw: RawFormat | None = None,
+) -> TruncatedError | None:
+    """Write the segments of one file, each as soon as it ends; what is missing of it, if anything.
 
     Raises:
         InputMissingError, AudioError: the file cannot be read; what came before was written.
@@ -119,12 +144,17 @@ def transcribe_file(
 
     with open_stream() as stream:
         try:
-            for block, sample_rate in read_blocks(_path(file), BLOCK_S):
-                show(stream.push(block, sample_rate))
-                advance(stream.position_ms / 1000)
+            cut = None
+            try:
+                for block, sample_rate in read_blocks(file, BLOCK_S, raw):
+                    show(stream.push(block, sample_rate))
+                    advance(stream.position_ms / 1000)
+            except TruncatedError as error:
+                cut = error
             show(stream.flush())
         finally:
             writer.flush()
+    return cut
 
 
 def plan_outputs(files: Sequence[str], style: str, output: str | None) -> list[Path | None]:

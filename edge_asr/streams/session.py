@@ -156,7 +156,7 @@ class Stream:
         self._state.text.search.set_fusion(fusion)
         return tuple(f"hotword {phrase!r} is left out: {reason}" for phrase, reason in left_out)
 
-    def push(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> list[Event]:
+    def push(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> list[Event]:
         """Take in audio and return what it brought about, oldest first.
 
         Args:
@@ -328,9 +328,11 @@ class Stream:
         )
 
 
-def _as_integer(value: int, what: str) -> int:
-    """A Python integer, which never overflows, of any kind of integer."""
+def _as_integer(value: float, what: str) -> int:
+    """A Python integer, which never overflows, of any kind of whole number."""
     try:
+        if isinstance(value, float | np.floating) and float(value).is_integer():
+            return int(value)
         return operator.index(value)
     except TypeError as error:
-        raise UsageError(f"{what} is {value!r:.80}; allowed are integers") from error
+        raise UsageError(f"{what} is {value!r:.80}; allowed are whole numbers") from error
