@@ -1,7 +1,7 @@
 """Where a container keeps its samples, and how many bytes of them its header promises.
 
 libsndfile takes these lengths at their word and does not say what it leaves out. A recorder writes
-0, or the largest number that fits, for "not known yet"; past 4 GB some write the length modulo 2^32.
+0, or the largest number that fits, for "not known yet"; past 4 GB some write it modulo 2^32.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Layout:
 
 _RIFF = Layout("LITTLE", 12, "<I", b"data")
 _AIFF = Layout("BIG", 12, ">I", b"SSND", lead=8)
-_W64 = Layout("LITTLE", 40, "<Q", b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a", 0, 16, 8, True)
+_W64 = Layout(
+    "LITTLE", 40, "<Q", b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a", 0, 16, 8, True
+)
 _LAYOUTS = {  # first four bytes, and bytes 8 to 12 where they matter
     (b"RIFF", b"WAVE"): _RIFF,
     (b"RF64", b"WAVE"): _RIFF,
@@ -86,7 +88,7 @@ class DataChunk:
         )
 
     def header(self, content: Content, count: int) -> bytes:
-        """All before the samples, as if ``count`` bytes of them were promised, and these as zeros."""
+        """What stands before the samples, made to promise ``count`` bytes, and these as zeros."""
         header, layout = bytearray(content.at(0, self.start)), self.layout
         if layout.data:
             size = count + layout.lead + layout.header_bytes * layout.counts_header
@@ -123,8 +125,8 @@ def find_samples(content: Content) -> DataChunk | None:
     if head[:4] in _AU and len(head) == 12:
         start, size = struct.unpack(_AU[head[:4]], head[4:])
         endian = "BIG" if head[:4] == b".snd" else "LITTLE"
-        layout = Layout(endian, 0, ">I", b"", align=1)
-        return DataChunk(layout, start, _known(content, layout, start, size))
+        plain = Layout(endian, 0, ">I", b"", align=1)
+        return DataChunk(plain, start, _known(content, plain, start, size))
     layout = _LAYOUTS.get((head[:4], head[8:12])) or _LAYOUTS.get((head[:4], b""))
     if layout is None:
         return None

@@ -6,9 +6,11 @@ Each decoder yields blocks ((N, C) float32, rate in Hz) of all that can be had, 
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -25,17 +27,22 @@ from edge_asr.audio.content import (
 from edge_asr.audio.features import Samples
 from edge_asr.audio.raw import RawFormat
 
-Blocks = Iterator[tuple[Samples, int]]
+Blocks = Generator[tuple[Samples, int]]
 
 # What libsndfile can read without the header, and the bytes of one sample.
-_PLAIN_SUBTYPES = {
-    **{"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4},
-    **{"FLOAT": 4, "DOUBLE": 8},
+_PLAIN_SUBTYPES = dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1) | {
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
 }
 _UNKNOWN_FRAMES = UNKNOWN_LENGTH // 64  # no count of frames that a header holds is as large
 _HEADER_SAMPLES_BYTES = 1 << 12  # zeros after a header, to learn the format from
-_MPEG_SEARCH_BYTES = 1 << 12
-_TAG_BYTES = {b"TAG": 128}  # ID3v1, at the end of MP3 files
+_SEARCH_BYTES = 1 << 12
+_ID3V1_BYTES = 128
+_FLAC_AHEAD_BYTES = 1 << 13  # how far libFLAC may have read ahead of what it decoded
+_FLAC_BEGINS = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 
 
 class SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -78,12 +85,15 @@ def decode(source: Any, block_s: float, **raw: Any) -> Blocks:
 
 def _read_block(file: Any, frames: int, left: int) -> Samples:
     """The next block (N, C), and where libsndfile stumbles within it, what came before that."""
+    frames = min(frames, left)  # what follows the last frame may be no frame
     block = np.full((frames, file.channels), np.nan, np.float32)
+    if frames == 0:
+        return block
     try:
         count = int(file.buffer_read_into(block, "float32"))
     except soundfile.SoundFileError as error:
         came = np.isnan(block[:, 0])
-        count = min(left, int(came.argmax()) if came.any() else frames)
+        count = int(came.argmax()) if came.any() else frames
         if count == 0:
             raise
         file.broken = error
@@ -153,18 +163,20 @@ def mp3_blocks(content: Content, start: int, block_s: float) -> Blocks:
         Incomplete: a stream is shorter than it says, its last frame is cut, or what follows it is
             neither MP3 nor a tag.
     """
-    while start is not None:
-        section = Section(content, start, length=_xing_bytes(content, start))
+    first: int | None = start
+    while first is not None:
+        section = Section(content, first, length=_xing_bytes(content, first))
         heard = 0
         try:
-            for block, rate in decode(section, block_s):
-                heard += len(block)
-                yield block, rate
+            with contextlib.closing(decode(section, block_s)) as blocks:
+                for block, rate in blocks:
+                    heard += len(block)
+                    yield block, rate
         except soundfile.SoundFileError as error:
             if heard == 0:
                 raise
             raise Incomplete("an MP3 frame is cut or damaged") from error
-        start = _next_mpeg(content, section.farthest)
+        first = _next_mpeg(content, section.farthest)
 
 
 def _xing_bytes(content: Content, start: int) -> int:
@@ -181,20 +193,14 @@ def _xing_bytes(content: Content, start: int) -> int:
 
 
 def _next_mpeg(content: Content, offset: int) -> int | None:
-    """Where the next stream begins; None at the end, tags and zeros left out."""
-    rest = content.at(offset, _MPEG_SEARCH_BYTES)
-    for name, size in _TAG_BYTES.items():
-        if rest.startswith(name):
-            rest, offset = rest[size:], offset + size
-    if rest.startswith(b"APETAGEX"):
-        size = int.from_bytes(rest[12:16], "little") + 32
-        return _next_mpeg(content, offset + size)
-    if not rest.strip(b"\0"):
-        return None
+    """Where the next stream begins; None at the end."""
+    offset = _after_tags(content, offset)
+    rest = content.at(offset, _SEARCH_BYTES)
     for index in range(len(rest) - 1):
         if is_mpeg(rest[index:]) or rest.startswith(b"ID3", index):
             return offset + index
-    raise Incomplete(f"{len(rest)} bytes or more that follow are no MP3")
+    _refuse_rest(rest)
+    return None
 
 
 def is_mpeg(head: bytes) -> bool:
@@ -207,3 +213,33 @@ def is_mpeg(head: bytes) -> bool:
         and head[2] >> 4 != 15
         and head[2] & 0x0C != 0x0C
     )
+
+
+def flac_blocks(content: Content, start: int, block_s: float) -> Blocks:
+    """Of all FLAC streams that stand one after another from ``start``.
+
+    Raises:
+        Incomplete: a stream is shorter than it says, or what follows it is neither FLAC nor a tag.
+    """
+    first: int | None = start
+    while first is not None:
+        section = Section(content, first)
+        yield from decode(section, block_s)
+        near = max(first + 1, section.farthest - _FLAC_AHEAD_BYTES)
+        found = _FLAC_BEGINS.search(content.at(near, 2 * _FLAC_AHEAD_BYTES))
+        first = near + found.start() if found else None
+    _refuse_rest(content.at(_after_tags(content, section.farthest), _SEARCH_BYTES))
+
+
+def _after_tags(content: Content, offset: int) -> int:
+    """Where tags end that some programs write after the audio: ID3v1 and APE."""
+    while (head := content.at(offset, 16)).startswith((b"TAG", b"APETAGEX")):
+        is_ape = head.startswith(b"APE")
+        offset += 32 + int.from_bytes(head[12:16], "little") if is_ape else _ID3V1_BYTES
+    return offset
+
+
+def _refuse_rest(rest: bytes) -> None:
+    """Raise Incomplete if bytes are left that are more than padding."""
+    if rest.strip(b"\0"):
+        raise Incomplete(f"{len(rest)} bytes or more follow that are no audio of this kind")

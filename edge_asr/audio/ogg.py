@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import soundfile
+
 from edge_asr.audio.content import Content, Incomplete
 from edge_asr.audio.decoders import Blocks, decode
 
@@ -91,6 +93,10 @@ def ogg_blocks(content: Content, block_s: float) -> Blocks:
         except GeneratorExit:
             link.stop()
             raise
+        except soundfile.SoundFileError:
+            link.stop()
+            link.raise_error()
+            raise
         page = link.finish()
     if pages.lost:
         raise Incomplete(pages.lost)
@@ -111,9 +117,13 @@ class _Link:
     def finish(self) -> Page | None:
         """The first page of the next link, once all of this one was written."""
         self._thread.join()
+        self.raise_error()
+        return self._next
+
+    def raise_error(self) -> None:
+        """Raise what reading the input raised, if it did."""
         if self._error is not None:
             raise self._error
-        return self._next
 
     def stop(self) -> None:
         """Nobody wants the rest. A pipe that gives nothing now is not waited for."""

@@ -1,4 +1,4 @@
-"""Samples without a container: signed 16-bit little-endian, as ``arecord -f S16_LE -t raw`` gives."""
+"""Samples without a container: signed 16-bit little-endian, as ``arecord -f S16_LE -t raw``."""
 
 from __future__ import annotations
 

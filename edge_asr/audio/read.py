@@ -6,24 +6,33 @@ header promises, and where that is more, an error says so after the last block.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import soundfile
 
 from edge_asr.audio.background import Background
 from edge_asr.audio.containers import find_samples
-from edge_asr.audio.content import Content, FileContent, Section, StreamContent, spooled
+from edge_asr.audio.content import (
+    Content,
+    FileContent,
+    Incomplete,
+    StreamContent,
+    spooled,
+)
 from edge_asr.audio.decoders import (
     Blocks,
-    Incomplete,
     chunk_blocks,
     decode,
+    flac_blocks,
     is_mpeg,
     mp3_blocks,
     raw_blocks,
 )
+from edge_asr.audio.features import Samples
 from edge_asr.audio.media import Forward, media_blocks, media_format, needs_seeking
 from edge_asr.audio.ogg import is_plain, ogg_blocks
 from edge_asr.audio.raw import RawFormat
@@ -37,7 +46,9 @@ MEDIA_FORMATS = "M4A, MP4, WebM, MKV"
 Source = str | os.PathLike[str] | BinaryIO
 
 
-def read_blocks(source: Source, block_s: float, raw: RawFormat | None = None) -> Blocks:
+def read_blocks(
+    source: Source, block_s: float, raw: RawFormat | None = None
+) -> Iterator[tuple[Samples, int]]:
     """The samples of ``source``, about ``block_s`` seconds at a time.
 
     Args:
@@ -127,20 +138,25 @@ def _checked(blocks: Blocks, where: str) -> Blocks:
     """The blocks that are speech's, and one line for whatever ends them early."""
     heard_s = 0.0
     try:
-        for block, rate in blocks:
-            check_rate(rate, where)
-            if block.shape[1] > MAX_CHANNELS:
+        with contextlib.closing(blocks):
+            for block, rate in blocks:
+                check_rate(rate, where)
                 channels = block.shape[1]
-                raise AudioError(f"{where}: {channels} channels; allowed are 1 to {MAX_CHANNELS}")
-            if len(block):
-                check_samples(block, where)
-                heard_s += len(block) / rate
-                yield block, rate
+                if channels > MAX_CHANNELS:
+                    raise AudioError(
+                        f"{where}: {channels} channels; allowed are 1 to {MAX_CHANNELS}"
+                    )
+                if len(block):
+                    check_samples(block, where)
+                    heard_s += len(block) / rate
+                    yield block, rate
     except (soundfile.SoundFileError, Incomplete) as error:
         # The text of the exception itself names a descriptor instead of the file.
         reason = str(getattr(error, "error_string", error)).splitlines()[0].removesuffix(".")
         if heard_s == 0:
-            raise AudioError(f"{where}: not readable as audio ({reason}); convert to WAV") from error
+            raise AudioError(
+                f"{where}: not readable as audio ({reason}); convert to WAV"
+            ) from error
         raise TruncatedError(
             f"{where}: reading ended at {heard_s:.2f} s ({reason}); the file is cut short or "
             "damaged, so get it whole, or record or convert again"
@@ -153,10 +169,8 @@ def _checked(blocks: Blocks, where: str) -> Blocks:
 
 def _decode(content: Content, block_s: float, raw: RawFormat | None, where: str) -> Blocks:
     """By what the first bytes are."""
-    if raw is not None:
-        blocks = raw_blocks(content, raw, block_s)
-    else:
-        blocks = _forward_blocks(content, block_s, where)
+    forward = _forward_blocks(content, block_s, where) if raw is None else None
+    blocks = forward if raw is None else raw_blocks(content, raw, block_s)
     if blocks is not None:
         if isinstance(content, StreamContent):
             content.settled = True
@@ -180,7 +194,7 @@ def _forward_blocks(content: Content, block_s: float, where: str) -> Blocks | No
     if head.startswith(b"OggS"):
         return None if is_file and is_plain(content) else ogg_blocks(content, block_s)
     if head.startswith(b"fLaC"):
-        return None if is_file else decode(Section(content, start), block_s)
+        return flac_blocks(content, start, block_s)
     if is_mpeg(head):
         return mp3_blocks(content, start, block_s)
     if media is not None and not is_file and not needs_seeking(media):
@@ -197,9 +211,10 @@ def _file_blocks(content: FileContent, block_s: float, where: str) -> Blocks:
             yield from media_blocks(file, media, where)
         return
     chunk, heard_s = find_samples(content), 0.0
-    for block, rate in decode(os.dup(content.descriptor), block_s):
-        heard_s += len(block) / rate
-        yield block, rate
+    with contextlib.closing(decode(os.dup(content.descriptor), block_s)) as blocks:
+        for block, rate in blocks:
+            heard_s += len(block) / rate
+            yield block, rate
     if chunk is None or chunk.length is None:
         return
     available = content.end - chunk.start

@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="caption an audio file instead; - is standard input, captioned while it comes",
     )
     parser.add_argument(
-        "--raw", metavar="RATE[:CHANNELS]", help="FILE has no header, only 16-bit little-endian samples"
+        "--raw",
+        metavar="RATE[:CHANNELS]",
+        help="FILE has no header, only 16-bit little-endian samples",
     )
     parser.add_argument("--realtime", action="store_true", help="read FILE at the speed of speech")
     parser.add_argument(

@@ -18,7 +18,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -328,7 +328,7 @@ class Stream:
         )
 
 
-def _as_integer(value: float, what: str) -> int:
+def _as_integer(value: Any, what: str) -> int:
     """A Python integer, which never overflows, of any kind of whole number."""
     try:
         if isinstance(value, float | np.floating) and float(value).is_integer():
