@@ -143,7 +143,7 @@ def find_samples(content: Content) -> DataChunk | None:
             return DataChunk(layout, start, _known(content, layout, start, size - layout.lead))
         if name == b"ds64":  # the lengths of RF64, which are too long for the chunks
             long_size = int.from_bytes(content.at(body + 8, 8), "little")
-        if size < 0:
+        if size < 0 or not _is_name(name):
             return None
         offset = body + -(-size // layout.align) * layout.align
     return None
@@ -174,9 +174,13 @@ def _is_chunk(content: Content, layout: Layout, offset: int) -> bool:
         return True
     if header[:3] == b"TAG" and len(content.at(offset, _ID3V1_BYTES + 1)) == _ID3V1_BYTES:
         return True
-    if not layout.data or not all(32 <= byte < 127 for byte in header[:4]):
+    if not layout.data or not _is_name(header):
         return False
     end = content.end
     size = _size(header, layout)
     fits = 0 <= size < HEADER_LIMIT_BYTES if end is None else 0 <= size <= end - offset
     return fits or header[:4] in _SEEN_AFTER_SAMPLES
+
+
+def _is_name(header: bytes) -> bool:
+    return all(32 <= byte < 127 for byte in header[:4])

@@ -64,14 +64,15 @@ class StreamContent:
         while (missing := offset + count - self._start - len(self._kept)) > 0:
             if not whole and missing < count:
                 break
-            part = self._read(max(_READ_BYTES, missing) if not self.settled else _READ_BYTES)
+            part = self._read(_READ_BYTES)
             if not part:
                 break
             self._kept += part
         if offset < self._start:
             raise AudioError(f"byte {offset} of a pipe was read before; give the path of a file")
-        found = bytes(self._kept[offset - self._start :][:count])
-        if self.settled and (old := offset - self._start - _KEPT_BYTES) > _KEPT_BYTES:
+        first = offset - self._start
+        found = bytes(self._kept[first : first + count])
+        if self.settled and (old := first - _KEPT_BYTES) > _KEPT_BYTES:
             del self._kept[:old]
             self._start += old
         return found

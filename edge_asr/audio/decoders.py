@@ -66,13 +66,15 @@ def decode(source: Any, block_s: float, **raw: Any) -> Blocks:
             rate, channels = int(file.samplerate), int(file.channels)
             promised, heard = int(file.frames), 0
             yield np.zeros((0, channels), np.float32), rate  # the format, to be checked first
-            while len(block := _read_block(file, round(block_s * rate), promised - heard)):
+            error: Exception | None = None
+            while error is None:
+                block, error = _read_block(file, round(block_s * rate), promised - heard)
+                if len(block) == 0:
+                    break
                 heard += len(block)
                 yield block, rate
-                if section is not None and section.error is not None:
-                    break
-                if (broken := getattr(file, "broken", None)) is not None:
-                    raise broken
+            if error is not None:
+                raise error
     except soundfile.SoundFileError:
         if section is not None:
             section.raise_error()
@@ -83,21 +85,19 @@ def decode(source: Any, block_s: float, **raw: Any) -> Blocks:
         raise Incomplete(f"{promised / rate:.2f} s are promised")
 
 
-def _read_block(file: Any, frames: int, left: int) -> Samples:
-    """The next block (N, C), and where libsndfile stumbles within it, what came before that."""
+def _read_block(
+    file: Any, frames: int, left: int
+) -> tuple[Samples, soundfile.SoundFileError | None]:
+    """The next block (N, C), empty at the end; where libsndfile stumbles, what came before that."""
     frames = min(frames, left)  # what follows the last frame may be no frame
     block = np.full((frames, file.channels), np.nan, np.float32)
     if frames == 0:
-        return block
+        return block, None
     try:
-        count = int(file.buffer_read_into(block, "float32"))
+        return block[: file.buffer_read_into(block, "float32")], None
     except soundfile.SoundFileError as error:
         came = np.isnan(block[:, 0])
-        count = int(came.argmax()) if came.any() else frames
-        if count == 0:
-            raise
-        file.broken = error
-    return block[:count]
+        return block[: int(came.argmax()) if came.any() else frames], error
 
 
 def raw_blocks(content: Content, raw: RawFormat, block_s: float) -> Blocks:

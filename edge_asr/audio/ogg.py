@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from edge_asr.audio.decoders import Blocks, decode
 _HEADER_BYTES = 27
 _FIRST, _LAST = 2, 4  # flags of a page
 _SEARCH_BYTES = 1 << 16  # a page is no longer
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,18 @@ class Pages:
             return None
         lengths = self._content.at(offset + _HEADER_BYTES, head[26])
         size = _HEADER_BYTES + len(lengths) + sum(lengths)
-        if len(lengths) < head[26] or not self._content.at(offset + size - 1, 1):
+        page = self._content.at(offset, size)
+        if len(lengths) < head[26] or len(page) < size:
             return None
+        if page[22:26] != _checksum(page[:22] + bytes(4) + page[26:]):
+            self.lost = "a part is damaged"  # libogg leaves such a page out
         return Page(offset, size, head[5], head[14:18])
+
+
+def _checksum(page: bytes) -> bytes:
+    """Ogg's CRC: zlib's with the bits of each byte mirrored, from zero and not inverted."""
+    reflected = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return reflected.to_bytes(4, "big").translate(_MIRRORED)
 
 
 def is_plain(content: Content) -> bool:

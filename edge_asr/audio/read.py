@@ -40,8 +40,6 @@ from edge_asr.audio.samples import MAX_CHANNELS, check_rate, check_samples
 from edge_asr.errors import AudioError, InputMissingError, TruncatedError, UsageError
 
 STDIN = "-"
-FORMATS = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, RF64, W64"
-MEDIA_FORMATS = "M4A, MP4, WebM, MKV"
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -150,9 +148,10 @@ def _checked(blocks: Blocks, where: str) -> Blocks:
                     check_samples(block, where)
                     heard_s += len(block) / rate
                     yield block, rate
-    except (soundfile.SoundFileError, Incomplete) as error:
-        # The text of the exception itself names a descriptor instead of the file.
-        reason = str(getattr(error, "error_string", error)).splitlines()[0].removesuffix(".")
+    except (soundfile.SoundFileError, Incomplete, OSError) as error:
+        # The text of libsndfile's exception itself names a descriptor instead of the file.
+        words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
+        reason = str(words).splitlines()[0].removesuffix(".")
         if heard_s == 0:
             raise AudioError(
                 f"{where}: not readable as audio ({reason}); convert to WAV"
@@ -161,8 +160,6 @@ def _checked(blocks: Blocks, where: str) -> Blocks:
             f"{where}: reading ended at {heard_s:.2f} s ({reason}); the file is cut short or "
             "damaged, so get it whole, or record or convert again"
         ) from error
-    except OSError as error:
-        raise AudioError(f"{where}: {error.strerror} after {heard_s:.2f} s; try again") from error
     if heard_s == 0:
         raise AudioError(f"{where}: holds no samples; record or convert again")
 
@@ -170,7 +167,7 @@ def _checked(blocks: Blocks, where: str) -> Blocks:
 def _decode(content: Content, block_s: float, raw: RawFormat | None, where: str) -> Blocks:
     """By what the first bytes are."""
     forward = _forward_blocks(content, block_s, where) if raw is None else None
-    blocks = forward if raw is None else raw_blocks(content, raw, block_s)
+    blocks = raw_blocks(content, raw, block_s) if raw is not None else forward
     if blocks is not None:
         if isinstance(content, StreamContent):
             content.settled = True
@@ -195,7 +192,7 @@ def _forward_blocks(content: Content, block_s: float, where: str) -> Blocks | No
         return None if is_file and is_plain(content) else ogg_blocks(content, block_s)
     if head.startswith(b"fLaC"):
         return flac_blocks(content, start, block_s)
-    if is_mpeg(head):
+    if is_mpeg(head) or start > 0:
         return mp3_blocks(content, start, block_s)
     if media is not None and not is_file and not needs_seeking(media):
         return media_blocks(Forward(content), media, where)

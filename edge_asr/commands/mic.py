@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         metavar="FILE",
-        help="caption an audio file instead; - is standard input, captioned while it comes",
+        help="caption an audio file instead (formats: as of transcribe); - is standard input, "
+        "captioned while it comes",
     )
     parser.add_argument(
         "--raw",

@@ -37,6 +37,7 @@ FORMATS = {"text": ".txt", "jsonl": ".jsonl", "srt": ".srt", "vtt": ".vtt"}
 BLOCK_S = 1.0
 STDIN = "-"
 SECOND_PASS: SecondPassMode = "inline"  # nobody waits for what comes next
+_UNKNOWN_S = 1e9  # as of a header that does not know
 _LONG_S = 20.0  # from here on a progress bar is worth its line
 
 OpenStream = Callable[[], "Stream"]
@@ -252,6 +253,7 @@ def _duration_s(file: str) -> float:
     import soundfile
 
     try:
-        return float(soundfile.info(_path(file)).duration)
+        found = float(soundfile.info(_path(file)).duration)
+        return found if found < _UNKNOWN_S else 0.0
     except (soundfile.SoundFileError, OSError):
         return 0.0

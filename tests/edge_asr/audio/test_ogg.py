@@ -51,11 +51,20 @@ def test_the_last_page_is_missing(name: str, tmp_path: Path) -> None:
     assert "the last page is missing" in str(error)
 
 
+def test_whole_pages_have_no_damage() -> None:
+    pages = Pages(StreamContent(io.BytesIO(encoded("vorbis") + encoded("opus")).read))
+    assert len(list(pages)) > 5
+    assert pages.lost == ""
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_a_damaged_page_is_said(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [slice(0, None), slice(100, 101)])
+def test_a_damaged_page_is_said(damage: slice, way: str, tmp_path: Path) -> None:
     data = encoded("opus", LONG)
     start, size = pages_of(data)[5]
-    damaged = data[:start] + b"garbage that was a page" + data[start + size :]
+    page = bytearray(data[start : start + size])
+    page[damage] = b"?" if damage.start else b"garbage that was a page"
+    damaged = data[:start] + page + data[start + size :]
     samples, error = heard(damaged, way, tmp_path)
     assert len(samples) > len(LONG) * 0.7, "reading goes on after it"
     assert isinstance(error, TruncatedError)

@@ -15,8 +15,10 @@ def test_formats() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "16000:", ":2", "16000:0", "16000:33", "0", "3999", "384001", "-16000", "16000.0"]
-    + ["16000:2:s16le", "9" * 30, "16000\n"],
+    [
+        *("", "x", "16000:", ":2", "16000:0", "16000:33", "0", "3999", "384001", "-16000"),
+        *("16000.0", "16000:2:s16le", "9" * 30, "16000\n"),
+    ],
 )
 def test_others_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"allowed are RATE and RATE:CHANNELS") as caught:
