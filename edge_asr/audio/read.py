@@ -7,6 +7,7 @@ header promises, and where that is more, an error says so after the last block.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ from edge_asr.audio.samples import MAX_CHANNELS, check_rate, check_samples
 from edge_asr.errors import AudioError, InputMissingError, TruncatedError, UsageError
 
 STDIN = "-"
+_BEGINNING_BYTES = 1 << 16
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -166,8 +168,13 @@ def _checked(blocks: Blocks, where: str) -> Blocks:
 
 def _decode(content: Content, block_s: float, raw: RawFormat | None, where: str) -> Blocks:
     """By what the first bytes are."""
-    forward = _forward_blocks(content, block_s, where) if raw is None else None
-    blocks = raw_blocks(content, raw, block_s) if raw is not None else forward
+    if not content.at(0, 1):
+        raise AudioError(f"{where} is empty; record or convert again")
+    blocks: Blocks | None
+    if raw is not None:
+        blocks = raw_blocks(content, raw, block_s)
+    else:
+        blocks = _forward_blocks(content, block_s, where)
     if blocks is not None:
         if isinstance(content, StreamContent):
             content.settled = True
@@ -175,6 +182,9 @@ def _decode(content: Content, block_s: float, raw: RawFormat | None, where: str)
     elif isinstance(content, FileContent):
         yield from _file_blocks(content, block_s, where)
     else:
+        if find_samples(content) is None and media_format(content.at(0, 12)) is None:
+            # Before any amount of it is kept: whether libsndfile knows such a beginning at all.
+            soundfile.SoundFile(io.BytesIO(content.at(0, _BEGINNING_BYTES))).close()
         with spooled(content) as file:
             yield from _decode(FileContent(file.fileno()), block_s, None, where)
 

@@ -167,6 +167,12 @@ def test_what_is_no_audio(data: bytes, way: str, tmp_path: Path) -> None:
     assert "\n" not in str(error)
 
 
+def test_what_is_no_audio_and_has_no_end() -> None:
+    samples, error = listen("/dev/zero")
+    assert len(samples) == 0
+    assert "not readable as audio" in str(error)
+
+
 def test_descriptors_are_closed_however_reading_ends(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for name in EVERYTHING:
