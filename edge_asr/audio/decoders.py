@@ -6,10 +6,7 @@ Each decoder yields blocks ((N, C) float32, rate in Hz) of all that can be had, 
 
 from __future__ import annotations
 
-import contextlib
 import io
-import re
-import struct
 from collections.abc import Generator
 from typing import Any
 
@@ -39,10 +36,7 @@ _PLAIN_SUBTYPES = dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1) | {
 }
 _UNKNOWN_FRAMES = UNKNOWN_LENGTH // 64  # no count of frames that a header holds is as large
 _HEADER_SAMPLES_BYTES = 1 << 12  # zeros after a header, to learn the format from
-_SEARCH_BYTES = 1 << 12
 _ID3V1_BYTES = 128
-_FLAC_AHEAD_BYTES = 1 << 13  # how far libFLAC may have read ahead of what it decoded
-_FLAC_BEGINS = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 
 
 class SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -156,82 +150,7 @@ def _raw_options(subtype: str, endian: str, format: RawFormat) -> dict[str, Any]
     }
 
 
-def mp3_blocks(content: Content, start: int, block_s: float) -> Blocks:
-    """Of all MP3 streams that stand one after another from ``start``.
-
-    Raises:
-        Incomplete: a stream is shorter than it says, its last frame is cut, or what follows it is
-            neither MP3 nor a tag.
-    """
-    first: int | None = start
-    while first is not None:
-        section = Section(content, first, length=_xing_bytes(content, first))
-        heard = 0
-        try:
-            with contextlib.closing(decode(section, block_s)) as blocks:
-                for block, rate in blocks:
-                    heard += len(block)
-                    yield block, rate
-        except soundfile.SoundFileError as error:
-            if heard == 0:
-                raise
-            raise Incomplete("an MP3 frame is cut or damaged") from error
-        first = _next_mpeg(content, section.farthest)
-
-
-def _xing_bytes(content: Content, start: int) -> int:
-    """How long the stream is by the header of Xing and LAME; libsndfile estimates it from the first
-    frame where there is none, and reads no further."""
-    head = content.at(start, 256)
-    for name in (b"Xing", b"Info"):
-        at = head.find(name)
-        if at >= 0 and len(head) >= at + 16:
-            flags, _, size = struct.unpack(">III", head[at + 4 : at + 16])
-            if flags & 3 == 3:  # frames and bytes
-                return int(size)
-    return UNKNOWN_LENGTH
-
-
-def _next_mpeg(content: Content, offset: int) -> int | None:
-    """Where the next stream begins; None at the end."""
-    offset = _after_tags(content, offset)
-    rest = content.at(offset, _SEARCH_BYTES)
-    for index in range(len(rest) - 1):
-        if is_mpeg(rest[index:]) or rest.startswith(b"ID3", index):
-            return offset + index
-    _refuse_rest(rest)
-    return None
-
-
-def is_mpeg(head: bytes) -> bool:
-    """Whether a frame of MPEG audio, layer 3, begins so."""
-    return (
-        len(head) >= 3
-        and head[0] == 0xFF
-        and head[1] & 0xE6 == 0xE2
-        and head[1] & 0x18 != 0x08
-        and head[2] >> 4 != 15
-        and head[2] & 0x0C != 0x0C
-    )
-
-
-def flac_blocks(content: Content, start: int, block_s: float) -> Blocks:
-    """Of all FLAC streams that stand one after another from ``start``.
-
-    Raises:
-        Incomplete: a stream is shorter than it says, or what follows it is neither FLAC nor a tag.
-    """
-    first: int | None = start
-    while first is not None:
-        section = Section(content, first)
-        yield from decode(section, block_s)
-        near = max(first + 1, section.farthest - _FLAC_AHEAD_BYTES)
-        found = _FLAC_BEGINS.search(content.at(near, 2 * _FLAC_AHEAD_BYTES))
-        first = near + found.start() if found else None
-    _refuse_rest(content.at(_after_tags(content, section.farthest), _SEARCH_BYTES))
-
-
-def _after_tags(content: Content, offset: int) -> int:
+def after_tags(content: Content, offset: int) -> int:
     """Where tags end that some programs write after the audio: ID3v1 and APE."""
     while (head := content.at(offset, 16)).startswith((b"TAG", b"APETAGEX")):
         is_ape = head.startswith(b"APE")
@@ -239,7 +158,7 @@ def _after_tags(content: Content, offset: int) -> int:
     return offset
 
 
-def _refuse_rest(rest: bytes) -> None:
+def refuse_rest(rest: bytes) -> None:
     """Raise Incomplete if bytes are left that are more than padding."""
     if rest.strip(b"\0"):
         raise Incomplete(f"{len(rest)} bytes or more follow that are no audio of this kind")

@@ -28,13 +28,12 @@ from edge_asr.audio.decoders import (
     Blocks,
     chunk_blocks,
     decode,
-    flac_blocks,
-    is_mpeg,
-    mp3_blocks,
     raw_blocks,
 )
 from edge_asr.audio.features import Samples
+from edge_asr.audio.flac import flac_blocks
 from edge_asr.audio.media import Forward, media_blocks, media_format, needs_seeking
+from edge_asr.audio.mp3 import is_mpeg, mp3_blocks
 from edge_asr.audio.ogg import is_plain, ogg_blocks
 from edge_asr.audio.raw import RawFormat
 from edge_asr.audio.samples import MAX_CHANNELS, check_rate, check_samples

@@ -125,20 +125,6 @@ def test_recordings_in_a_row_of_other_containers_are_said(
     assert "another recording follows" in str(error)
 
 
-def unknown_flac() -> bytes:
-    data = bytearray(whole("flac")[0])
-    data[21] &= 0xF0  # the number of samples: the last 36 bits before the MD5
-    data[22:26] = bytes(4)
-    return bytes(data)
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_flac_of_unknown_length(way: str, tmp_path: Path) -> None:
-    samples, error = heard(unknown_flac(), way, tmp_path)
-    assert error is None
-    np.testing.assert_array_equal(samples, whole("flac")[1])
-
-
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_block_has_the_length_that_was_asked_for(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
