@@ -26,6 +26,7 @@ from edge_asr.errors import (
     OutputError,
     PackageError,
     RunawayError,
+    TruncatedError,
     UsageError,
 )
 from edge_asr.events import Alternative, Event, Final, Gap, Partial, Status, Word, WordUnit
@@ -69,6 +70,7 @@ __all__ = [
     "Status",
     "Stream",
     "Transcript",
+    "TruncatedError",
     "UsageError",
     "Word",
     "WordUnit",

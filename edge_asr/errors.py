@@ -3,6 +3,7 @@
     EdgeAsrError            70  internal error
     ├── UsageError          64  a wrong option or value
     ├── AudioError          65  audio that cannot be read or decoded
+    │   └── TruncatedError      audio that ends before its file or header says
     ├── InputMissingError   66  a file that is not there
     ├── DeviceError         69  no microphone, or it is busy or gone
     │   └── RunawayError    74  a microphone whose clock runs away
@@ -22,6 +23,7 @@ import contextlib
 from collections.abc import Iterator
 from numbers import Number
 from reprlib import Repr
+from typing import Any
 
 _SHORT = Repr()  # of a value in a message, whatever a request holds
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -81,6 +83,13 @@ class AudioError(EdgeAsrError):
     """Audio that cannot be read, is empty, or holds values that are not numbers."""
 
     exit_code = 65
+
+
+class TruncatedError(AudioError):
+    """Audio that has, or promises, more than could be read. What came before was read: ``partial``
+    is what was made of it, a ``Transcript`` where ``Recognizer.transcribe`` raised it."""
+
+    partial: Any = None
 
 
 class InputMissingError(EdgeAsrError):

@@ -45,11 +45,14 @@ UNTESTED = frozenset(
 
 # Test files without a module of their name, and what they are about.
 TESTS_OF_SEVERAL = {
+    "tests/edge_asr/audio/test_bad_files.py": "read.py: what is no audio",
+    "tests/edge_asr/commands/test_input.py": "mic.py and transcribe.py: pipes, raw samples, cut files",
     "tests/edge_asr/backends/test_fourth_backend.py": "what a backend of its own takes",
     "tests/edge_asr/native/test_threads.py": "the C++ under several threads",
     "tests/edge_asr/commands/test_mic_device.py": "mic.py at a device",
     "tests/edge_asr/commands/test_mic_terminal.py": "mic.py at a terminal",
     "tests/edge_asr/microphone/test_faults.py": "all of microphone/",
+    "tests/edge_asr/microphone/test_pipe.py": "file.py: a pipe",
     "tests/edge_asr/native/test_executorch_binding.py": "src/executorch_binding.cpp",
     "tests/edge_asr/native/test_kernels.py": "the C++ of all instruction sets",
     "tests/edge_asr/native/test_levers.py": "the C++ of the experts, through library.py",
@@ -59,6 +62,7 @@ TESTS_OF_SEVERAL = {
     "tests/edge_asr/streams/test_stream_input.py": "stream.py: input that it refuses",
     "tests/edge_asr/streams/test_stream_long.py": "stream.py: half an hour",
     "tests/edge_asr/streams/test_stream_steps.py": "stream.py: driven step by step",
+    "tests/edge_asr/streams/test_transcribe.py": "recognizer.py: what transcribe takes",
     "tests/export/test_decoder_lowerings.py": "lowerings.py: decoders",
     "tests/export/test_left_context.py": "every lowering",
     "tests/export/test_native_blocks.py": "native.py and src/blocks.cpp",

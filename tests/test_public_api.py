@@ -16,7 +16,7 @@ NAMES = """
     Alternative AudioError BackendError CommitRule ConfigError Decoding DeviceError EdgeAsrError
     EncoderRequest EncoderStep EndpointRule Event Final Gap Grammar InputMissingError
     LanguageModel Levers OutputError PackageError Partial Recognizer RunawayError Status Stream
-    Transcript UsageError Word WordUnit load
+    Transcript TruncatedError UsageError Word WordUnit load
 """
 SIGNATURES = {
     "load": "(package: str | os.PathLike[str] = 'commands-en', *, "
@@ -25,15 +25,16 @@ SIGNATURES = {
     "second_pass: bool = True, language_model: bool = True) -> Recognizer",
     "Recognizer.stream": "(self, chunk_ms: ChunkMs = None, *, hotwords: Sequence[Phrase] = (), "
     "decoding: Decoding | None = None) -> Stream",
-    "Recognizer.transcribe": "(self, path: str | os.PathLike[str], chunk_ms: ChunkMs = None, *, "
-    "hotwords: Sequence[Phrase] = (), decoding: Decoding | None = None) -> Transcript",
+    "Recognizer.transcribe": "(self, audio: Source | npt.NDArray[Any], chunk_ms: ChunkMs = None, *, "
+    "sample_rate: float | None = None, hotwords: Sequence[Phrase] = (), "
+    "decoding: Decoding | None = None) -> Transcript",
     "Stream.close": "(self) -> None",
     "Stream.declare_gap": "(self, duration_ms: int, reason: GapReason) -> list[Event]",
     "Stream.end_run": "(self) -> None",
-    "Stream.feed": "(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> None",
+    "Stream.feed": "(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> None",
     "Stream.flush": "(self) -> list[Event]",
     "Stream.next_step": "(self) -> EncoderRequest | None",
-    "Stream.push": "(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> list[Event]",
+    "Stream.push": "(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> list[Event]",
     "Stream.set_chunk_ms": "(self, chunk_ms: ChunkMs) -> None",
     "Stream.set_hotwords": "(self, hotwords: Sequence[Phrase]) -> tuple[str, ...]",
     "Stream.set_left_context_ms": "(self, left_context_ms: int) -> None",

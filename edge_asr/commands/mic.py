@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from edge_asr.audio.raw import parse_raw
 from edge_asr.captions.captioner import Captioner
 from edge_asr.captions.view import open_captions
 from edge_asr.commands.decoding_arguments import add_decoding_arguments
@@ -29,7 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="number, name or part of a name (default: the system's)")
     parser.add_argument("--list-devices", action="store_true", help="list the microphones and exit")
     parser.add_argument("--no-wait", action="store_true", help="exit if there is no microphone now")
-    parser.add_argument("--input", metavar="FILE", help="caption an audio file instead")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help="caption an audio file instead (formats: as of transcribe); - is standard input, "
+        "captioned while it comes",
+    )
+    parser.add_argument(
+        "--raw",
+        metavar="RATE[:CHANNELS]",
+        help="FILE has no header, only 16-bit little-endian samples",
+    )
     parser.add_argument("--realtime", action="store_true", help="read FILE in real time")
     parser.add_argument(
         "--format",
@@ -52,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--input FILE takes the place of a microphone; leave --device out")
     if arguments.realtime and not from_file:
         raise UsageError("--realtime is for --input FILE; a microphone is always real time")
+    if arguments.raw is not None and not from_file:
+        raise UsageError("--raw is for --input FILE; a microphone says its own rate")
+    raw = None if arguments.raw is None else parse_raw(arguments.raw)
     if arguments.device == "":
         raise UsageError("--device is empty; give a number or a name of --list-devices")
     if arguments.list_devices:
@@ -67,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             if from_file:
                 captioner.run(
-                    AudioFile(arguments.input, realtime=arguments.realtime), interruption.came
+                    AudioFile(arguments.input, realtime=arguments.realtime, raw=raw),
+                    interruption.came,
                 )
             else:
                 with Microphone(arguments.device, wait=not arguments.no_wait) as microphone:

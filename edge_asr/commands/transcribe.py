@@ -16,9 +16,16 @@ from edge_asr.commands.model_options import add_model_arguments, load_recognizer
 from edge_asr.commands.output_file import Put, open_output
 from edge_asr.commands.stream_options import stream_options, warn_of_hotwords
 from edge_asr.console import complain
-from edge_asr.errors import AudioError, InputMissingError, OutputError, UsageError
+from edge_asr.errors import (
+    AudioError,
+    InputMissingError,
+    OutputError,
+    TruncatedError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
+    from edge_asr.audio.raw import RawFormat
     from edge_asr.search.decoding import SecondPassMode
     from edge_asr.streams.stream import Stream
 
@@ -26,6 +33,7 @@ FORMATS = {"text": ".txt", "jsonl": ".jsonl", "srt": ".srt", "vtt": ".vtt"}
 BLOCK_S = 1.0
 STDIN = "-"
 SECOND_PASS: SecondPassMode = "inline"  # nobody waits for what comes next
+_UNKNOWN_S = 1e9  # as of a header that does not know
 _LONG_S = 20.0  # from here on a progress bar is worth its line
 
 OpenStream = Callable[[], "Stream"]
@@ -36,7 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr transcribe``."""
     parser.usage = "%(prog)s [OPTION ...] FILE ..."  # all of them would be a page before the page
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="audio file (-: standard input, if that is a file)"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="audio: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, RF64, W64; with "
+        "edge_asr[media] also M4A, MP4, WebM, MKV; - is standard input",
+    )
+    parser.add_argument(
+        "--raw",
+        metavar="RATE[:CHANNELS]",
+        help="every FILE has no header, only 16-bit little-endian samples",
     )
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
     parser.add_argument(
@@ -57,6 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     files: list[str] = arguments.files
     targets = plan_outputs(files, arguments.format, arguments.output)
+
+    from edge_asr.audio.raw import parse_raw  # numpy, which --help need not wait for
+
+    raw = None if arguments.raw is None else parse_raw(arguments.raw)
     recognizer = load_recognizer(arguments)
     options, style = stream_options(arguments, recognizer, SECOND_PASS), arguments.format
     with options.open() as stream:  # refuses wrong values before any file is opened
@@ -72,7 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
                 else:
                     put = stack.enter_context(open_output(target))
                 advance = stack.enter_context(_progress(file, stdout_is_used=target is None))
-                transcribe_file(options.open, file, style, put, advance)
+                cut = transcribe_file(options.open, file, style, put, advance, raw)
+            if cut is not None:
+                raise cut
         except (AudioError, InputMissingError) as error:
             complain(error)
             first_code = first_code or error.exit_code
@@ -80,9 +103,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def transcribe_file(
-    open_stream: OpenStream, file: str, style: str, put: Put, advance: Advance
-) -> None:
-    """Write the segments of one file, each as soon as it ends.
+    open_stream: OpenStream,
+    file: str,
+    style: str,
+    put: Put,
+    advance: Advance,
+    raw: RawFormat | None = None,
+) -> TruncatedError | None:
+    """Write the segments of one file, each as soon as it ends; what is missing of it, if anything.
 
     Raises:
         InputMissingError, AudioError: the file cannot be read; what came before was written.
@@ -103,12 +131,17 @@ def transcribe_file(
 
     with open_stream() as stream:
         try:
-            for block, sample_rate in read_blocks(_path(file), BLOCK_S):
-                show(stream.push(block, sample_rate))
-                advance(stream.position_ms / 1000)
+            cut = None
+            try:
+                for block, sample_rate in read_blocks(file, BLOCK_S, raw):
+                    show(stream.push(block, sample_rate))
+                    advance(stream.position_ms / 1000)
+            except TruncatedError as error:
+                cut = error
             show(stream.flush())
         finally:
             writer.flush()
+    return cut
 
 
 def plan_outputs(files: Sequence[str], style: str, output: str | None) -> list[Path | None]:
@@ -206,6 +239,7 @@ def _duration_s(file: str) -> float:
     import soundfile
 
     try:
-        return float(soundfile.info(_path(file)).duration)
+        found = float(soundfile.info(_path(file)).duration)
+        return found if found < _UNKNOWN_S else 0.0
     except (soundfile.SoundFileError, OSError):
         return 0.0

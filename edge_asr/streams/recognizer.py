@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from edge_asr.audio.read import read_blocks
+import numpy as np
+import numpy.typing as npt
+
+from edge_asr.audio.read import Source, read_blocks
 from edge_asr.audio.windows import ChunkMs, chunk_frames
 from edge_asr.backends import Decoder, Encoder, find_backend
-from edge_asr.errors import UsageError
+from edge_asr.errors import TruncatedError, UsageError
 from edge_asr.events import Event, Final
 from edge_asr.fusion.hotword_text import Phrase
 from edge_asr.fusion.language_model import LanguageModel
@@ -149,27 +153,45 @@ class Recognizer:
 
     def transcribe(
         self,
-        path: str | os.PathLike[str],
+        audio: Source | npt.NDArray[Any],
         chunk_ms: ChunkMs = None,
         *,
+        sample_rate: float | None = None,
         hotwords: Sequence[Phrase] = (),
         decoding: Decoding | None = None,
     ) -> Transcript:
-        """Recognise a whole file: the same as pushing its blocks into a stream and flushing.
+        """Recognise a whole recording: the same as pushing its blocks into a stream and flushing.
+
+        Args:
+            audio: a path, a file object opened in binary mode, or samples (N,) or (N, C), float in
+                [-1, 1) or int16.
+            chunk_ms, hotwords, decoding: see ``stream``.
+            sample_rate: of samples, in Hz; files say their own.
 
         Raises:
             InputMissingError: there is no such file.
             AudioError: it is not readable as audio.
-            UsageError: see ``stream``.
+            TruncatedError: it has, or promises, more than could be read; the transcript of what
+                there is is its ``partial``.
+            UsageError: another type, samples without their rate; see ``stream``.
         """
+        cut: TruncatedError | None = None
         events: list[Event] = []
+        blocks = _blocks(audio, sample_rate)
         with self.stream(chunk_ms, hotwords=hotwords, decoding=decoding) as stream:
-            for block, sample_rate in read_blocks(path, _FILE_BLOCK_S):
-                events += stream.push(block, sample_rate)
+            try:
+                for block, rate in blocks:
+                    events += stream.push(block, rate)
+            except TruncatedError as error:
+                cut = error
             events += stream.flush()
             duration_ms = stream.position_ms
         finals = tuple(event for event in events if isinstance(event, Final))
-        return Transcript(finals, duration_ms)
+        transcript = Transcript(finals, duration_ms)
+        if cut is not None:
+            cut.partial = transcript
+            raise cut
+        return transcript
 
     def _second_pass(self, decoding: Decoding) -> SecondPass | None:
         spec, wanted = self.package.manifest.decoder, decoding.second_pass
@@ -187,3 +209,16 @@ class Recognizer:
             spec.ctc_weight if ctc is None else ctc,
             spec.reverse_weight if reverse is None else reverse,
         )
+
+
+def _blocks(
+    audio: Source | npt.NDArray[Any], sample_rate: float | None
+) -> Iterable[tuple[npt.NDArray[Any], float]]:
+    is_array = hasattr(audio, "__array__")
+    if is_array and sample_rate is None:
+        raise UsageError("samples do not say their rate; give it: sample_rate=16000")
+    if not is_array and sample_rate is not None:
+        raise UsageError("sample_rate is for samples; a file says its own, so leave it out")
+    if is_array:
+        return [(np.asarray(audio), sample_rate or 0)]
+    return read_blocks(cast(Source, audio), _FILE_BLOCK_S)

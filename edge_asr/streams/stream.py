@@ -22,7 +22,7 @@ import copy
 import operator
 from collections.abc import Sequence
 from types import TracebackType
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +144,7 @@ class Stream:
         self._state.text.search.set_fusion(fusion)
         return tuple(f"hotword {phrase!r} is left out: {reason}" for phrase, reason in left_out)
 
-    def push(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> list[Event]:
+    def push(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> list[Event]:
         """Take in audio and return what it brought about, oldest first.
 
         Args:
@@ -174,7 +174,7 @@ class Stream:
         self._begin_run()
         return events
 
-    def feed(self, samples: npt.ArrayLike, sample_rate: int = 16000) -> None:
+    def feed(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> None:
         """Take in audio as ``push`` does, but leave the decoding to ``next_step`` and ``take``.
 
         Raises:
@@ -311,9 +311,11 @@ class Stream:
         )
 
 
-def _as_integer(value: int, what: str) -> int:
-    """A Python integer, which never overflows, of any kind of integer."""
+def _as_integer(value: Any, what: str) -> int:
+    """A Python integer, which never overflows, of any kind of whole number."""
     try:
+        if isinstance(value, float | np.floating) and float(value).is_integer():
+            return int(value)
         return operator.index(value)
     except TypeError as error:
-        raise UsageError(f"{what} is {value!r:.80}; allowed are integers") from error
+        raise UsageError(f"{what} is {value!r:.80}; allowed are whole numbers") from error

@@ -170,14 +170,6 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pipe_is_refused_and_not_waited_for(
-    tiny_package: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    assert run(tiny_package, str(tmp_path / "pipe")) == 65
-    assert "regular file" in capsys.readouterr().err
-
-
 def test_plans_that_would_lose_something_are_refused(tmp_path: Path, speech: str) -> None:
     folder = str(tmp_path)
     for files, style, output, reason in [
