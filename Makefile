@@ -14,6 +14,8 @@ OUT ?= out/$(notdir $(abspath $(CKPT)))
 RUN := .venv-run
 DEV := .venv
 PINS := pyproject.toml requirements/constraints.txt requirements/make-venv
+# One process of tests for each core; tests at a device hear in real time, and run alone.
+TOGETHER := --numprocesses auto --dist loadfile
 ROOMS := $(wildcard apps benchmark edge_asr export model quant tests)
 NATIVE := $(shell find $(ROOMS) -name '*.[ch]' -o -name '*.cpp')
 EXAMPLE := tests/data/an4/an418-fjlp-b.flac
@@ -62,7 +64,7 @@ english-small: $(DEV)/.ready exp/lm/english.arpa ## rebuild packages/english-sma
 	--weight 0.6 --word-bonus 2.0 --beam 60 --blank-penalty 1
 
 check: lint ## format, lint, types, import contracts and the fast tests; within a minute
-	@$(DEV)/bin/python -m pytest -q -m "not slow and not device" $(ARGS)
+	@$(DEV)/bin/python -m pytest -q $(TOGETHER) -m "not slow and not device" $(ARGS)
 
 lint: $(DEV)/.ready ## check without the tests
 	@$(DEV)/bin/ruff format --quiet --check --output-format concise $(ROOMS) || { echo "unformatted files; run: make fix" >&2; exit 1; }
@@ -79,7 +81,8 @@ native: $(DEV)/.ready ## compile the kernels and the binding of ExecuTorch into 
 
 test: native ## every test, slow and device ones included; within 15 minutes on two cores
 	@requirements/system-packages gcc libasound2-dev libportaudio2 espeak-ng || true
-	@$(DEV)/bin/python -m pytest $(ARGS)
+	@$(DEV)/bin/python -m pytest $(TOGETHER) -m "not device" $(ARGS)
+	@$(DEV)/bin/python -m pytest -m device $(ARGS)
 
 test-native: $(DEV)/.ready ## the kernels under AddressSanitizer and UBSan, then several threads under ThreadSanitizer
 	@requirements/test-native $(DEV) address $(ARGS)

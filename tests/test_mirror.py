@@ -46,7 +46,7 @@ UNTESTED = frozenset(
 # Test files without a module of their name, and what they are about.
 TESTS_OF_SEVERAL = {
     "tests/edge_asr/audio/test_bad_files.py": "read.py: what is no audio",
-    "tests/edge_asr/commands/test_input.py": "mic.py and transcribe.py: pipes, raw samples, cut files",
+    "tests/edge_asr/commands/test_input.py": "mic.py, transcribe.py: pipes, raw, cut files",
     "tests/edge_asr/backends/test_fourth_backend.py": "what a backend of its own takes",
     "tests/edge_asr/native/test_threads.py": "the C++ under several threads",
     "tests/edge_asr/commands/test_mic_device.py": "mic.py at a device",

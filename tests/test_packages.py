@@ -36,6 +36,7 @@ def test_a_package_is_whole_and_small(name: str) -> None:
     assert package.manifest.license == "Apache-2.0" and package.manifest.metrics
 
 
+@pytest.mark.slow
 def test_english_small_writes_what_it_hears() -> None:
     recognizer = edge_asr.load("english-small")
     assert recognizer.package.manifest.language_model is not None

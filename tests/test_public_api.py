@@ -25,8 +25,8 @@ SIGNATURES = {
     "second_pass: bool = True, language_model: bool = True) -> Recognizer",
     "Recognizer.stream": "(self, chunk_ms: ChunkMs = None, *, hotwords: Sequence[Phrase] = (), "
     "decoding: Decoding | None = None) -> Stream",
-    "Recognizer.transcribe": "(self, audio: Source | npt.NDArray[Any], chunk_ms: ChunkMs = None, *, "
-    "sample_rate: float | None = None, hotwords: Sequence[Phrase] = (), "
+    "Recognizer.transcribe": "(self, audio: Source | npt.NDArray[Any], chunk_ms: ChunkMs = None, "
+    "*, sample_rate: float | None = None, hotwords: Sequence[Phrase] = (), "
     "decoding: Decoding | None = None) -> Transcript",
     "Stream.close": "(self) -> None",
     "Stream.declare_gap": "(self, duration_ms: int, reason: GapReason) -> list[Event]",

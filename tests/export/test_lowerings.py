@@ -32,9 +32,7 @@ pytestmark = pytest.mark.timeout(900)  # a program is compiled in the first test
 
 QUICK: list[Case] = [
     ("wenet-moe", "onnx", "int8"),
-    ("wenet-moe", "torchscript", "int8"),
     ("unusual", "onnx", "fp32"),
-    ("whisper", "onnx", "int8"),
 ]
 # ExecuTorch compiles for long, so it gets one dense program and the smallest sparse ones.
 COMPILED_LONG: list[Case] = [
