@@ -51,6 +51,14 @@ def test_a_recipe_is_trained_after_those_that_it_starts_from(checkout: Path) -> 
     assert expected in started[-1]
 
 
+def test_a_start_that_is_no_recipe_and_not_there(checkout: Path) -> None:
+    (checkout / "model/recipes/third.yaml").write_text("train:\n  init: whisper\n")
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run(checkout, "train-recipe", "venv", "third", "data")
+    assert caught.value.returncode == 66
+    assert not (checkout / "started").exists()
+
+
 @pytest.mark.parametrize(("files", "count"), [(["final.pt"], 1), (["final.pt", "state.pt"], 3)])
 def test_a_checkpoint_without_its_state_is_used_as_it_is(
     checkout: Path, files: list[str], count: int

@@ -1,7 +1,6 @@
 """The table of backends: all that the runtime and its commands know of each of them.
 
-To add one: a module with ``load_method`` (see ``edge_asr.backends.program``), its record here, its
-lowering in ``export/lowerings.py``. Nothing is imported here, not even numpy: help and ``doctor``
+CONTRIBUTING.md says how to add one. Nothing is imported here, not even numpy: help and ``doctor``
 read the table too.
 """
 

@@ -130,7 +130,7 @@ def test_a_computer_that_is_too_slow_says_so(plug: Plug, tiny_package: Package) 
     small_queue = "import edge_asr.microphone.child as c; c.QUEUE_MS = 900; c.QUEUE_KEPT_MS = 300"
     program_with_it = (
         "import sys\n"
-        "from edge_asr import capture_process, mic\n"
+        "from edge_asr.commands import mic\n"
         f"command = (sys.executable, '-c', {small_queue + '; c.main()'!r})\n"
         "mic.Microphone.__init__.__kwdefaults__['command'] = command\n"
         "sys.exit(mic.main())\n"
