@@ -17,11 +17,18 @@ from edge_asr.errors import UsageError
 
 MAX_TEXT_CHARS = 1_000_000
 ALLOW_LESS = "allow fewer phrases, or split it, one grammar for each use"
-HEADER = "#JSGF"
 _MAX_NESTING = 50  # brackets in brackets; people write five, and each level is a Python call
 _MAX_NODES = 300_000  # of the network of letters, with each reference written out
 _MAX_DEPTH = 200  # two Python calls each, of which 1000 are allowed
-_HEADER_LINE = re.compile(r"#JSGF[ \t]+V1\.0(?:[ \t]+[^\s;]+){0,2}[ \t]*;")
+# Generators and templates put comments before the header, some with "#", and leave its ";" out.
+_BEFORE_HEADER = re.compile(
+    r"(?: \s | //[^\n]* | /\*.*?\*/ | \#(?!JSGF)[^\n]* )*", re.DOTALL | re.IGNORECASE | re.VERBOSE
+)
+_HEADER = re.compile("#JSGF", re.IGNORECASE)
+_HEADER_LINE = re.compile(
+    r"#JSGF[ \t]+V1\.0(?:[ \t]+[^\s;]+){0,2}[ \t]*(?:;|\r?(?=\n|\Z))", re.IGNORECASE
+)
+_RULE = re.compile(r"^[ \t]*(?:public[ \t]+)?<[^\s<>]+>[ \t]*=", re.MULTILINE)
 _LEXEME = re.compile(
     r"""
     (?P<nothing> \s+ | //[^\n]* | /\*.*?\*/ | \{ (?:[^\\}]|\\.)* \} )
@@ -108,8 +115,20 @@ def parse_phrases(lines: Iterable[str], where: str) -> Rules:
     return Rules(where, Choice(tuple(phrases)), {})
 
 
+def is_jsgf(text: str) -> bool:
+    """Whether a text is meant as JSGF: it has the header, or defines rules without it."""
+    begin = _before_header(text)
+    return _HEADER.match(text, begin) is not None or _RULE.search(text) is not None
+
+
+def _before_header(text: str) -> int:
+    """Where a header would be."""
+    before = _BEFORE_HEADER.match(text)
+    return before.end() if before else 0
+
+
 def parse_jsgf(text: str, where: str) -> Rules:
-    """A grammar in JSGF, with its header.
+    """A grammar in JSGF, with its header; nothing but comments may be before that.
 
     Raises:
         UsageError: what the subset of JSGF does not have, with the line; no public rule; a rule
@@ -117,9 +136,13 @@ def parse_jsgf(text: str, where: str) -> Rules:
     """
     if len(text) > MAX_TEXT_CHARS:
         raise too_large(where, f"{MAX_TEXT_CHARS} characters")
-    header = _HEADER_LINE.match(text)
+    begin = _before_header(text)
+    header = _HEADER_LINE.match(text, begin)
     if header is None:
-        raise UsageError(f"{where} line 1: a grammar begins with '#JSGF V1.0;'; write that first")
+        line = 1 + text.count("\n", 0, begin) if _HEADER.match(text, begin) else 1
+        raise UsageError(
+            f"{where} line {line}: a grammar begins with '#JSGF V1.0;'; write that first"
+        )
     return _Parser(text, header.end(), where).rules()
 
 
@@ -248,7 +271,7 @@ class _Parser:
 
     def _split(self, text: str, at: int) -> list[_Lexeme]:
         lexemes: list[_Lexeme] = []
-        line = 1
+        line = 1 + text.count("\n", 0, at)
         while at < len(text):
             match = _LEXEME.match(text, at)
             if match is None:
