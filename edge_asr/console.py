@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+_STDERR = 2  # its descriptor
 JOINERS = "\u200c\u200d"  # they shape letters in some scripts and move nothing
 
 
@@ -47,13 +48,15 @@ def standard_streams() -> Iterator[None]:
     would have the number of the missing one, so that libraries wrote into it.
     """
     with contextlib.ExitStack() as stack:
-        for missing, redirect in (
-            (sys.stdout is None, contextlib.redirect_stdout),
-            (sys.stderr is None, contextlib.redirect_stderr),
+        nowhere = None
+        while (sys.stdout is None or sys.stderr is None) and (
+            nowhere is None or nowhere.fileno() < _STDERR
         ):
-            if missing:
-                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-                stack.enter_context(redirect(nowhere))
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        if sys.stdout is None:
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        if sys.stderr is None:
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
         yield
 
 
