@@ -25,13 +25,13 @@ import numpy.typing as npt
 
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Scores, States, UnitIds
+from edge_asr.fusion.grammar_header import is_jsgf
 from edge_asr.fusion.grammar_text import (
     ALLOW_LESS,
     MAX_TEXT_CHARS,
     Letter,
     Network,
     Rules,
-    is_jsgf,
     parse_jsgf,
     parse_phrases,
     too_large,

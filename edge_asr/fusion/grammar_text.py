@@ -14,21 +14,13 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from edge_asr.errors import UsageError
+from edge_asr.fusion.grammar_header import header_end
 
 MAX_TEXT_CHARS = 1_000_000
 ALLOW_LESS = "allow fewer phrases, or split it, one grammar for each use"
 _MAX_NESTING = 50  # brackets in brackets; people write five, and each level is a Python call
 _MAX_NODES = 300_000  # of the network of letters, with each reference written out
 _MAX_DEPTH = 200  # two Python calls each, of which 1000 are allowed
-# Generators and templates put comments before the header, some with "#", and leave its ";" out.
-_BEFORE_HEADER = re.compile(
-    r"(?: \s | //[^\n]* | /\*.*?\*/ | \#(?!JSGF)[^\n]* )*", re.DOTALL | re.IGNORECASE | re.VERBOSE
-)
-_HEADER = re.compile("#JSGF", re.IGNORECASE)
-_HEADER_LINE = re.compile(
-    r"#JSGF[ \t]+V1\.0(?:[ \t]+[^\s;]+){0,2}[ \t]*(?:;|\r?(?=\n|\Z))", re.IGNORECASE
-)
-_RULE = re.compile(r"^[ \t]*(?:public[ \t]+)?<[^\s<>]+>[ \t]*=", re.MULTILINE)
 _LEXEME = re.compile(
     r"""
     (?P<nothing> \s+ | //[^\n]* | /\*.*?\*/ | \{ (?:[^\\}]|\\.)* \} )
@@ -115,18 +107,6 @@ def parse_phrases(lines: Iterable[str], where: str) -> Rules:
     return Rules(where, Choice(tuple(phrases)), {})
 
 
-def is_jsgf(text: str) -> bool:
-    """Whether a text is meant as JSGF: it has the header, or defines rules without it."""
-    begin = _before_header(text)
-    return _HEADER.match(text, begin) is not None or _RULE.search(text) is not None
-
-
-def _before_header(text: str) -> int:
-    """Where a header would be."""
-    before = _BEFORE_HEADER.match(text)
-    return before.end() if before else 0
-
-
 def parse_jsgf(text: str, where: str) -> Rules:
     """A grammar in JSGF, with its header; nothing but comments may be before that.
 
@@ -136,14 +116,7 @@ def parse_jsgf(text: str, where: str) -> Rules:
     """
     if len(text) > MAX_TEXT_CHARS:
         raise too_large(where, f"{MAX_TEXT_CHARS} characters")
-    begin = _before_header(text)
-    header = _HEADER_LINE.match(text, begin)
-    if header is None:
-        line = 1 + text.count("\n", 0, begin) if _HEADER.match(text, begin) else 1
-        raise UsageError(
-            f"{where} line {line}: a grammar begins with '#JSGF V1.0;'; write that first"
-        )
-    return _Parser(text, header.end(), where).rules()
+    return _Parser(text, header_end(text, where), where).rules()
 
 
 def too_large(where: str, limit: str) -> UsageError:

@@ -362,50 +362,6 @@ def test_files_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
             Grammar.read(missing, LETTERS)
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        "// commands of the lamp\n",
-        "\n  \n",
-        "\ufeff\r\n// commands\r\n",
-        "/* of\nthe lamp */ ",
-        "# commands\n\t",
-    ],
-)
-@pytest.mark.parametrize("header", ["#JSGF V1.0;", "#jsgf v1.0;", "#JSGF V1.0 ISO8859-1 en"])
-def test_a_grammar_may_begin_with_something_else(tmp_path: Path, before: str, header: str) -> None:
-    path = tmp_path / "home.gram"
-    text = f"{before}{header}\npublic <r> = turn\n(on | off);\n"
-    path.write_text(text, encoding="utf-8", newline="")
-    grammar = Grammar.read(path, LETTERS)
-    assert grammar.allows("turn off") and not grammar.allows("turn")
-    path.write_text(text.replace("(on", "(o7"), encoding="utf-8", newline="")
-    with pytest.raises(UsageError, match=f"home.gram line {text.count(chr(10))}: .*'o7'"):
-        Grammar.read(path, LETTERS)
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("public <r> = turn on;", 1),
-        ("grammar g;\n\n<r> = turn on;", 1),
-        ("// lamp\n#JSGF V2.0;\npublic <r> = turn on;", 2),
-        ("\n#JSGF\npublic <r> = turn on;", 2),
-    ],
-)
-def test_rules_without_the_header_are_no_list(tmp_path: Path, text: str, line: int) -> None:
-    path = tmp_path / "home.gram"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=f"home.gram line {line}: .*'#JSGF V1.0;'"):
-        Grammar.read(path, LETTERS)
-
-
-def test_a_list_may_have_remarks(tmp_path: Path) -> None:
-    path = tmp_path / "home.txt"
-    path.write_text("# as #JSGF V1.0; but simpler: <r> = on\n\nturn on\n")
-    assert Grammar.read(path, LETTERS).allows("turn on")
-
-
 def test_a_file_too_long_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "long"
     with path.open("wb") as file:
