@@ -24,7 +24,6 @@ UNTESTED = frozenset(
     export/executorch_layers.py
     export/native.py
     export/roles.py
-    export/source.py
     export/speech.py
     export/to_executorch.py
     export/to_torchscript.py

@@ -27,6 +27,8 @@ _OTHER_MARK = re.compile(
 )
 _UTTERANCE_ID = re.compile(r"\((?=.*\d)(?=.*[-_])[^\s()]+\)")
 _MARKS_NAMED = 3
+_MAX_MARKS = 1000  # that are counted apart: an id at the end is another one in each line
+_MORE_MARKS = "others"
 _APOSTROPHES = "'\u2019\u2018\u02bc\uff07"
 _HELP = """
 The text has one sentence per line, in UTF-8. At word level, which fits every model, words are
@@ -146,8 +148,8 @@ def word_splitter(
 def sentences_of(
     line: str, words: Callable[[str], list[str]], left_out: Counter[str] | None = None
 ) -> Iterator[list[str]]:
-    """The words of each sentence of a line; ``<unk>`` is a word, where sentences are marked they
-    may be several or empty.
+    """The words of each sentence of a line: it may hold several where they are marked, some of
+    them empty. ``<unk>`` is a word.
 
     Args:
         words: splits what has no marks.
@@ -164,10 +166,14 @@ def sentences_of(
 
 def _without_marks(line: str, left_out: Counter[str]) -> str:
     text, bracket, last = line.rstrip().rpartition("(")
+    found = []
     if _UTTERANCE_ID.fullmatch(bracket + last):
-        left_out[bracket + last] += 1
+        found.append(bracket + last)
         line = text
-    left_out.update(_OTHER_MARK.findall(line))
+    found += _OTHER_MARK.findall(line)
+    for mark in found:
+        is_kept = mark in left_out or len(left_out) < _MAX_MARKS
+        left_out[mark if is_kept else _MORE_MARKS] += 1
     return _OTHER_MARK.sub(" ", line)
 
 

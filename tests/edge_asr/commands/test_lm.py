@@ -111,6 +111,14 @@ def test_marks_of_corpora_are_no_words(
     assert sorted(marks.elements()) == sorted(left_out)
 
 
+def test_marks_of_every_line_need_little_memory() -> None:
+    marks: Counter[str] = Counter()
+    for number in range(3000):
+        assert list(sentences_of(f"yes (a-{number})", word_splitter(), marks)) == [["YES"]]
+    assert marks.total() == 3000
+    assert len(marks) < 1100
+
+
 def test_marks_that_are_left_out_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
