@@ -7,17 +7,25 @@ characters never reach a terminal.
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-_JOINERS = "\u200c\u200d"  # they shape letters in some scripts and move nothing
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_STDERR = 2  # its descriptor
+JOINERS = "\u200c\u200d"  # they shape letters in some scripts and move nothing
 
 
 def clean(text: str) -> str:
     """``text`` on one line, without control, direction and unassigned characters."""
     return "".join(
         character
-        if unicodedata.category(character)[0] not in "CZ" or character in _JOINERS
+        if unicodedata.category(character)[0] not in "CZ" or character in JOINERS
         else " "
         if character.isspace()
         else ""
@@ -29,3 +37,35 @@ def complain(message: object, program: str = "edge-asr") -> None:
     """One line on stderr."""
     with contextlib.suppress(OSError, ValueError):  # nobody is there to be told
         print(f"{program}: {clean(str(message))}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def standard_streams() -> Iterator[None]:
+    """Standard output and error that exist: where the caller closed one, what is written there is
+    dropped.
+
+    ``print`` would write what is for a missing stderr to stdout. And a file that is opened next
+    would have the number of the missing one, so that libraries wrote into it.
+    """
+    with contextlib.ExitStack() as stack:
+        nowhere = None
+        while (sys.stdout is None or sys.stderr is None) and (
+            nowhere is None or nowhere.fileno() < _STDERR
+        ):
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        if sys.stdout is None:
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        if sys.stderr is None:
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+
+
+def open_terminal(*, stderr: bool = False) -> Console:
+    """The terminal of stdout or stderr for rich; COLUMNS and LINES are removed where no terminal
+    has such a size, as 0 on serial consoles, with which rich would divide lines."""
+    from rich.console import Console  # 60 ms, for those who show something
+
+    for name in ("COLUMNS", "LINES"):
+        if not re.fullmatch("[1-9][0-9]{0,3}", os.environ.get(name, "1")):
+            del os.environ[name]
+    return Console(highlight=False, stderr=stderr)

@@ -4,8 +4,8 @@
     64   wrong usage               73   output that cannot be written
     65   audio that is no audio    74   another input or output error
     66   an input file is missing  78   something installed or packaged is wrong
-    130  interrupted (Ctrl-C)      141  nobody reads the output any more
-    143  terminated
+    129  hung up                   130  interrupted (Ctrl-C)
+    143  terminated                141  nobody reads the output any more
 
 The codes of ``EdgeAsrError`` are those of its tree; wrong options end with 64 too, where argparse
 alone would say 2, so that one mistake has one code however it is noticed.
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import ParamSpec
 
-from edge_asr.console import complain
+from edge_asr.console import complain, standard_streams
 from edge_asr.errors import ConfigError, EdgeAsrError, OutputError
 
 P = ParamSpec("P")
@@ -41,10 +41,11 @@ def errors_as_lines(program: str) -> Callable[[Callable[P, int]], Callable[P, in
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def run(*args: P.args, **kwargs: P.kwargs) -> int:
-            try:
-                return main(*args, **kwargs)
-            except (EdgeAsrError, OSError) as error:
-                return _explain(error, program)
+            with standard_streams():
+                try:
+                    return main(*args, **kwargs)
+                except (EdgeAsrError, OSError) as error:
+                    return _explain(error, program)
 
         return run
 
@@ -70,6 +71,11 @@ def exit_code(run: Callable[[], int]) -> int:
 
     An exception that is not expected is a bug and goes on as it is.
     """
+    with standard_streams():
+        return _exit_code(run)
+
+
+def _exit_code(run: Callable[[], int]) -> int:
     try:
         with _termination():
             code = _run_and_flush(run)
@@ -98,15 +104,14 @@ def _run_and_flush(run: Callable[[], int]) -> int:
         code = run()
     except SystemExit as end:  # of argparse, after --help or an error
         code = end.code if isinstance(end.code, int) else 0
-    if sys.stdout is not None:  # it is None where the caller closed it
-        sys.stdout.flush()  # here, where a full disk can still be reported
+    sys.stdout.flush()  # here, where a full disk can still be reported
     return code
 
 
 @contextlib.contextmanager
 def _termination() -> Iterator[None]:
-    """SIGTERM and SIGINT end the process through its ``finally`` blocks: unfinished files are
-    removed.
+    """SIGTERM, SIGHUP and SIGINT end the process through its ``finally`` blocks: unfinished files
+    are removed.
 
     For SIGINT that is not left to KeyboardInterrupt: where one reaches Python code that was made
     from a string, as an import of dataclasses is, the interpreter kills itself with SIGINT at its
@@ -122,6 +127,8 @@ def _termination() -> Iterator[None]:
     signals = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
         signals.append(signal.SIGINT)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nor where nohup is used
+        signals.append(signal.SIGHUP)
     before = [(one, signal.signal(one, terminate) or signal.SIG_DFL) for one in signals]
     try:
         yield

@@ -31,6 +31,7 @@ from edge_asr.package.units import Units
 from export.build import check_dispatches, check_native
 from export.lowerings import LOWERINGS
 from export.program import decoder_spec, encoder_spec
+from model.tokenizer import units_text
 from quant.checkpoint import QuantizedCheckpoint, load_at
 
 QUANTIZATION = {
@@ -133,15 +134,15 @@ def open_source(conf: ExportConfig) -> Source:
     check_native(conf.backends, conf.dispatches)
     torch.set_num_threads(1)  # the reference must not depend on the number of cores
     quantized = load_at(conf.checkpoint, conf.precisions, conf.group)
-    network, units = quantized[0].network, conf.checkpoint / "units.txt"
-    units_text = units.read_bytes()
+    network = quantized[0].network
+    units = units_text(quantized[0].described.symbols).encode()
     return Source(
         conf,
         quantized,
         encoder_spec(network, conf.left_context, conf.default_chunk, conf.max_chunk),
         _second_pass(conf, quantized[0]),
-        units_text,
-        Units.parse(units_text, str(units)),
+        units,
+        Units.parse(units, str(conf.checkpoint / "units.txt")),
     )
 
 

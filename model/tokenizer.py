@@ -98,21 +98,26 @@ def build_pieces(texts: Iterable[str], count: int) -> list[str]:
 
 
 def read_units(path: Path) -> list[str]:
-    """Symbols of a ``units.txt`` (``symbol id`` per line), in the order of their ids."""
+    """Symbols of a ``units.txt`` in the order of their ids: ``symbol id`` per line, with any white
+    space between and around them."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
     symbols: list[str] = []
-    for number, line in enumerate(filter(None, lines)):
-        symbol, _, index = line.rpartition(" ")
-        if not symbol or index != str(number):
+    for number, line in enumerate(filter(str.strip, lines)):
+        fields = line.split()
+        if len(fields) != 2 or fields[1] != str(number):
             raise ConfigError(f"{path}: line {number + 1} is {line!r}, expected 'SYMBOL {number}'")
-        symbols.append(symbol)
+        symbols.append(fields[0])
     return symbols
+
+
+def units_text(symbols: Iterable[str]) -> str:
+    """What ``units.txt`` has, one space between symbol and id."""
+    return "".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols))
 
 
 def write_units(symbols: list[str], path: Path) -> None:
     """Write ``units.txt``."""
-    lines = [f"{symbol} {index}\n" for index, symbol in enumerate(symbols)]
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text(units_text(symbols), encoding="utf-8")

@@ -15,7 +15,6 @@ UNTESTED = frozenset(
     benchmark/search/hotword_report.py
     edge_asr/backends/executorch_binding.py
     edge_asr/backends/executorch_stock_runtime.py
-    edge_asr/commands/output_file.py
     edge_asr/mic.py
     edge_asr/programs/golden_decoder.py
     edge_asr/search/prefix_beam.py
@@ -25,7 +24,6 @@ UNTESTED = frozenset(
     export/executorch_layers.py
     export/native.py
     export/roles.py
-    export/source.py
     export/speech.py
     export/to_executorch.py
     export/to_torchscript.py

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_asr.captions.json_lines import json_fields
-from edge_asr.console import clean
+from edge_asr.console import JOINERS, clean
 from edge_asr.events import Final, Word
 
 LINE_COLUMNS = 42
@@ -30,6 +30,12 @@ Put = Callable[[str], None]  # writes one line; the newline is its business
 # SubRip has no escapes, and players read <i> and {\an8} as markup: letters that look like them.
 _SRT_LETTERS = str.maketrans("<>{}", "\u2039\u203a()")
 _VTT_LETTERS = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+_JOINER = "\u200d"
+_VIRAMA = 9  # a combining class
+# Vowels and ends of Hangul syllables, and colours of emoji.
+_LATER_PARTS = (("\u1160", "\u11ff"), ("\U0001f3fb", "\U0001f3ff"))
 
 
 class SegmentWriter(Protocol):
@@ -178,12 +184,28 @@ def _split(word: Word, space: str) -> Iterator[Word]:
 def _lines(text: str) -> Iterator[str]:
     """A word in parts of a line; whole, but for words that no language has."""
     part = ""
+    border = 0  # where a part may end, in it
     for character in text:
-        if _columns(part + character) > LINE_COLUMNS:
-            yield part
-            part = ""
+        if part and not _belongs(character, part[-1]):
+            border = len(part)
         part += character
+        if _columns(part) > LINE_COLUMNS:
+            end = border or len(part) - 1  # one sign may be longer than a line
+            yield part[:end]
+            part, border = part[end:], 0
     yield part
+
+
+def _belongs(character: str, before: str) -> bool:
+    """Whether both are one sign for readers, as Unicode TR29 says, but for flags: marks, what is
+    joined, consonants joined by a virama, parts of a Hangul syllable, colours of an emoji."""
+    return (
+        unicodedata.category(character)[0] == "M"
+        or character in JOINERS
+        or before == _JOINER
+        or unicodedata.combining(before) == _VIRAMA
+        or any(low <= character <= high for low, high in _LATER_PARTS)
+    )
 
 
 def _columns(text: str) -> int:

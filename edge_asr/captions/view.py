@@ -6,6 +6,7 @@ import sys
 
 from edge_asr.captions.json_lines import JsonCaptions
 from edge_asr.captions.lines import Captions, PlainCaptions
+from edge_asr.console import open_terminal
 
 
 def open_captions(style: str | None) -> Captions:
@@ -13,11 +14,9 @@ def open_captions(style: str | None) -> Captions:
     if style == "jsonl":
         return JsonCaptions(sys.stdout)
     if style != "plain" and sys.stdout.isatty():
-        from rich.console import Console  # 60 ms that a pipe need not wait for
+        from edge_asr.captions.live import LiveCaptions  # 60 ms that a pipe need not wait for
 
-        from edge_asr.captions.live import LiveCaptions
-
-        console = Console(highlight=False)
+        console = open_terminal()
         if not console.is_dumb_terminal:
             return LiveCaptions(console)
     return PlainCaptions(sys.stdout, sys.stderr)

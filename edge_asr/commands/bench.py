@@ -59,14 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _progress_bar() -> Iterator[Progress]:
     """A bar on stderr where that is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield lambda what, done, of: None
         return
-    from rich.console import Console
     from rich.progress import Progress as Bar
 
+    from edge_asr.console import open_terminal
+
     # Redrawn when something is done, and not by a thread in the middle of a measurement.
-    console = Console(stderr=True)
+    console = open_terminal(stderr=True)
     with Bar(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("")
 

@@ -38,7 +38,8 @@ def _add_search(search: argparse._ArgumentGroup, second_pass: SecondPassMode) ->
     )
     search.add_argument(
         "--beam", type=int, metavar="N",
-        help="hypotheses, 1 to 64 (default: 10; with a package's language model, its value)",
+        help="hypotheses of prefix search, 1 to 64 (default: 10; with a package's language model, "
+        "its value)",
     )  # fmt: skip
     search.add_argument(
         "--blank-penalty", type=float, metavar="X",

@@ -30,6 +30,8 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         for signum in SIGNALS:
+            if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+                continue  # nohup: the captions are to outlive the terminal
             self._before[signum] = signal.signal(signum, self._on_signal)
         return self
 
@@ -46,7 +48,7 @@ class Interruption:
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        for every in SIGNALS:
+        for every in self._before:
             signal.signal(every, signal.SIG_DFL)
         self._deadline = threading.Timer(EXIT_LIMIT_S, os._exit, [128 + signum])
         self._deadline.daemon = True

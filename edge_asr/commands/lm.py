@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from edge_asr.commands.output_file import names_stdout, open_output
+from edge_asr.console import complain
 from edge_asr.errors import InputMissingError, UsageError
 
 STDIN = "-"
 _MAX_LINE_BYTES = 1_000_000
 _CASES: dict[str, Callable[[str], str]] = {"upper": str.upper, "lower": str.lower, "keep": str}
+# What corpora write around and among words. SRILM, IRSTLM and CMU's tools want the first.
+_SENTENCE_MARK = re.compile("</?s>", re.IGNORECASE)
+_UNKNOWN_MARK = re.compile("<unk>", re.IGNORECASE)
+_OTHER_MARK = re.compile(
+    r"<(?!/?s>|unk>)[^<>\s]+> | \[[^\[\]\s]+\] | \+\+[^\s+]+\+\+", re.IGNORECASE | re.VERBOSE
+)
+_UTTERANCE_ID = re.compile(r"\((?=.*\d)(?=.*[-_])[^\s()]+\)")
+_MARKS_NAMED = 3
+_MAX_MARKS = 1000  # that are counted apart: an id at the end is another one in each line
+_MORE_MARKS = "others"
 _APOSTROPHES = "'\u2019\u2018\u02bc\uff07"
 _HELP = """
 The text has one sentence per line, in UTF-8. At word level, which fits every model, words are
 converted to one case, and everything but letters, digits and apostrophes inside words becomes a
 space. Each Chinese or Japanese character is a word, as in captions. Numbers are not changed: write
 them as they are spoken. At unit level, lines hold units of the model, separated by spaces, as its
-tokenizer writes them, and nothing is changed.
+tokenizer writes them, and nothing is changed but marks of sentences.
+
+<s> and </s> begin and end sentences, and <unk> is an unknown word. At word level other marks are
+left out and counted on standard error, unless punctuation is kept: <sil>, [noise], ++um++, and the
+name of a recording at the end, as (speaker-01).
 
 Smoothing is interpolated modified Kneser-Ney. All words of the text are in the vocabulary.
 """
@@ -32,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _HELP
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="text files (-: standard input)")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the ARPA file")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the ARPA file (-: standard output)"
+    )
     parser.add_argument(
         "--order", type=int, default=3, help="length of the longest n-grams, 1 to 5 (default: 3)"
     )
@@ -68,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         UsageError: a text is not UTF-8 or has no words, or options are out of range.
         OutputError: the file cannot be written.
     """
-    target = Path(arguments.output)
+    to_stdout = names_stdout(arguments.output)
+    target = Path("/dev/stdout" if to_stdout else arguments.output)
     unit = arguments.level == "unit"
     if unit and (arguments.case or arguments.punctuation):
         raise UsageError("--case and --punctuation are for words; leave them out, or --level unit")
@@ -76,12 +97,17 @@ def run(arguments: argparse.Namespace) -> int:
         if text != STDIN and os.path.exists(text) and target.exists() and target.samefile(text):
             raise UsageError(f"{text!r} is a text; choose another output")
 
-    from edge_asr.commands.output_file import open_output
     from edge_asr.fusion.arpa import ngram_lines
     from edge_asr.fusion.ngram_estimate import estimate
 
     words = str.split if unit else word_splitter(arguments.case, arguments.punctuation)
-    sentences = (words(line) for text in arguments.texts for line in _lines(text))
+    left_out: Counter[str] | None = None if unit or arguments.punctuation == "keep" else Counter()
+    sentences = (
+        sentence
+        for text in arguments.texts
+        for line in _lines(text)
+        for sentence in sentences_of(line, words, left_out)
+    )
     ngrams = estimate(sentences, arguments.order, arguments.min_counts)
     with open_output(target) as put:
         for line in ngram_lines(ngrams):
@@ -89,7 +115,11 @@ def run(arguments: argparse.Namespace) -> int:
     counts = [len(order.words) for order in ngrams.orders]
     listed = "".join(f", {count} {length}-grams" for length, count in enumerate(counts[1:], 2))
     # Three of the words are marks.
-    print(f"{len(ngrams.words) - 3} {arguments.level}s{listed} in {arguments.output!r}")
+    summary = f"{len(ngrams.words) - 3} {arguments.level}s{listed} in {arguments.output!r}"
+    (complain if to_stdout else print)(summary)
+    if left_out:
+        named = ", ".join(mark for mark, _ in left_out.most_common(_MARKS_NAMED))
+        complain(f"left out as no words: {left_out.total()} marks, such as {named}")
     return 0
 
 
@@ -113,6 +143,38 @@ def word_splitter(
         return [word for piece in pieces if (word := piece.strip(ends) if ends else piece)]
 
     return split
+
+
+def sentences_of(
+    line: str, words: Callable[[str], list[str]], left_out: Counter[str] | None = None
+) -> Iterator[list[str]]:
+    """The words of each sentence of a line: it may hold several where they are marked, some of
+    them empty. ``<unk>`` is a word.
+
+    Args:
+        words: splits what has no marks.
+        left_out: counts other marks, which are no words then; None takes them as they are.
+    """
+    from edge_asr.fusion.arpa import UNKNOWN  # numpy, which --help need not wait for
+
+    if left_out is not None:
+        line = _without_marks(line, left_out)
+    for sentence in _SENTENCE_MARK.split(line):
+        known, *later = map(words, _UNKNOWN_MARK.split(sentence))
+        yield [*known, *(word for more in later for word in (UNKNOWN, *more))]
+
+
+def _without_marks(line: str, left_out: Counter[str]) -> str:
+    text, bracket, last = line.rstrip().rpartition("(")
+    found = []
+    if _UTTERANCE_ID.fullmatch(bracket + last):
+        found.append(bracket + last)
+        line = text
+    found += _OTHER_MARK.findall(line)
+    for mark in found:
+        is_kept = mark in left_out or len(left_out) < _MAX_MARKS
+        left_out[mark if is_kept else _MORE_MARKS] += 1
+    return _OTHER_MARK.sub(" ", line)
 
 
 class _Characters(dict[int, str]):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge_asr.commands.decoding_arguments import add_decoding_arguments
 from edge_asr.commands.model_options import add_model_arguments, load_recognizer
-from edge_asr.commands.output_file import Put, open_output
+from edge_asr.commands.output_file import Put, names_stdout, open_output
 from edge_asr.commands.stream_options import stream_options, warn_of_hotwords
 from edge_asr.console import complain
 from edge_asr.errors import (
@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE|DIR",
-        help="write to this file, or one file per input to this folder (default: standard output)",
+        help="write to this file, or one file per input to this folder (default, and -: "
+        "standard output)",
     )
     add_model_arguments(parser)
     add_decoding_arguments(parser, SECOND_PASS)
@@ -151,7 +152,7 @@ def plan_outputs(files: Sequence[str], style: str, output: str | None) -> list[P
         UsageError: several files would end up in one, or an input would be overwritten.
         OutputError: the folder does not exist.
     """
-    if output is None:
+    if output is None or names_stdout(output):
         if len(files) > 1 and style in ("srt", "vtt"):
             raise UsageError(f"{style} of {len(files)} files needs a folder: -o DIR")
         return [None] * len(files)
@@ -200,15 +201,13 @@ def _path(file: str) -> str:
 @contextlib.contextmanager
 def _progress(file: str, *, stdout_is_used: bool) -> Iterator[Advance]:
     """A bar on stderr for a long file, where it is a terminal that nothing else writes to."""
-    duration_s = _duration_s(file) if sys.stderr is not None and sys.stderr.isatty() else 0.0
-    stdout_is_seen = sys.stdout is not None and sys.stdout.isatty()
-    if duration_s < _LONG_S or (stdout_is_used and stdout_is_seen):
+    duration_s = _duration_s(file) if sys.stderr.isatty() else 0.0
+    if duration_s < _LONG_S or (stdout_is_used and sys.stdout.isatty()):
         yield lambda done_s: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from edge_asr.console import clean
+    from edge_asr.console import clean, open_terminal
 
     progress = Progress(
         TextColumn("{task.fields[name]}", markup=False),
@@ -216,7 +215,7 @@ def _progress(file: str, *, stdout_is_used: bool) -> Iterator[Advance]:
         TextColumn("{task.fields[minutes]} min"),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=open_terminal(stderr=True),
         transient=True,
         redirect_stdout=False,
     )

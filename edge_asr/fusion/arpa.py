@@ -46,6 +46,23 @@ _MAX_EMPTY_LINES = 1000  # in a row
 _MIN_LOG10 = -99.0  # how the format writes the logarithm of 0
 _LN10 = math.log(10)
 _GZIP = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+_UNPACK = "unpack it, or compress it with gzip"
+_ENCODE = "save it as UTF-8"
+# What else is given for an ARPA file: how it begins, what it is, and what to do.
+_OTHER_FILES = (
+    (
+        b"mmap lm http://kheafield.com/code",
+        "KenLM's binary",
+        "give the ARPA file that it is made of",
+    ),
+    (b"BZh", "compressed with bzip2", _UNPACK),
+    (b"\xfd7zXZ\x00", "compressed with xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
+    (b"PK\x03\x04", "a zip file", _UNPACK),
+    (b"\xff\xfe", "UTF-16 text", _ENCODE),
+    (b"\xfe\xff", "UTF-16 text", _ENCODE),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +170,7 @@ class _Reader:
 
     def _counts(self) -> list[int]:
         """What the header says, up to the title of the first section."""
-        while self._filled_line() != b"\\data\\":
-            if self._line > _MAX_HEADER_LINES:
-                self._refuse("expected \\data\\ near the beginning")
+        self._find_data()
         counts: list[int] = []
         while match := re.fullmatch(
             rb"ngram\s+(\d{1,3})\s*=\s*(\d{1,9})", line := self._filled_line()
@@ -170,6 +185,20 @@ class _Reader:
         if not 1 <= counts[0] <= sum(counts) <= MAX_NGRAMS:
             self._refuse(f"{sum(counts)} n-grams; allowed are 1 to {MAX_NGRAMS}; prune it")
         return counts
+
+    def _find_data(self) -> None:
+        """Read up to the line that every ARPA file has."""
+        line = self._any_line().removeprefix(_BOM)
+        for beginning, what, advice in _OTHER_FILES:
+            if line.startswith(beginning):
+                raise UsageError(f"{self._where} is no ARPA file, but {what}; {advice}")
+        while line.strip() != b"\\data\\":
+            if not line or len(line) == _MAX_LINE_BYTES or self._line > _MAX_HEADER_LINES:
+                raise UsageError(
+                    f"{self._where} is no ARPA file: no line \\data\\ near its beginning; "
+                    "edge-asr lm makes one from text with a sentence per line"
+                )
+            line = self._any_line()
 
     def _order(self, length: int, count: int, *, last: bool) -> Order:
         rows, log_probs, backoffs = array("i"), array("d"), array("d")
@@ -209,12 +238,17 @@ class _Reader:
                 f"{self._where}: {_shown(error.object)} is not UTF-8; convert it with iconv"
             ) from error
 
-    def _next_line(self) -> bytes:
+    def _any_line(self) -> bytes:
+        """The next line as it is; empty at the end of the file."""
         line = self._file.readline(_MAX_LINE_BYTES)
         self._line += 1
         self._left_bytes -= len(line)
         if self._left_bytes < 0:
             self._refuse(f"unpacked more than {_MAX_FILE_BYTES} bytes")
+        return line
+
+    def _next_line(self) -> bytes:
+        line = self._any_line()
         if len(line) == _MAX_LINE_BYTES:
             self._refuse(f"a line of more than {_MAX_LINE_BYTES} bytes")
         if not line:

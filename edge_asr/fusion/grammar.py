@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Scores, States, UnitIds
+from edge_asr.fusion.grammar_header import is_jsgf
 from edge_asr.fusion.grammar_text import (
     ALLOW_LESS,
-    HEADER,
     MAX_TEXT_CHARS,
     Letter,
     Network,
@@ -76,7 +76,7 @@ class Grammar:
 
     @classmethod
     def read(cls, path: Path, units: Units) -> Grammar:
-        """Read JSGF if the file begins with "#JSGF", else one phrase a line.
+        """Read JSGF if the file has its header or its rules, else one phrase a line.
 
         Raises:
             InputMissingError: no such file, or it may not be read.
@@ -89,7 +89,7 @@ class Grammar:
             max_bytes=_MAX_TEXT_BYTES,
             too_large=f"more than {MAX_TEXT_CHARS} characters; {ALLOW_LESS}",
         )
-        if text.startswith(HEADER):
+        if is_jsgf(text):
             return cls.jsgf(text, units, str(path))
         return cls.phrases(text.split("\n"), units, str(path))
 

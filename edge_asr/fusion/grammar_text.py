@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from edge_asr.errors import UsageError
+from edge_asr.fusion.grammar_header import header_end
 
 MAX_TEXT_CHARS = 1_000_000
 ALLOW_LESS = "allow fewer phrases, or split it, one grammar for each use"
-HEADER = "#JSGF"
 _MAX_NESTING = 50  # brackets in brackets; people write five, and each level is a Python call
 _MAX_NODES = 300_000  # of the network of letters, with each reference written out
 _MAX_DEPTH = 200  # two Python calls each, of which 1000 are allowed
-_HEADER_LINE = re.compile(r"#JSGF[ \t]+V1\.0(?:[ \t]+[^\s;]+){0,2}[ \t]*;")
 _LEXEME = re.compile(
     r"""
     (?P<nothing> \s+ | //[^\n]* | /\*.*?\*/ | \{ (?:[^\\}]|\\.)* \} )
@@ -109,7 +108,7 @@ def parse_phrases(lines: Iterable[str], where: str) -> Rules:
 
 
 def parse_jsgf(text: str, where: str) -> Rules:
-    """A grammar in JSGF, with its header.
+    """A grammar in JSGF, with its header; nothing but comments may be before that.
 
     Raises:
         UsageError: what the subset of JSGF does not have, with the line; no public rule; a rule
@@ -117,10 +116,7 @@ def parse_jsgf(text: str, where: str) -> Rules:
     """
     if len(text) > MAX_TEXT_CHARS:
         raise too_large(where, f"{MAX_TEXT_CHARS} characters")
-    header = _HEADER_LINE.match(text)
-    if header is None:
-        raise UsageError(f"{where} line 1: a grammar begins with '#JSGF V1.0;'; write that first")
-    return _Parser(text, header.end(), where).rules()
+    return _Parser(text, header_end(text, where), where).rules()
 
 
 def too_large(where: str, limit: str) -> UsageError:
@@ -248,7 +244,7 @@ class _Parser:
 
     def _split(self, text: str, at: int) -> list[_Lexeme]:
         lexemes: list[_Lexeme] = []
-        line = 1
+        line = 1 + text.count("\n", 0, at)
         while at < len(text):
             match = _LEXEME.match(text, at)
             if match is None:

@@ -16,6 +16,7 @@ from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.greedy import GreedySearch
 from edge_asr.search.prefix import BEAM, BLANK_SKIP, SCORE_BEAM, PrefixSearch
 
+_GREEDY_BEAM = "none for greedy search, which has no beam; leave it out"
 SearchName = Literal["prefix", "greedy"]
 # "inline": a push waits for the second pass of a segment that it ended; "background": it comes
 # with a later push, or with the flush.
@@ -29,7 +30,8 @@ class Decoding:
     Attributes:
         search: of the first pass. Greedy is the cheapest and takes no automata.
         beam: hypotheses of prefix search, and units looked at in a frame; None is what the package
-            wants with its language model where that is used, else ``prefix.BEAM``.
+            wants with its language model where that is used, else ``prefix.BEAM``. Greedy search
+            has none.
         score_beam: nats below the best where a hypothesis is given up.
         blank_skip: frames with more blank than this are taken as blank.
         blank_penalty: nats taken from blank in all other frames, against words that are left out;
@@ -47,7 +49,7 @@ class Decoding:
             beginning of the utterances that it was trained on; else its context goes on.
 
     Raises:
-        UsageError: a value outside what is allowed, or automata for greedy search.
+        UsageError: a value outside what is allowed, or a beam or automata for greedy search.
     """
 
     search: SearchName = "prefix"
@@ -88,6 +90,8 @@ class Decoding:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UsageError.of_setting(name, value, f"{low:g} to {high:g}")
+        if self.search == "greedy" and self.beam is not None:
+            raise UsageError.of_setting("beam", self.beam, _GREEDY_BEAM)
         if self.search == "greedy" and (self.language_model not in (None, "off") or self.grammar):
             raise UsageError(
                 "greedy search takes no language model and no grammar; choose prefix search"
@@ -107,10 +111,10 @@ class Decoding:
 
     def new_search(self, blank: int, fusion: Fusion) -> Search:
         """A search at its beginning."""
-        if self.search == "greedy":
-            return GreedySearch(blank)
-        beam = BEAM if self.beam is None else self.beam
         penalty = self.blank_penalty or 0.0
+        if self.search == "greedy":
+            return GreedySearch(blank, penalty, self.blank_skip)
+        beam = BEAM if self.beam is None else self.beam
         return PrefixSearch(blank, beam, self.score_beam, self.blank_skip, fusion, penalty)
 
     def beside(self, spec: LanguageModelSpec | None) -> Decoding:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_asr.fusion import Fusion
 from edge_asr.search import Hypothesis, LogProbs, Token
@@ -12,9 +14,15 @@ from edge_asr.search import Hypothesis, LogProbs, Token
 
 @dataclass
 class GreedySearch:
-    """``edge_asr.search.Search`` with one hypothesis. A token never changes its id."""
+    """``edge_asr.search.Search`` with one hypothesis. A token never changes its id.
+
+    ``blank_penalty`` nats are taken from blank in frames that have less of it than
+    ``blank_skip``, as in prefix search.
+    """
 
     blank: int
+    blank_penalty: float = 0.0
+    blank_skip: float = 1.0
     frames: int = 0
     last_id: int | None = None  # of the last frame
     open_tokens: list[Token] = field(default_factory=list)
@@ -23,11 +31,12 @@ class GreedySearch:
         """See ``Search``."""
         if len(log_probs) == 0:
             return
-        ids = log_probs.argmax(axis=1)
+        ids = self._best(log_probs)
         # A run is a stretch of frames with the same id. Only runs are visited in Python: spikes
         # are few, frames are many.
         begins = np.concatenate([[0], np.flatnonzero(np.diff(ids)) + 1])
-        peaks = np.maximum.reduceat(log_probs.max(axis=1), begins).tolist()
+        heard = log_probs[np.arange(len(ids)), ids]
+        peaks = np.maximum.reduceat(heard, begins).tolist()
         ends = [*begins[1:].tolist(), len(ids)]
         for unit, begin, end, peak in zip(
             ids[begins].tolist(), begins.tolist(), ends, peaks, strict=True
@@ -44,6 +53,16 @@ class GreedySearch:
                 )
         self.frames += len(ids)
         self.last_id = int(ids[-1])
+
+    def _best(self, log_probs: LogProbs) -> npt.NDArray[np.intp]:
+        """(T',) the best unit of each frame."""
+        if self.blank_penalty:
+            blank = log_probs[:, self.blank]
+            is_active = blank <= math.log(self.blank_skip)
+            log_probs = log_probs.copy()
+            log_probs[:, self.blank] = np.where(is_active, blank - self.blank_penalty, blank)
+        ids: npt.NDArray[np.intp] = log_probs.argmax(axis=1)
+        return ids
 
     def set_fusion(self, fusion: Fusion) -> None:
         """Nothing to score: ``Decoding`` refuses automata for greedy search."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.console import clean, complain
+from edge_asr.console import clean, complain, open_terminal, standard_streams
 
 HOSTILE = "a\x1b[2Jb\x07\x9b31m\u202ec\r\nd\u2028e\x00"
 
@@ -45,3 +46,33 @@ def test_where_nobody_can_be_told_nothing_happens(monkeypatch: pytest.MonkeyPatc
     closed.close()
     monkeypatch.setattr("sys.stderr", closed)
     complain("what")
+
+
+def test_a_missing_stream_is_there_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    with standard_streams():
+        complain("what")
+        print("text")
+        assert not sys.stderr.isatty()
+    assert sys.stderr is None
+    assert capsys.readouterr().out == "text\n"
+
+
+@pytest.mark.parametrize("size", ["0", "00", "-5", "x", "", "\u00b2", "9" * 5000])
+def test_sizes_that_no_terminal_has_are_not_believed(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.setenv(name, size)
+    found = open_terminal().size
+    assert 1 <= found.width < 10_000 and 1 <= found.height < 10_000
+
+
+def test_sizes_that_are_asked_for_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "1")
+    monkeypatch.setenv("LINES", "50")
+    assert open_terminal(stderr=True).size == (1, 50)

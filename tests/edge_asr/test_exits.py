@@ -109,21 +109,55 @@ def test_a_missing_library_is_named_but_a_bug_of_ours_is_not_hidden(
         exit_code(raising(ZeroDivisionError()))
 
 
-def test_termination_runs_what_cleans_up() -> None:
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_termination_runs_what_cleans_up(signum: signal.Signals, code: int) -> None:
     cleaned = []
 
     def run() -> int:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signum)
             signal.pause()
         finally:
             cleaned.append(True)
         return 0
 
-    before = signal.getsignal(signal.SIGTERM)
-    assert exit_code(run) == 143
+    found = signal.signal(signum, signal.SIG_DFL)
+    try:
+        assert exit_code(run) == code
+        assert signal.getsignal(signum) is signal.SIG_DFL
+    finally:
+        signal.signal(signum, found)
     assert cleaned
-    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_hangup_that_is_ignored_ends_nothing() -> None:
+    found = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert exit_code(lambda: signal.raise_signal(signal.SIGHUP) or 7) == 7
+    finally:
+        signal.signal(signal.SIGHUP, found)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_swallow_what_is_for_them(closed: str, tmp_path: Path) -> None:
+    program = (
+        "import sys; from edge_asr.exits import exit_code; from edge_asr.errors import AudioError\n"
+        "def run():\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        print('text'); sys.stderr.isatty(); file.write(str(file.fileno() > 2))\n"
+        "        raise AudioError('what is wrong')\n"
+        "sys.exit(exit_code(run))"
+    )
+    command = f'"$0" -c "$1" "$2" {closed}'
+    result = subprocess.run(
+        ["sh", "-c", command, sys.executable, program, tmp_path / "file"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 65
+    assert result.stdout == ("text\n" if closed == "2>&-" else "")
+    assert result.stderr == ("edge-asr: what is wrong\n" if closed == ">&-" else "")
+    # A library that writes to descriptor 2 must not write into a file of ours.
+    assert (tmp_path / "file").read_text() == "True"
 
 
 def test_an_interrupt_while_importing_ends_as_any_other(tmp_path: Path) -> None:

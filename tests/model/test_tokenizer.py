@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from edge_asr.errors import ConfigError
 from edge_asr.package.units import Units
-from model.tokenizer import SPECIAL, Tokenizer, build_pieces, build_units, read_units, write_units
+from model.tokenizer import (
+    SPECIAL,
+    Tokenizer,
+    build_pieces,
+    build_units,
+    read_units,
+    units_text,
+    write_units,
+)
 
 TEXTS = ["YES NO", "YES O'CLOCK", "K A U"]
 WORDS = st.lists(st.text("ABCXYZ'", min_size=1, max_size=5), max_size=6)
@@ -68,6 +76,23 @@ def test_file_there_and_back(tmp_path: Path) -> None:
     write_units(symbols, tmp_path / "units.txt")
     assert read_units(tmp_path / "units.txt") == symbols
     assert list(Units.parse((tmp_path / "units.txt").read_bytes(), "x").symbols) == symbols
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\t0\n▁b\t1\n",
+        "a  0\n▁b   1\n",
+        " a 0 \r\n▁b\t 1\r\n",
+        "\ufeffa 0\n▁b 1",
+        "a 0\n\n▁b 1\n \n",
+    ],
+)
+def test_tables_of_other_tools(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "units.txt"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert read_units(path) == ["a", "▁b"]
+    assert units_text(read_units(path)) == "a 0\n▁b 1\n", "what a package has"
 
 
 @pytest.mark.parametrize("text", ["a 0\nb 2\n", "a 0\nb\n", " 0\n", "a 1\n", "a 0\na b 0\n"])

@@ -140,6 +140,35 @@ def test_a_word_that_no_line_holds_is_cut_and_shares_its_time() -> None:
     assert rest == ReadCue(4000, 6000, ["x" * (100 - 2 * LINE_COLUMNS)])
 
 
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "e\u0301\u0323",  # letters with marks
+        "\u0e01\u0e34\u0e48",  # Thai
+        "\u0915\u094d\u0937\u093f",  # Devanagari, joined by a virama
+        "\u0645\u06cc\u200c",  # Persian, not joined
+        "\u1112\u1161\u11ab",  # Hangul in parts
+        "\U0001f469\U0001f3fd\u200d\U0001f680",  # an emoji with a colour, joined
+    ],
+)
+def test_no_sign_is_cut_in_two(sign: str) -> None:
+    for shift in range(6):
+        text = "x" * shift + sign * 60
+        cues = read_cues("vtt", written("vtt", segment(0, spoken([text]))))
+        lines = [line for cue in cues for line in cue.lines]
+        assert "".join(lines) == text
+        assert len(lines) > 1
+        whole = re.compile(
+            f"x*(?:{sign})*" if "\u200c" not in sign else "x*(?:\u0645|\u06cc\u200c)*"
+        )
+        assert all(whole.fullmatch(line) for line in lines)
+
+
+def test_a_sign_that_no_line_holds_is_cut() -> None:
+    (cue,) = read_cues("srt", written("srt", segment(0, spoken(["e" + "\u0301" * 60]))))
+    assert [len(line) for line in cue.lines] == [LINE_COLUMNS, 61 - LINE_COLUMNS]
+
+
 def test_slow_speech_is_cut_by_time() -> None:
     cues = read_cues("srt", written("srt", segment(0, spoken(["a"] * 10, word_ms=2000))))
     assert [cue.lines for cue in cues] == [["a a a"]] * 3 + [["a"]]

@@ -9,7 +9,9 @@ import pytest
 from edge_asr.captions.json_lines import JsonCaptions
 from edge_asr.captions.lines import PlainCaptions
 from edge_asr.captions.live import LiveCaptions
+from edge_asr.captions.meter import Meter
 from edge_asr.captions.view import open_captions
+from edge_asr.events import Final, Partial
 
 
 class Terminal(io.StringIO):
@@ -41,3 +43,20 @@ def test_the_view_of_a_format(
     captions = open_captions(style)
     assert type(captions) is expected
     captions.close()
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "2", "x"])
+def test_a_terminal_of_a_strange_size_gets_captions(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", "0")
+    captions = open_captions(None)
+    captions.show(Partial(0, "one", " two", 900))
+    captions.refresh(Meter())
+    captions.show(Final(0, "one two", (), 0, 900))
+    captions.close()
+    assert "one two" in terminal.getvalue()

@@ -32,6 +32,19 @@ def test_without_a_signal_all_is_as_before() -> None:
     assert (interruption.signum, interruption.came()) == (None, False)
 
 
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    found = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interruption.came()
+            signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert interruption.signum == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGHUP, found)
+
+
 def end_of(lines: str, limit_s: float) -> int:
     """The exit code of a process that goes on after a signal."""
     program = (

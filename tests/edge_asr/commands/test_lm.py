@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_asr.__main__ import main
-from edge_asr.commands.lm import word_splitter
+from edge_asr.commands.lm import sentences_of, word_splitter
 from edge_asr.fusion.arpa import END, read_ngrams
 from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.package.units import Units
@@ -87,6 +88,61 @@ def test_words_of_a_line(line: str, options: dict[str, str], words: list[str]) -
     assert split(line) == words  # also when all characters are known
 
 
+@pytest.mark.parametrize(
+    ("line", "sentences", "left_out"),
+    [
+        ("Yes, no.", ["YES NO"], []),
+        ("<s> yes no </s>", ["", "YES NO", ""], []),
+        ("<S>yes</S> <s>no</s>", ["", "YES", "", "NO", ""], []),
+        ("yes <unk> <UNK> no", ["YES <unk> <unk> NO"], []),
+        ("<unk>", ["<unk>"], []),
+        ("[noise] yes <sil> ++um++ no", ["YES NO"], ["[noise]", "<sil>", "++um++"]),
+        ("yes[1] <b>no</b>", ["YES NO"], ["[1]", "<b>", "</b>"]),
+        ("<s> yes </s> (an4-f_12)\n", ["", "YES", ""], ["(an4-f_12)"]),
+        ("yes (no) c++ 1 < 2 [a b] (e-mail)", ["YES NO C 1 2 A B E MAIL"], []),
+        ("yes (file-1) no (", ["YES FILE 1 NO"], []),
+    ],
+)
+def test_marks_of_corpora_are_no_words(
+    line: str, sentences: list[str], left_out: list[str]
+) -> None:
+    marks: Counter[str] = Counter()
+    assert [" ".join(found) for found in sentences_of(line, word_splitter(), marks)] == sentences
+    assert sorted(marks.elements()) == sorted(left_out)
+
+
+def test_marks_of_every_line_need_little_memory() -> None:
+    marks: Counter[str] = Counter()
+    for number in range(3000):
+        assert list(sentences_of(f"yes (a-{number})", word_splitter(), marks)) == [["YES"]]
+    assert marks.total() == 3000
+    assert len(marks) < 1100
+
+
+def test_marks_that_are_left_out_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, marked = tmp_path / "text.txt", tmp_path / "marked.txt"
+    text.write_text("yes no\nno <unk>\n")
+    marked.write_text("<s> yes [noise] no </s>\n<s> [noise] no <unk> </s> (a-1)\n")
+    for source in (text, marked):
+        assert main(["lm", str(source), "-o", f"{source}.arpa"]) == 0
+    assert capsys.readouterr().err == (
+        "edge-asr: left out as no words: 3 marks, such as [noise], (a-1)\n"
+    )
+    assert Path(f"{text}.arpa").read_text() == Path(f"{marked}.arpa").read_text()
+
+
+@pytest.mark.parametrize("options", [["--level", "unit"], ["--punctuation", "keep"]])
+def test_kept_marks_are_words_but_for_those_of_sentences(
+    tmp_path: Path, options: list[str]
+) -> None:
+    text, target = tmp_path / "text.txt", tmp_path / "lm.arpa"
+    text.write_text("<s> A [B] <unk> </s>\n")
+    assert main(["lm", str(text), "-o", str(target), *options]) == 0
+    assert set(read_ngrams(target).words) == {"<s>", END, "<unk>", "A", "[B]"}
+
+
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "edge_asr", "lm", *arguments]
     return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, check=False)
@@ -97,6 +153,16 @@ def test_standard_input(tmp_path: Path) -> None:
     result = run("-", "-o", str(target), stdin=b"\xef\xbb\xbfyes no\nno")
     assert (result.returncode, result.stderr) == (0, b"")
     assert set(read_ngrams(target).words) == {"<s>", END, "<unk>", "YES", "NO"}
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_standard_output(text: Path, tmp_path: Path, output: str) -> None:
+    result = run(str(text), "-o", output)
+    assert result.returncode == 0
+    assert result.stderr.startswith(b"edge-asr: 2 words"), "not among the lines of the file"
+    target = tmp_path / "lm.arpa"
+    assert run(str(text), "-o", str(target)).returncode == 0
+    assert result.stdout == target.read_bytes()
 
 
 @pytest.mark.parametrize(

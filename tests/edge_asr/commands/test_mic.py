@@ -152,3 +152,12 @@ def test_a_full_disk_is_one_line(speech: Path, tiny_package: Package) -> None:
     assert result.stderr.splitlines()[1:] == [
         "edge-asr: captions cannot be written to stdout: No space left on device"
     ]
+
+
+def test_captions_without_standard_error(speech: Path, tiny_package: Package) -> None:
+    command = f'"{sys.executable}" -m edge_asr.mic --input "$0" --package "$1" 2>&-'
+    result = subprocess.run(
+        ["sh", "-c", command, speech, tiny_package.root],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (0, "one twos\ntwo\n")

@@ -153,6 +153,7 @@ WRONG = [
     ("--lm-weight 0.5", 64, "give --lm FILE"),
     ("--grammar none.txt", 66, "none.txt"),
     ("--grammar {binary}", 64, "binary"),
+    ("--search greedy --beam 5", 64, "--beam is 5; allowed are none for greedy search"),
     ("--search greedy --hotword one", 64, "leave --search out"),
     ("--search greedy --lm none.arpa", 64, "leave --search out"),
     ("--search greedy --grammar {grammar}", 64, "leave --search out"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import io
 import json
 import os
@@ -15,7 +14,6 @@ import soundfile
 
 from edge_asr.__main__ import main
 from edge_asr.commands import transcribe
-from edge_asr.commands.output_file import open_output
 from edge_asr.commands.transcribe import plan_outputs, transcribe_file
 from edge_asr.errors import OutputError, UsageError
 from edge_asr.package.files import Package
@@ -137,37 +135,14 @@ def test_a_damaged_input_leaves_the_old_output(
     assert set(tmp_path.iterdir()) == before
 
 
-def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
-    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
-    target.write_text("old")
-    link.symlink_to(target.name)
-    with open_output(link) as put:
-        put("new")
-        assert target.read_text() == "old", "whole or not at all"
-    assert link.is_symlink()
-    assert target.read_text() == "new\n"
-
-
-def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    # A pipe stands for /dev/null, which a mistake here would really replace, run by root.
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        with open_output(pipe) as put:
-            put("text")
-        assert pipe.is_fifo()
-        assert os.read(reader, 100) == b"text\n"
-    finally:
-        os.close(reader)
-
-
-def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
-    output = tmp_path / "captions.txt"
-    with pytest.raises(OutputError, match=r"captions.*No space left"), open_output(output) as put:
-        put("x")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("output", ["-", "/dev/stdout", "/dev/fd/1"])
+def test_standard_output_by_name(
+    tiny_package: Package, speech: str, output: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert plan_outputs(["a.wav", "b.wav"], "text", output) == [None, None]
+    assert run(tiny_package, speech, "-o", output) == 0
+    assert capfd.readouterr().out == "one twos\none\n"
+    assert not Path("-").exists()
 
 
 def test_plans_that_would_lose_something_are_refused(tmp_path: Path, speech: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import math
 import os
 from pathlib import Path
@@ -123,9 +125,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, ngram
         ("0.05", "inf", "line 15: log10 probabilities are at most 0, and backoffs at most 99"),
         ("-0.4\t", "minus\t", "line 11: the probability or the backoff is no number"),
         ("\\end\\", "", "the file ends too early"),
-        ("\\data\\", "", "the file ends too early"),
-        ("\\data\\", "\n" * 2000 + "\\data\\", "line 1001: more than 1000 empty lines"),
-        ("\\data\\", "word\n" * 2000, "expected \\data\\ near the beginning"),
+        ("\\data\\", "\\data\\" + "\n" * 2000, "line 1003: more than 1000 empty lines"),
         ("YES\t-0.1", "Y" * 20000 + "\t-0.1", "line 11: a line of more than 16384 bytes"),
     ],
 )
@@ -135,6 +135,39 @@ def test_damage_is_refused_with_its_line(tmp_path: Path, old: str, new: str, rea
         read_ngrams(written(tmp_path, SMALL.replace(old, new)))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_editor_may_put_a_mark_before_it(tmp_path: Path) -> None:
+    plain = read_ngrams(written(tmp_path, SMALL))
+    data = SMALL[SMALL.index("\\data") :].replace("\n", "\r\n")
+    for text in (SMALL, data):
+        for encoded in (text.encode("utf-8-sig"), gzip.compress(text.encode("utf-8-sig"))):
+            assert same(read_ngrams(written(tmp_path, encoded)), plain)
+
+
+BINARY = b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(100_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no line .data. near its beginning; edge-asr lm makes one from text"),
+        (b"enter eight nine\nrubout\n", "no line .data. near its beginning"),
+        (b"word\n" * 2000, "no line .data. near its beginning"),
+        (b"word " * 10_000, "no line .data. near its beginning"),
+        (SMALL.replace("\\data\\", "").encode(), "no line .data. near its beginning"),
+        (BINARY, "KenLM's binary; give the ARPA file that it is made of"),
+        (gzip.compress(BINARY), "KenLM's binary"),
+        (bz2.compress(SMALL.encode()), "compressed with bzip2; unpack it"),
+        (lzma.compress(SMALL.encode()), "compressed with xz; unpack it"),
+        (SMALL.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+    ],
+)
+def test_other_files_are_told_from_damaged_ones(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    with pytest.raises(UsageError, match=f"lm.arpa' is no ARPA file.*{reason}"):
+        read_ngrams(written(tmp_path, content))
 
 
 def test_a_file_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:

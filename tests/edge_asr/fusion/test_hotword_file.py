@@ -21,6 +21,14 @@ def test_options_come_before_the_file(tmp_path: Path) -> None:
     assert not HotwordList(["ONE"]).changed()
 
 
+def test_a_file_of_an_editor_on_windows(tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    file.write_bytes("\ufeffNEW YORK\t3.5\r\nTEN\r\n".encode())
+    assert HotwordList((), str(file)).phrases == (("NEW YORK", 3.5), "TEN")
+    file.write_bytes("\ufeff# names\r\nTEN".encode())
+    assert HotwordList((), str(file)).phrases == ("TEN",)
+
+
 def test_a_change_is_seen_once_it_is_read(tmp_path: Path) -> None:
     file = tmp_path / "words.txt"
     file.write_text("ONE\n")

@@ -220,6 +220,25 @@ def test_a_choice_out_of_bounds_is_refused(wrong: dict[str, object]) -> None:
         Decoding(**wrong)  # type: ignore[arg-type]
 
 
+def test_greedy_search_has_no_beam() -> None:
+    with pytest.raises(UsageError, match="beam is 5; allowed are none for greedy") as caught:
+        Decoding(search="greedy", beam=5)
+    assert (caught.value.field, caught.value.value) == ("beam", 5)
+
+
+def test_both_searches_take_a_penalty_for_blank() -> None:
+    log_probs = sure([1, 0, 2])
+    log_probs[1, :2] = math.log(0.6), math.log(0.3)
+    for search in ("greedy", "prefix"):
+        said = []
+        for penalty in (None, 3.0):
+            decoding = Decoding(search=search, blank_penalty=penalty)  # type: ignore[arg-type]
+            found = decoding.new_search(0, decoding.fusion(None))
+            found.push(log_probs)
+            said.append([(token.start, token.end) for token in found.tokens()])
+        assert said == [[(0, 1), (2, 3)], [(0, 2), (2, 3)]]
+
+
 def test_greedy_search_takes_no_automata() -> None:
     grammar = Grammar.phrases(["a"], UNITS)
     for name in ("grammar", "language_model"):

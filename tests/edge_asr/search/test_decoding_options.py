@@ -19,7 +19,7 @@ from edge_asr.search.endpoint import EndpointRule
 
 # As a request would have it: no value is the default of its field.
 REQUEST = """{
-    "search": "greedy", "beam": 5, "score_beam": 12, "blank_skip": 0.9, "blank_penalty": 0.5,
+    "search": "greedy", "score_beam": 12, "blank_skip": 0.9, "blank_penalty": 0.5,
     "second_pass": "inline", "ctc_weight": 0.3, "reverse_weight": 0, "nbest": 3,
     "hotword_bonus": 2, "language_model": "off", "fresh_context": false,
     "endpoint": {
@@ -31,7 +31,6 @@ REQUEST = """{
 }"""
 EXPECTED = Decoding(
     search="greedy",
-    beam=5,
     score_beam=12,
     blank_skip=0.9,
     blank_penalty=0.5,
@@ -53,7 +52,8 @@ def test_every_field_of_a_request() -> None:
     assert settings == json.loads(REQUEST), "the mapping is left as it was"
     usual = Decoding()
     same = [f.name for f in fields(Decoding) if getattr(EXPECTED, f.name) == getattr(usual, f.name)]
-    assert same == ["grammar"], "it has no plain form"
+    assert same == ["beam", "grammar"], "one is not for greedy search, one has no plain form"
+    assert decoding_from({"beam": 5}) == Decoding(beam=5)
     for rule in ("endpoint", "commit"):
         found, default = getattr(EXPECTED, rule), getattr(usual, rule)
         changed = [getattr(found, f.name) != getattr(default, f.name) for f in fields(found)]
@@ -98,6 +98,12 @@ def test_a_shorter_segment_moves_what_depends_on_it(longest_ms: int) -> None:
         ({"second_pass": True}, "second_pass", True, "background, inline, off, null"),
         ({"second_pass": ["off"]}, "second_pass", ["off"], "background, inline, off, null"),
         ({"beam": 0}, "beam", 0, "1 to 64"),
+        (
+            {"beam": 5, "search": "greedy"},
+            "beam",
+            5,
+            "none for greedy search, which has no beam; leave it out",
+        ),
         ({"beam": 5.0}, "beam", 5.0, "whole numbers, null"),
         ({"beam": "5"}, "beam", "5", "whole numbers, null"),
         ({"beam": True}, "beam", True, "whole numbers, null"),

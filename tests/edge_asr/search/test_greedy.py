@@ -102,3 +102,22 @@ def test_nothing_goes_on_behind_frames_without_numbers() -> None:
 def test_everything_is_a_plain_value() -> None:
     for token in greedy(log_probs_of([(1, 3), (2, 4)]), BLANK):
         assert [type(value) for value in token] == [int, int, int, float]
+
+
+def test_a_penalty_makes_an_unsure_blank_a_unit() -> None:
+    log_probs = np.log(
+        np.array(
+            [[0.6, 0.3, 0.1], [0.995, 0.004, 0.001], [0.7, 0.1, 0.2], [0.1, 0.9, 0.0]], np.float32
+        )
+        + 1e-9
+    )
+    before = log_probs.copy()
+    search = GreedySearch(BLANK, blank_penalty=1.5, blank_skip=0.99)
+    search.push(log_probs)
+    assert [(token.id, token.start) for token in search.tokens()] == [(1, 0), (2, 2), (1, 3)]
+    # The confidence is that of the model, and so is what others read of it.
+    assert [token.log_prob for token in search.tokens()] == pytest.approx(
+        np.log([0.3, 0.2, 0.9]), abs=1e-6
+    )
+    np.testing.assert_array_equal(log_probs, before)
+    assert [token.id for token in greedy(log_probs, BLANK)] == [1]
