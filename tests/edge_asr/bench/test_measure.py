@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> Path:
+def recordings(tmp_path: Path) -> Path:
     soundfile.write(tmp_path / "a.wav", tones("▁one ▁two"), RATE)
     soundfile.write(tmp_path / "b.wav", tones("▁two ▁one"), RATE)
     path = tmp_path / "test.tsv"
@@ -37,10 +37,10 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("briefly")
-def test_word_errors_of_a_manifest(tiny_package: Package, manifest: Path) -> None:
+def test_word_errors_of_a_recording_list(tiny_package: Package, recordings: Path) -> None:
     said: list[str] = []
     report = measure(
-        BenchConfig(tiny_package.root, manifest=manifest, runs=1),
+        BenchConfig(tiny_package.root, recordings=recordings, runs=1),
         lambda what, done, of: said.append(what),
     )
     errors = report.word_errors
@@ -97,14 +97,14 @@ def test_the_second_pass_is_measured_inline(
 
 
 def test_jiwer_is_asked_for_before_the_work(
-    manifest: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jiwer", None)
     with pytest.raises(ConfigError, match=r"pip install 'edge_asr\[bench\]'"):
-        measure(BenchConfig("no such package", manifest=manifest))
+        measure(BenchConfig("no such package", recordings=recordings))
 
 
-def test_a_manifest_without_words_is_refused(tiny_package: Package, manifest: Path) -> None:
-    manifest.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
+def test_a_list_without_words_is_refused(tiny_package: Package, recordings: Path) -> None:
+    recordings.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
     with pytest.raises(ConfigError, match=r"test\.tsv: holds no words"):
-        measure(BenchConfig(tiny_package.root, manifest=manifest))
+        measure(BenchConfig(tiny_package.root, recordings=recordings))
