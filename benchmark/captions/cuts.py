@@ -110,8 +110,8 @@ def page(report: Report) -> Iterator[str]:
     yield (
         "Utterances joined with pauses of "
         f"{PAUSES_S[0]} to {PAUSES_S[1]} s, cut by the endpoint rules into segments, compared "
-        f"with the same recordings of at most {LONGEST_S:.0f} s decoded whole; the encoder's context "
-        "goes on in both (`fresh_context=False`), first pass only."
+        f"with the same recordings of at most {LONGEST_S:.0f} s decoded whole; the encoder's "
+        "context goes on in both (`fresh_context=False`), first pass only."
     )
     yield ""
     yield from report.origin.lines()

@@ -297,6 +297,6 @@ def import_jiwer() -> Any:
         import jiwer
     except ImportError as error:
         raise ConfigError(
-            "word errors need jiwer, which is not installed; run: pip install 'edge_asr[bench]'"
+            "word errors need jiwer, which is not installed; run: pip install jiwer"
         ) from error
     return jiwer

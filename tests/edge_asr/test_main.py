@@ -24,13 +24,6 @@ from tests.tiny import RATE, tones
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def speech(tmp_path: Path) -> str:
-    path = tmp_path / "speech.wav"
-    soundfile.write(path, tones("▁one ▁two s 1500 ▁one"), RATE)
-    return str(path)
-
-
 def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edge_asr", *arguments]
     # Buffered as on most machines: what fails only at the end must be seen too.
