@@ -29,10 +29,10 @@ def add_package(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", help="package: name or directory")
 
 
-def add_manifests(parser: argparse.ArgumentParser, what: str = "test sets") -> None:
+def add_recordings(parser: argparse.ArgumentParser, what: str = "test sets") -> None:
     """On which sets."""
-    parser.add_argument("manifests", nargs="+", type=Path, metavar="manifest",
-                        help=f"TSV files of {what}")  # fmt: skip
+    parser.add_argument("recordings", nargs="+", type=Path, metavar="list",
+                        help=f"recording lists (TSV) of {what}")  # fmt: skip
 
 
 def add_shared(parser: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ from edge_asr.streams.recognizer import Recognizer
 
 _LONGEST_S = 3600.0
 _BLOCK_S = 10.0  # what a file is pushed in where nothing depends on it
-_PLAIN = Decoding(search="greedy", second_pass="off")
+GREEDY = Decoding(search="greedy", second_pass="off")
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ class _Replayer:
         return replace(next(self._steps), state=state)
 
 
-def set_name(manifest: Path) -> str:
+def set_name(path: Path) -> str:
     """How pages call a test set: its corpus, which is the folder, and its part."""
-    return f"{manifest.parent.name} {manifest.stem}"
+    return f"{path.parent.name} {path.stem}"
 
 
 def read_clips(utterances: Sequence[Utterance]) -> list[Clip]:
-    """The recordings of a manifest, whole.
+    """The recordings of a list, whole.
 
     Raises:
         InputMissingError, AudioError: one cannot be read.
@@ -96,7 +96,7 @@ def record(
         UsageError: a chunk that the package does not allow.
     """
     encoder = _Recorder(recognizer.encoder)
-    with replace(recognizer, encoder=encoder).stream(chunk_ms, decoding=_PLAIN) as stream:
+    with replace(recognizer, encoder=encoder).stream(chunk_ms, decoding=GREEDY) as stream:
         for block in blocks(clip, _BLOCK_S):
             stream.push(block, clip.rate)
         stream.flush()

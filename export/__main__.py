@@ -67,7 +67,7 @@ def _add_programs(parser: argparse.ArgumentParser) -> None:
     add(
         "--backends",
         default=",".join(LOWERINGS),
-        help=f"some of {','.join(LOWERINGS)} (default: all)",
+        help=f"comma-separated list of {', '.join(LOWERINGS)} (default: all)",
     )
     add(
         "--dispatch",

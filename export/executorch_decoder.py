@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.executorch_layers import (
-    MASKED,
     RowLinear,
     RowLinears,
     merge,
     row_feed_forward,
     split,
 )
-from export.program import Scorer
+from export.program import MASKED, Scorer
 from model.attention import Attention
 from model.decoder import DecoderLayer
 

@@ -23,8 +23,6 @@ from torch.nn import functional as F
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import LARGEST, QuantLinear
 
-MASKED = -1e9  # finite: XNNPACK's exponential is defined for finite numbers
-
 
 class RowLinears(nn.Module):
     """Linear layers that read the same rows, which are quantized once."""

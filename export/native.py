@@ -27,7 +27,7 @@ from edge_asr.native.library import (
     weights_id,
 )
 from export.native_weights import Residual, WeightsWriter, is_native_subsampling
-from export.program import AnyProgram, Scorer, with_replaced
+from export.program import MASKED, AnyProgram, Scorer, with_replaced
 from model.attention import merge_heads, split_heads
 from model.decoder import DecoderLayer
 from model.encoder import Encoder, EncoderLayer, EncoderState, with_positions
@@ -43,7 +43,6 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "convolution": ("x", "past"),
 }
 DOMAIN = "edge_asr"
-MASKED = -1e9  # finite, so that zero times it is zero
 
 
 @dataclass(frozen=True)

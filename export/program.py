@@ -19,8 +19,10 @@ from model.encoder import EncoderState
 from model.network import Network
 
 STATE_NAMES = EncoderState._fields
-# A frame is seen as much as its score (L, B, H, C) lets it; finite, so that zero times it is zero.
-HIDE = {"score": HideSpec(axis=3, value=-1e9)}
+# Finite, so that zero times it is zero, and XNNPACK's exponential is defined.
+MASKED = -1e9
+# A frame is seen as much as its score (L, B, H, C) lets it.
+HIDE = {"score": HideSpec(axis=3, value=MASKED)}
 
 # The n-best list that WeNet rescores, and 40 s of speech at 40 ms: twice what endpoint rules let a
 # segment become. ExecuTorch reserves memory for programs of this size.

@@ -20,7 +20,6 @@ from torch.nn import functional as F
 
 from export.executorch_decoder import RowScorer
 from export.executorch_layers import (
-    MASKED,
     RowLinear,
     RowLinears,
     merge,
@@ -28,7 +27,7 @@ from export.executorch_layers import (
     split,
 )
 from export.native import on_native
-from export.program import EncoderProgram, Interface, Scorer, with_replaced
+from export.program import MASKED, EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PlainAttention, PositionAttention
 from model.convolution import CausalConvolution
 from model.encoder import (

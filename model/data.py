@@ -161,7 +161,7 @@ def _example(utterance: Utterance, versions: tuple[HalfFrames, ...], label: list
     if shortest < MIN_FRAMES:
         raise AudioError(
             f"{utterance.path}: {shortest} feature frames are too short, at least {MIN_FRAMES} "
-            "are needed; remove it from the manifest"
+            "are needed; remove it from the recording list"
         )
     return Example(versions, label)
 

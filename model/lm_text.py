@@ -1,5 +1,5 @@
 """Text for a language model, a sentence per line, in the words that the models write:
-``python -m model.lm_text --text FILE... --manifest FILE... --exclude FILE... > out``.
+``python -m model.lm_text --text FILE... --recordings FILE... --exclude FILE... > out``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m model.lm_text", description=__doc__)
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="files of sentences")
-    parser.add_argument("--manifest", type=Path, nargs="*", default=[], help="of training sets")
+    parser.add_argument("--recordings", type=Path, nargs="*", default=[], help="of training sets")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="of dev and test sets")
     options = parser.parse_args(arguments)
-    for line in lm_lines(options.text, options.manifest, options.exclude):
+    for line in lm_lines(options.text, options.recordings, options.exclude):
         print(line)
     return 0
 

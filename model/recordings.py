@@ -45,7 +45,7 @@ def read_samples(path: Path, sample_rate: int) -> npt.NDArray[np.float32]:
         InputMissingError: no such file. AudioError: not audio that can be read.
     """
     if not path.is_file():
-        raise InputMissingError(f"{path}: no such audio file; does the manifest belong here?")
+        raise InputMissingError(f"{path}: no such audio file; does the recording list belong here?")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:

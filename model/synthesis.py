@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, required=True, help="how much speech to make")
     parser.add_argument("--text", type=Path, nargs="+", default=[], help="files of sentences")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[],
-                        help="manifests whose texts must not be said")  # fmt: skip
+                        help="recording lists whose texts must not be said")  # fmt: skip
     parser.add_argument("--program", action="append", metavar="NAME=WEIGHT",
                         help=f"share of a program (default: {' '.join(_SHARES)})")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)

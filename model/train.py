@@ -280,7 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__)
     parser.add_argument("recipe", type=Path, help="recipe in yaml (see model/recipes)")
     parser.add_argument("--data", type=Path, required=True, action="append",
-                        help="folder that holds the manifests; may be given again")  # fmt: skip
+                        help="folder of the recording lists; may be given again")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--features", type=Path, help="folder to keep computed features in")
     parser.add_argument("--threads", type=int, default=0, help="threads (default: all cores)")

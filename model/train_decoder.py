@@ -308,7 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="directory of the checkpoint to begin from")
     parser.add_argument("recipe", type=Path, help="recipe in yaml (see model/recipes/decoders)")
     parser.add_argument("--data", type=Path, required=True, action="append",
-                        help="folder that holds the manifests; may be given again")  # fmt: skip
+                        help="folder of the recording lists; may be given again")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--features", type=Path, help="folder to keep computed features in")
     parser.add_argument("--threads", type=int, default=0, help="threads (default: all cores)")

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,10 @@ import soundfile
 
 import edge_asr
 from edge_asr.__main__ import main
+from tests.test_architecture import ROOMS, ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ROOMS = ("edge_asr", "model", "quant", "export", "apps", "benchmark")
+RECORDERS = {"arecord", "ffmpeg", "ssh"}  # of others, into a pipe
 PUBLIC = {"edge_asr": set(edge_asr.__all__), "edge_asr.testing": {"scripted"}}
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -60,13 +61,18 @@ def commands() -> Iterator[list[str]]:
     """The commands of all fenced blocks, and those between backticks that name what to run."""
     for block in blocks("bash"):
         for line in block.text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words:
-                yield words
+            yield from pipeline(shlex.split(line, comments=True))
     for document in documents():
         prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)
         for line in re.findall(r"`((?:make|edge-asr|python -m) [^`]+)`", prose):
             yield shlex.split(line)
+
+
+def pipeline(words: list[str]) -> Iterator[list[str]]:
+    """The commands between the bars of a line of shell."""
+    for is_bar, command in groupby(words, lambda word: word == "|"):
+        if not is_bar:
+            yield list(command)
 
 
 @cache
@@ -110,11 +116,22 @@ def test_extras_of_pip_install_exist() -> None:
     assert named <= set(extras) and named
 
 
+def test_blocks_are_in_languages_that_are_checked() -> None:
+    languages = {
+        language
+        for document in documents()
+        for language in re.findall(r"^```(\w+)$", document.read_text(), re.M)
+    }
+    assert languages == {"bash", "python", "text", "hotwords", "jsgf", "sentences"}
+
+
 def test_every_command_is_of_a_known_kind() -> None:
     strange = [
         words
         for words in commands()
-        if words[0] != "make" and words[:2] != ["pip", "install"] and not as_python_module(words)
+        if words[0] not in {"make", *RECORDERS}
+        and words[:2] != ["pip", "install"]
+        and not as_python_module(words)
     ]
     assert not strange, "teach tests/test_docs.py to check these"
 

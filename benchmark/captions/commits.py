@@ -1,4 +1,4 @@
-"""``python -m benchmark.captions.commits PACKAGE MANIFEST...``: how steady captions are, and how
+"""``python -m benchmark.captions.commits PACKAGE LIST...``: how steady captions are, and how
 late.
 
 Utterances are joined to streams and pushed as a microphone delivers them. For each ``CommitRule``:
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 import edge_asr
-from benchmark.options import add_manifests, add_package, page_parser
+from benchmark.options import add_package, add_recordings, page_parser
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import Recording, microphone_block_s, read_clips, replay, set_name
 from benchmark.streams import PAUSES_S, UTTERANCES, record_streams
@@ -94,7 +94,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows."""
+    """Where it was measured, on how many words, and latency and steadiness under each rule."""
 
     origin: Origin
     chunk_ms: int
@@ -135,13 +135,13 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     """Everything.
 
     Raises:
-        EdgeAsrError: a package, a manifest or a recording cannot be used.
+        EdgeAsrError: a package, a recording list or a recording cannot be used.
     """
     recognizer = edge_asr.load(options.package)
     rows, words = [], {}
-    for path in options.manifests:
+    for path in options.recordings:
         utterances, name = read_recordings(path), set_name(path)
-        # Of all speakers, as a manifest is sorted.
+        # Of all speakers, as a list is sorted.
         chosen = random.Random(0).sample(utterances, min(len(utterances), options.utterances))
         streams = record_streams(recognizer, chosen, read_clips(chosen), options.chunk_ms)
         words[name] = sum(len(stream.text.split()) for stream in streams)
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = page_parser("benchmark.captions.commits", __doc__)
     add_package(parser)
-    add_manifests(parser)
+    add_recordings(parser)
     add = parser.add_argument
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
     add("--ctc-weight", type=float, help="of the second pass (default: the package's)")

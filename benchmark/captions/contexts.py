@@ -1,4 +1,4 @@
-"""``python -m benchmark.captions.contexts PACKAGE MANIFEST...``: should the encoder start afresh
+"""``python -m benchmark.captions.contexts PACKAGE LIST...``: should the encoder start afresh
 after silence?
 
 Utterances are joined to recordings with pauses that end segments. Word errors of whole streams,
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import edge_asr
 from benchmark.captions.cuts import PAUSES_S
-from benchmark.options import add_manifests, add_package, page_parser
+from benchmark.options import add_package, add_recordings, page_parser
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import join, read_clips, set_name
 from benchmark.streams import UTTERANCES, segment_texts
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows."""
+    """Where and how it was measured, and the word errors of each set, chunk and context."""
 
     origin: Origin
     rows: list[Row]
@@ -82,7 +82,7 @@ def page(report: Report) -> Iterator[str]:
     yield ""
     yield (
         f"Word errors in % of streams of {UTTERANCES} utterances with pauses of {PAUSES_S[0]} to "
-        f"{PAUSES_S[1]} s, most of which end a segment; the encoder starts from zeros behind such "
+        f"{PAUSES_S[1]} s, most of which end a segment; the encoder starts from zeros after such "
         "a pause, or its context goes on."
     )
     yield ""
@@ -103,16 +103,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = page_parser("benchmark.captions.contexts", __doc__)
     add_package(parser)
-    add_manifests(parser)
+    add_recordings(parser)
     options = parser.parse_args(argv)
     recognizer = edge_asr.load(options.package, second_pass=False)
     origin = Origin.of(recognizer, command_line(parser.prog, argv), shared=False)
     rows: list[Row] = []
-    for manifest in options.manifests:
-        utterances = read_recordings(manifest)
+    for path in options.recordings:
+        utterances = read_recordings(path)
         texts = [utterance.text for utterance in utterances]
         recordings = joined(read_clips(utterances), texts)
-        rows += compare(recognizer, set_name(manifest), recordings)
+        rows += compare(recognizer, set_name(path), recordings)
     report = Report(origin, rows)
     write(page(report), report, options.out)
     return 0

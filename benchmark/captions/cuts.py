@@ -1,4 +1,4 @@
-"""``python -m benchmark.captions.cuts PACKAGE MANIFEST...``: does a cut lose or double a word?
+"""``python -m benchmark.captions.cuts PACKAGE LIST...``: does a cut lose or double a word?
 
 Utterances are joined to recordings with pauses between them, which endpoints cut into segments.
 The text of all segments is compared with that of the same recording decoded whole, without any
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import edge_asr
-from benchmark.options import add_manifests, add_package, page_parser
+from benchmark.options import add_package, add_recordings, page_parser
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import join, read_clips, set_name
 from benchmark.streams import segment_texts
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows."""
+    """Where it was measured, and what cuts changed in each set and search."""
 
     origin: Origin
     rows: list[Row]
@@ -109,9 +109,9 @@ def page(report: Report) -> Iterator[str]:
     yield ""
     yield (
         "Utterances joined with pauses of "
-        f"{PAUSES_S[0]} to {PAUSES_S[1]} s, cut by the endpoint rules into segments, beside the "
-        f"same recordings of at most {LONGEST_S:.0f} s decoded whole; the encoder's context goes "
-        "on in both (`fresh_context=False`), first pass only."
+        f"{PAUSES_S[0]} to {PAUSES_S[1]} s, cut by the endpoint rules into segments, compared "
+        f"with the same recordings of at most {LONGEST_S:.0f} s decoded whole; the encoder's "
+        "context goes on in both (`fresh_context=False`), first pass only."
     )
     yield ""
     yield from report.origin.lines()
@@ -139,14 +139,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = page_parser("benchmark.captions.cuts", __doc__)
     add_package(parser)
-    add_manifests(parser)
+    add_recordings(parser)
     options = parser.parse_args(argv)
     recognizer = edge_asr.load(options.package, second_pass=False)
     origin = Origin.of(recognizer, command_line(parser.prog, argv), shared=False)
     rows = []
-    for manifest in options.manifests:
-        clips = read_clips(read_recordings(manifest))
-        name = set_name(manifest)
+    for path in options.recordings:
+        clips = read_clips(read_recordings(path))
+        name = set_name(path)
         for search in ("greedy", "prefix"):
             rows.append(compare(recognizer, name, clips, search))
     report = Report(origin, rows)

@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmark.loudness import FRAME_MS, levels_db
 from edge_asr.bench.play import Clip
 
-FRAME_MS = 10
 SHARE = 0.35  # of the way from quiet to loudest, in dB
 MIN_RANGE_DB = 20.0  # less, and loudness does not tell speech from noise
-_FLOOR = 1e-9  # -90 dB
 
 
 def sounding_ms(clip: Clip) -> tuple[int, int] | None:
     """Start and end of what sounds; None where noise is nearly as loud."""
-    samples = clip.samples[:, 0].astype(np.float64)
-    size = clip.rate * FRAME_MS // 1000
-    frames = samples[: len(samples) // size * size].reshape(-1, size)
-    if len(frames) == 0:
+    level_db = levels_db(clip)
+    if len(level_db) == 0:
         return None
-    level_db = 10 * np.log10(np.square(frames).mean(axis=1) + _FLOOR)
-    level_db = np.convolve(np.pad(level_db, 1, "edge"), np.full(3, 1 / 3), "valid")
     quiet, loudest = np.percentile(level_db, 10), level_db.max()
     if loudest - quiet < MIN_RANGE_DB:
         return None

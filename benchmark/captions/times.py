@@ -1,6 +1,6 @@
-"""``python -m benchmark.captions.times PACKAGE MANIFEST...``: are words where they were said?
+"""``python -m benchmark.captions.times PACKAGE LIST...``: are words where they were said?
 
-Times of streamed words against those of ``benchmark.captions.alignment``: the best path of the true
+Times of streamed words against those of ``benchmark.alignment``: the best path of the true
 text through the log-probabilities of the whole utterance. Words that were recognised wrongly have
 no time to compare and are left out.
 """
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import edge_asr
-from benchmark.captions.alignment import align
+from benchmark.alignment import align
 from benchmark.captions.sounding import sounding_ms
-from benchmark.options import add_manifests, add_package, page_parser
+from benchmark.options import add_package, add_recordings, page_parser
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import Recording, finals, read_clips, record_all, set_name
 from benchmark.words.errors import aligned
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows."""
+    """Where it was measured, and the errors of word times in each set and way of decoding."""
 
     origin: Origin
     chunk_ms: int
@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     """Everything.
 
     Raises:
-        EdgeAsrError: a package, a manifest or a recording cannot be used.
+        EdgeAsrError: a package, a recording list or a recording cannot be used.
     """
     recognizer = edge_asr.load(options.package)
     ways = {
@@ -90,7 +90,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         if recognizer.decoder is not None or way.second_pass == "off"
     }
     rows = []
-    for path in options.manifests:
+    for path in options.recordings:
         utterances = read_recordings(path)
         clips, name = read_clips(utterances), set_name(path)
         whole = record_all(recognizer, utterances, clips, "whole", f"{name}, whole")
@@ -117,16 +117,16 @@ def page(report: Report) -> Iterator[str]:
     yield from (
         "# Times of words",
         "",
-        f"Words streamed in chunks of {report.chunk_ms} ms beside a forced alignment: the best "
-        "path of the true text, over all its spellings, through the log-probabilities of the "
+        f"Words streamed in chunks of {report.chunk_ms} ms compared with a forced alignment: the "
+        "best path of the true text, over all its spellings, through the log-probabilities of the "
         "whole utterance "
-        "([benchmark/captions/alignment.py](../../benchmark/captions/alignment.py)). "
+        "([benchmark/alignment.py](../../benchmark/alignment.py)). "
         "Median and 90 % of the absolute differences, and the median with its sign (above 0: "
         "streamed later). Words recognised wrongly have no time to compare.",
         "",
         "What it shows: whether chunks, the search and the second pass move words from where the "
         "same model hears them at its best. What it does not: where a phonetician would cut. A "
-        "CTC model says a unit in a spike anywhere in the word or just behind it; both sides "
+        "CTC model says a unit in a spike anywhere in the word or just after it; both sides "
         "read words from spikes by one rule (a word ends 80 ms after its last spike, and never "
         "after the next begins), and an offset of that rule is in neither column.",
         "",
@@ -150,7 +150,7 @@ def page(report: Report) -> Iterator[str]:
     if not alone:
         return
     yield (
-        "Beside the sound itself: recordings of one word, rightly recognised, against where "
+        "Compared with the sound itself: recordings of one word, rightly recognised, against where "
         "they are loud "
         "([benchmark/captions/sounding.py](../../benchmark/captions/sounding.py)), which "
         "is near the borders that a phonetician would cut at. Above 0: the word is said to be "
@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = page_parser("benchmark.captions.times", __doc__)
     add_package(parser)
-    add_manifests(parser)
+    add_recordings(parser)
     add = parser.add_argument
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
     options = parser.parse_args(argv)

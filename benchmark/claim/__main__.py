@@ -25,11 +25,11 @@ import edge_asr
 from benchmark.claim.page import BASE, Trained, draw, page, read_known
 from benchmark.options import page_parser
 from benchmark.page import picture_path, today, write
+from benchmark.replay import GREEDY
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import InputMissingError
 from edge_asr.exits import errors_as_lines
 from edge_asr.machine import describe_machine
-from edge_asr.search.decoding import Decoding
 from edge_asr.streams.recognizer import Recognizer
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.data import Example, batches
@@ -43,7 +43,6 @@ LEFT_CONTEXT = 64
 SETS = ("an4/test.tsv", "speech_commands/test.tsv")
 ROUNDS = 9
 _ROOT = Path(__file__).resolve().parents[2]
-_PLAIN = Decoding(search="greedy", second_pass="off")
 
 
 @torch.inference_mode()
@@ -67,7 +66,7 @@ def touched(checkpoint: Checkpoint, examples: Sequence[Example], chunk: int = 16
 
 
 def examples_of(path: Path, checkpoint: Checkpoint) -> tuple[list[Example], list[str]]:
-    """The features and texts of a manifest."""
+    """The features and texts of a recording list."""
     rows = read_recordings(path)
     found = load_all([row.path for row in rows], Versions(), checkpoint.described.features)
     return [Example(frames, []) for frames in found], [row.text for row in rows]
@@ -118,7 +117,7 @@ def int8_package(folder: Path) -> Path:
 def play_s(recognizer: Recognizer, samples: np.ndarray) -> float:
     """Seconds that a stream of the samples takes in chunks of 640 ms."""
     begin = time.perf_counter()
-    with recognizer.stream(640, decoding=_PLAIN) as stream:
+    with recognizer.stream(640, decoding=GREEDY) as stream:
         stream.push(samples, 16000)
         stream.flush()
     return time.perf_counter() - begin

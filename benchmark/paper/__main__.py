@@ -15,13 +15,13 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmark.limits import Limits, LimitsLibrary, limits_library
-from benchmark.page import page_in, today, write
+from benchmark.page import command_line, page_in, today, write
 from benchmark.paper.assembly import figure_rows, load_rows, model_ratios, model_row
 from benchmark.paper.floors import Weights, read_routing, stored_bytes
 from benchmark.paper.lines import Worker
@@ -46,6 +46,7 @@ from edge_asr.exits import errors_as_lines
 from edge_asr.machine import describe_machine
 from model.config import NetworkConfig, network_config, read_yaml
 
+_PROGRAM = "python -m benchmark.paper"
 _HOW_TO_GET_WENET = (
     "WeNet is left out: give a checkout of it with --wenet PATH "
     "(git clone https://github.com/wenet-e2e/wenet)"
@@ -67,6 +68,7 @@ class PaperConfig:
     precisions: tuple[str, ...] = ("int8",)
     rounds: int = 5
     sweep: bool = False
+    command: str = _PROGRAM  # that asks for it
     memory_gb: float | None = None  # for all workers of a group; None: what is free now
 
 
@@ -137,7 +139,7 @@ def _start(conf: PaperConfig, threads: int, variant: Variant) -> Worker:
         file = str(wenet_file(conf.work, variant.model))
         command = [*python, "benchmark.paper.wenet_today", "serve", file]
     else:
-        fields = {**vars(variant), "levers": variant.levers.arguments}
+        fields = {**vars(variant), "levers": vars(variant.levers)}
         folder = str(package_folder(conf.work, variant.model, variant.dispatch))
         command = [*python, "benchmark.paper.worker", folder, json.dumps(fields)]
     return Worker([*command, "--threads", str(threads)], threads)
@@ -174,7 +176,7 @@ def _report(conf: PaperConfig, found: Measured, networks: dict[str, NetworkConfi
     return PaperReport(
         created=today(),
         commit=_commit(),
-        command=_command(conf),
+        command=conf.command,
         scale=conf.scale,
         rounds=conf.rounds,
         machine=describe_machine(),
@@ -197,22 +199,11 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def _command(conf: PaperConfig) -> str:
-    """The command that measures this again, without the paths of this machine."""
-    words = ["python -m benchmark.paper"]
-    words += ["--wenet wenet"] if conf.wenet is not None else []
-    words += [f"--scale {conf.scale}"] if conf.scale != "paper" else []
-    words += [f"--models {','.join(conf.models)}", f"--threads {','.join(map(str, conf.threads))}"]
-    words += [f"--backends {','.join(conf.backends)}", f"--dispatch {','.join(conf.dispatches)}"]
-    words += [f"--precision {','.join(conf.precisions)}", f"--rounds {conf.rounds}"]
-    return " ".join([*words, *(["--sweep"] if conf.sweep else [])])
-
-
 @errors_as_lines("benchmark.paper")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(arguments)
-    conf = _config(options)
+    conf = replace(_config(options), command=command_line(_PROGRAM, arguments))
     out = page_in(conf.out, "paper.md")
     report = measure(conf, say=lambda line: print(line, file=sys.stderr, flush=True))
     write(page(report), figures(report), out, partial(draw, report))
@@ -221,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmark.paper", description=__doc__,
+        prog=_PROGRAM, description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
@@ -229,9 +220,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("docs/benchmarks"), help="default: docs/benchmarks")
     add("--scale", default="paper", help="paper, or tiny to try everything in a minute")
     add("--wenet", type=Path, metavar="PATH", help="a checkout of WeNet")
-    add("--models", default=",".join(MODELS), help="some of %(default)s")
+    add("--models", default=",".join(MODELS), help="comma-separated list of %(default)s")
     add("--threads", default="1,2", help="default: 1,2")
-    add("--backends", default="onnx", help=f"some of {','.join(BACKENDS)} (default: onnx)")
+    add(
+        "--backends",
+        default="onnx",
+        help=f"comma-separated list of {', '.join(BACKENDS)} (default: onnx)",
+    )
     add("--dispatch", default="portable", help="portable, native or both with a comma")
     add("--precision", default="int8", help="int8, or int8,int4: with int4 experts too")
     add("--rounds", type=int, default=5, help="default: 5")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from benchmark.page import table
 from edge_asr.machine import Machine
@@ -104,7 +101,8 @@ class LimitsRow:
 
 @dataclass(frozen=True)
 class PaperReport:
-    """Everything."""
+    """Speed, loading and memory of every program, the limits of the machine, and what was left
+    out and why."""
 
     created: str
     commit: str
@@ -130,14 +128,6 @@ def figures(report: PaperReport) -> dict[str, Any]:
     return fields
 
 
-def read_report(text: str) -> PaperReport:
-    """The report whose ``figures`` are in the JSON."""
-    fields = json.loads(text)
-    for shown in fields["rows"]:
-        del shown["rtf"], shown["floor_share"]
-    return msgspec.convert(fields, PaperReport)
-
-
 def page(report: PaperReport) -> Iterator[str]:
     """The lines of the page, with a link to the picture next to it."""
     yield from (
@@ -154,7 +144,7 @@ def page(report: PaperReport) -> Iterator[str]:
         + ", ".join(f"{name} {version}" for name, version in report.machine.libraries.items()),
         f"* `{report.command}`",
         "",
-        "![Speed beside its floor](paper.svg)",
+        "![Speed, compared with its floor](paper.svg)",
         "",
     )
     yield from _limits(report)
@@ -256,9 +246,9 @@ def _range(row: Row) -> str:
 def _ratios(report: PaperReport) -> Iterator[str]:
     if not report.ratios:
         return
-    yield from ("## Models beside one another", "")
+    yield from ("## Models compared with one another", "")
     yield from table(
-        ("task", "threads", "", "beside", "times"),
+        ("task", "threads", "", "compared with", "times"),
         (
             (
                 ratio.task, str(ratio.threads), ratio.variant, ratio.beside,

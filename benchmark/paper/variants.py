@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from benchmark.paper.floors import Routing, Weights
+from edge_asr.native.library import Levers
 
 MODELS = ("dense-225m", "moe-1b", "dense-1b")
 WENET = "wenet"
@@ -15,24 +15,11 @@ OURS = "edge_asr"
 INT4_GROUP = 128  # as accurate on commands-en as smaller groups, see levers.md
 
 
-@dataclass(frozen=True)
-class Levers:
-    """Settings of the native operator that trade accuracy for speed, as ``edge_asr.native`` names
-    them; 0 is off."""
-
-    top_k: int = 0
-    min_weight: float = 0.0  # of an expert beyond the first
-    max_experts: int = 0  # of a call
-
-    def __str__(self) -> str:
-        named = [("top-", self.top_k), ("weight from ", self.min_weight),
-                 ("at most ", self.max_experts)]  # fmt: skip
-        return ", ".join(f"{name}{value:g}" for name, value in named if value)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Those that are set, by name."""
-        return {name: value for name, value in vars(self).items() if value}
+def _words(levers: Levers) -> list[str]:
+    """How the page names those that are set."""
+    named = [("top-", levers.top_k), ("weight from ", levers.min_weight),
+             ("at most ", levers.max_experts)]  # fmt: skip
+    return [f"{name}{value:g}" for name, value in named if value]
 
 
 @dataclass(frozen=True)
@@ -44,7 +31,7 @@ class Variant:
     backend: str = "onnx"
     dispatch: str = "native"  # or portable
     precision: str = "int8"  # or int4: int8 with int4 experts
-    levers: Levers = Levers()
+    levers: Levers = field(default_factory=Levers)
 
     @property
     def label(self) -> str:
@@ -52,8 +39,7 @@ class Variant:
         if self.system == WENET:
             return "WeNet, TorchScript, quantize_dynamic"
         precision = "int4 experts" if self.precision == "int4" else self.precision
-        words = [self.backend, self.dispatch, precision]
-        return ", ".join([*words, str(self.levers)] if self.levers.arguments else words)
+        return ", ".join([self.backend, self.dispatch, precision, *_words(self.levers)])
 
     @property
     def key(self) -> str:
@@ -150,7 +136,7 @@ def groups(variants: Sequence[Variant]) -> list[Group]:
     backend = ours[0].backend if ours else ""
     across = [v for v in ours if v.dispatch == dispatch and v.backend == backend]
     if len({v.model for v in across}) > 1:
-        found.append(Group("models beside one another", tuple(across)))
+        found.append(Group("models compared with one another", tuple(across)))
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.paper.lines import Answer, Handler, Request, serve, timed
-from benchmark.paper.variants import Levers, Variant
+from benchmark.paper.variants import Variant
 from benchmark.paper.workload import (
     CHUNK_FRAMES,
     HYPOTHESES,
@@ -33,8 +33,7 @@ from edge_asr import backends
 from edge_asr.backends import Decoder, Encoder
 from edge_asr.backends.state import State, zero_state
 from edge_asr.machine import peak_memory_bytes
-from edge_asr.native import library
-from edge_asr.native.library import NativeWeights
+from edge_asr.native.library import Levers, NativeWeights
 from edge_asr.package.files import Package, open_package
 from edge_asr.package.manifest import EncoderSpec, Program, Role
 from edge_asr.programs.loading import (
@@ -88,7 +87,7 @@ def load(path: Path, variant: Variant, threads: int) -> tuple[Answer, Mapping[st
     package = open_package(path)
     program = find_program(package, "encoder", variant)
     encoder = load_encoder(package, program, threads)
-    set_levers(package, program, library.Levers(**variant.levers.arguments))
+    set_levers(package, program, variant.levers)
     load_s = time.perf_counter() - began
     player = Player(package, encoder, variant, threads)
     loaded = {
@@ -154,7 +153,7 @@ class Player:
         if self._decoder is None or self._memory is None:
             program = find_program(self._package, "decoder", self._variant)
             self._decoder = load_decoder(self._package, program, self._threads)
-            set_levers(self._package, program, library.Levers(**self._variant.levers.arguments))
+            set_levers(self._package, program, self._variant.levers)
             self._experts.watch(self._package, program)
             self._memory = self._whole(features(SECOND_FEATURES))
         decoder, memory = self._decoder, self._memory

@@ -1,4 +1,4 @@
-"""``python -m benchmark.search.decoding PACKAGE MANIFEST...``: what each part of the search is
+"""``python -m benchmark.search.decoding PACKAGE LIST...``: what each part of the search is
 worth.
 
 Word errors of greedy search, prefix search, the second pass and a language model, at several
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import edge_asr
-from benchmark.options import add_manifests, add_package, add_speed, page_parser
+from benchmark.options import add_package, add_recordings, add_speed, page_parser
 from benchmark.page import Origin, command_line, write
 from benchmark.replay import read_clips, record_all, set_name, texts
 from benchmark.search.decoding_report import Rate, Report, Row, page
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     """Everything.
 
     Raises:
-        EdgeAsrError: a package, a manifest, a recording or the language model cannot be used.
+        EdgeAsrError: a package, a recording list, a recording or the language model cannot be used.
     """
     recognizer = edge_asr.load(options.package)
     if options.lm is None:  # that of the package with weights of its own, if it has one
@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         )
     compared = ways(recognizer, model, options.ctc_weight)
     chunks = chunks_ms(recognizer, options.chunks.split(","))
-    sets = {set_name(path): read_recordings(path) for path in options.manifests}
+    sets = {set_name(path): read_recordings(path) for path in options.recordings}
     rows = [Row(way, chunk) for chunk in chunks for way in compared]
     for name, utterances in sets.items():
         clips = read_clips(utterances)
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = page_parser("benchmark.search.decoding", __doc__)
     add_package(parser)
-    add_manifests(parser)
+    add_recordings(parser)
     add_speed(parser, rounds=3, audio_s=30)
     add = parser.add_argument
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")

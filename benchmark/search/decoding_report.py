@@ -88,7 +88,7 @@ def page(report: Report) -> Iterator[str]:
         *report.origin.lines(),
         "",
         "; ".join(sizes) + ".",
-        "WER % has substitutions/deletions/insertions behind it. `to greedy` is the difference "
+        "WER % has substitutions/deletions/insertions after it. `to greedy` is the difference "
         "to greedy search in the same chunk, in points, with the middle 95 % of 10,000 draws of "
         "utterances with replacement (the same draws for both): where that lies above 0, a way "
         "is worse by more than noise.",

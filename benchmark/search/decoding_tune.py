@@ -1,4 +1,4 @@
-"""``python -m benchmark.search.decoding_tune PACKAGE MANIFEST...``: weights for
+"""``python -m benchmark.search.decoding_tune PACKAGE LIST...``: weights for
 ``benchmark.search.decoding``.
 
 First of the second pass, then of the language model and its bonus together, which depend on one
@@ -11,14 +11,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import edge_asr
-from benchmark.options import add_manifests, add_package
+from benchmark.options import add_package, add_recordings
+from benchmark.page import table
 from benchmark.replay import Recording, read_clips, record_all, texts
 from benchmark.search.decoding import ways
 from benchmark.words.errors import count_errors
@@ -33,6 +34,7 @@ from edge_asr.streams.recognizer import Recognizer
 CTC_WEIGHTS = (0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
 LM_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 WORD_BONUSES = (0.0, 1.0, 2.0, 3.0, 4.0)
+TITLES = ("search", "CTC weight", "LM weight", "word bonus", "WER %")
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,18 @@ def tune(
     )
 
 
+def cells(tried: Tried, words: int) -> tuple[str, ...]:
+    """Those of ``TITLES``, with the errors per word."""
+    name, weights, errors = tried
+    return (
+        name,
+        f"{weights.ctc or 'default'}",
+        f"{weights.language_model:g}",
+        f"{weights.word_bonus:g}",
+        f"{100 * errors / max(1, words):.2f}",
+    )
+
+
 def _way(found: dict[str, Decoding], name: str) -> Decoding:
     return next(decoding for full, decoding in found.items() if full.startswith(name))
 
@@ -128,18 +142,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add_package(parser)
-    add_manifests(parser, "dev sets")
+    add_recordings(parser, "dev sets")
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
     add("--beam", type=int, help="hypotheses, 1 to 64 (default: 10)")
     add("--blank-penalty", type=float, help="nats taken from blank, with all weights (default: 0)")
     add("--utterances", type=int, help="of each set, drawn by chance (default: all)")
     options = parser.parse_args(argv)
-    put: Callable[[str], None] = print
     if options.utterances is not None and options.utterances < 1:
         raise UsageError("--utterances must be 1 or more")
     recognizer = edge_asr.load(options.package)
     recordings: list[Recording] = []
-    for path in options.manifests:
+    for path in options.recordings:
         utterances = read_recordings(path)
         drawn = np.random.default_rng(0).permutation(len(utterances))[: options.utterances]
         utterances = [utterances[i] for i in sorted(drawn)]
@@ -147,11 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         recordings += record_all(recognizer, utterances, clips, None, str(path.parent.name))
     words = sum(len(one.text.split()) for one in recordings)
     tried = tune(recognizer, recordings, options.lm, options.beam, options.blank_penalty)
-    for name, weights, errors in tried:
-        put(
-            f"{100 * errors / max(1, words):6.2f} %  {name}: CTC {weights.ctc or 'default'}, "
-            f"LM {weights.language_model:g}, word bonus {weights.word_bonus:g}"
-        )
+    for line in table(TITLES, (cells(one, words) for one in tried)):
+        print(line, flush=True)
     return 0
 
 

@@ -50,7 +50,7 @@ def read_pair(recognizer: Recognizer, dev: Path, test: Path, chunk_ms: int | Non
     """Read and encode.
 
     Raises:
-        EdgeAsrError: a manifest or a recording cannot be used.
+        EdgeAsrError: a recording list or a recording cannot be used.
     """
     name = test.parent.name
     sets = [read_recordings(path) for path in (dev, test)]
@@ -170,7 +170,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     """Everything.
 
     Raises:
-        EdgeAsrError: a package, a manifest or a recording cannot be used.
+        EdgeAsrError: a package, a recording list or a recording cannot be used.
     """
     recognizer = edge_asr.load(options.package)
     rule = ListRule(options.min_errors, options.min_rate, options.min_letters)
@@ -202,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--min-letters", type=int, default=1, help="of a listed word (default: 1)")
     options = parser.parse_args(argv)
     if len(options.dev) != len(options.test):
-        raise UsageError("--dev and --test must name as many manifests, in the same order")
+        raise UsageError("--dev and --test must name as many recording lists, in the same order")
     report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)
     return 0

@@ -1,4 +1,4 @@
-"""``python -m benchmark.search.steps PACKAGE MANIFEST``: time of the search against the
+"""``python -m benchmark.search.steps PACKAGE LIST``: time of the search against the
 encoder's step.
 
 The log-probabilities of real speech, widened to a large vocabulary, and the worst that can come:
@@ -145,7 +145,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     """Everything.
 
     Raises:
-        EdgeAsrError: a package, the manifest or a recording cannot be used.
+        EdgeAsrError: a package, the recording list or a recording cannot be used.
     """
     recognizer = edge_asr.load(options.package, second_pass=False)
     steps = {Path(name).name: encoder_step(open_package(name)) for name in options.encoder}
@@ -154,7 +154,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     decoding = Decoding(beam=options.beam, second_pass="off")
     spoken = [
         record(recognizer, clip, "", "", None).log_probs
-        for clip in choose_clips(read_recordings(options.manifest), options.audio_s)
+        for clip in choose_clips(read_recordings(options.recordings), options.audio_s)
     ]
     speech = {"speech": widen(np.concatenate(spoken), options.vocab)}
     speech["flat"] = flat(min(160, len(speech["speech"])), options.vocab)
@@ -213,7 +213,7 @@ def page(report: Report) -> Iterator[str]:
     """The lines of the page."""
     active = ", ".join(f"{share:.0f} % ({kind})" for kind, share in report.active.items())
     yield from (
-        "# The search beside the encoder's step",
+        "# The search, compared with the encoder's step",
         "",
         f"Chunks of {report.chunk_frames} frames, {report.vocab_size} units, beam {report.beam}; "
         f"{report.rounds} rounds after one thrown away. `speech` is real speech of the package, "
@@ -247,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_shared(parser)
     add = parser.add_argument
     add("package", help="package that hears the speech: name or directory")
-    add("manifest", type=Path, help="TSV file of speech")
+    add("recordings", type=Path, metavar="list", help="recording list (TSV) of speech")
     add("--encoder", nargs="+", default=[], metavar="PACKAGE", help="to compare the search with")
     add("--encoder-ms", nargs="+", type=float, default=[27.0, 56.0],
         help="steps measured elsewhere, without --encoder (default: 27 56)")  # fmt: skip

@@ -1,4 +1,5 @@
-"""What it costs to open a package: seconds and memory of a fresh process, by backend and dispatch.
+"""``python -m benchmark.speed.footprint PACKAGE``: what it costs to open a package, in seconds and
+memory of a fresh process, by backend and dispatch.
 
 Each encoder is opened in an interpreter of its own, which runs one step of silence; ExecuTorch's
 twice, through the binding built here and through the one of its own package, which brings torch.
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.page import table, today
+from edge_asr.exits import errors_as_lines
 from edge_asr.machine import describe_machine, resident_memory_bytes
 from edge_asr.package.files import Package, open_package
 
@@ -84,8 +86,9 @@ def rows(package: Path) -> Iterator[tuple[str, ...]]:
             )
 
 
+@errors_as_lines("benchmark.speed.footprint")
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m benchmark.speed.footprint PACKAGE``."""
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.speed.footprint", description=__doc__
     )

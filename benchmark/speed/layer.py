@@ -21,11 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.limits import LIBRARY, Limits, LimitsLibrary
-from benchmark.page import page_in, table, today, write
+from benchmark.page import Origin, command_line, page_in, table, write
 from edge_asr.backends.executorch_binding import choose_binding
 from edge_asr.backends.onnx_runtime import open_session
 from edge_asr.exits import errors_as_lines
-from edge_asr.machine import Machine, describe_machine
 from edge_asr.native.library import NativeWeights, library
 from edge_asr.package.manifest import BackendName
 from export.executorch_layers import row_feed_forward
@@ -200,10 +199,9 @@ def cells(figure: Figure) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Report:
-    """All cases."""
+    """All cases, and where they were measured."""
 
-    date: str
-    machine: Machine
+    origin: Origin
     kernel: str
     rounds: int
     figures: list[Figure]
@@ -211,7 +209,6 @@ class Report:
 
 def page(report: Report) -> Iterator[str]:
     """The lines of the page."""
-    machine = report.machine
     yield from (
         "# One expert layer",
         "",
@@ -219,8 +216,11 @@ def page(report: Report) -> Iterator[str]:
         f"{report.kernel}; median of {report.rounds} rounds. Bandwidth and int8 peak are measured "
         "in every round.",
         "",
-        f"`python -m benchmark.speed.layer --rounds {report.rounds}`, {report.date}, "
-        f"{machine.cpu} ({' '.join(machine.cpu_features)}), {machine.system}",
+        report.origin.measured_on(),
+        "",
+        "```bash",
+        report.origin.command,
+        "```",
         "",
     )
     titles = ("d", "T", "ms", "experts", "GB/s", "of bandwidth", "GMAC/s", "of int8 peak",
@@ -244,7 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
         figures.append(measure(dim, rows, portable, options.rounds))
         print(" | ".join(cells(figures[-1])), file=sys.stderr, flush=True)
     kernel = library().edge_asr_kernel().decode()
-    report = Report(today(), describe_machine(), kernel, options.rounds, figures)
+    command = command_line(parser.prog, arguments)
+    origin = Origin("random weights", "native", "int8", command, shared=False)
+    report = Report(origin, kernel, options.rounds, figures)
     write(page(report), report, out)
     return 0
 

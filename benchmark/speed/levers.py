@@ -1,5 +1,5 @@
-"""``python -m benchmark.speed.levers PACKAGE... --manifest TSV...``: what less work costs in word
-errors.
+"""``python -m benchmark.speed.levers PACKAGE... --recordings LIST...``: what less work costs in
+word errors.
 
 Every program of the packages, and the levers on the native ones, read every utterance of the test
 sets, streamed. Speed is then compared in rounds: all settings play the same minute of audio in
@@ -119,14 +119,14 @@ def group_of(recognizer: Recognizer) -> str:
 
 
 def measure_words(
-    chosen: Sequence[Setting], manifests: Sequence[Path], chunk_ms: int | None
+    chosen: Sequence[Setting], recordings: Sequence[Path], chunk_ms: int | None
 ) -> list[Row]:
-    """Word errors of every setting on every manifest, and the experts that the first one took.
+    """Word errors of every setting on every recording list, and the experts it took on the first.
 
     Raises:
-        EdgeAsrError: a recording or a manifest cannot be read.
+        EdgeAsrError: a recording or a list cannot be read.
     """
-    sets = {set_name(path): read_recordings(path) for path in manifests}
+    sets = {set_name(path): read_recordings(path) for path in recordings}
     rows = []
     for setting in track(chosen, "words", console=Console(stderr=True), transient=True):
         setting.pull()
@@ -187,8 +187,8 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     """
     import_jiwer()  # before the work of minutes
     chosen = list(settings(options.packages, options.backend))
-    rows = measure_words(chosen, options.manifest, options.chunk_ms)
-    clips = choose_clips(read_recordings(options.manifest[0]), options.audio_s)
+    rows = measure_words(chosen, options.recordings, options.chunk_ms)
+    clips = choose_clips(read_recordings(options.recordings[0]), options.audio_s)
     if options.rounds:
         measure_speed(chosen, rows, clips, options.rounds, options.chunk_ms)
     for setting in chosen:
@@ -209,7 +209,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_speed(parser, rounds=7, audio_s=60)
     add = parser.add_argument
     add("packages", nargs="+", type=Path, metavar="package", help="directories of packages")
-    add("--manifest", nargs="+", type=Path, required=True, help="TSV files of test sets")
+    add("--recordings", nargs="+", type=Path, required=True, metavar="LIST",
+        help="recording lists (TSV) of test sets")  # fmt: skip
     add("--backend", default="onnx", help=f"{backend_choices()} (default: onnx)")
     add("--chunk-ms", type=int, help="audio per step (default: the package's)")
     options = parser.parse_args(argv)

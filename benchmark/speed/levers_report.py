@@ -18,7 +18,7 @@ _MARKS = {"int8 native": "o", "int4": "s"}
 
 @dataclass
 class Row:
-    """One program with levers. Rates in percent; a test set is named by its manifest."""
+    """One program with levers. Rates in percent; a test set is named by its recording list."""
 
     name: str
     levers: Levers
@@ -74,7 +74,7 @@ def _introduction(report: Report, picture: str) -> Iterator[str]:
         "",
         "Levers are fewer experts than the model was trained with, set while it runs "
         "(`--levers`), and fewer bits of their weights (`--precision int4`). All are off unless "
-        "asked for. This is the price in word errors, beside what is saved.",
+        "asked for. The table shows what they cost in word errors, and what they save.",
         "",
         f"{origin.measured_on(('onnxruntime',))}; the package "
         f"`{origin.package}`, {origin.backend}, one thread, streaming in chunks of "
@@ -85,14 +85,13 @@ def _introduction(report: Report, picture: str) -> Iterator[str]:
         "",
         *_speed_note(report),
         "```bash",
-        "python -m export model/checkpoints/commands-en -o out/levers --roles encoder \\",
+        "python -m export model/checkpoints/commands-en -o levers --roles encoder \\",
         "  --precision fp32,int8,int4 --dispatch both --backends onnx",
-        "python -m export model/checkpoints/commands-en -o out/levers-g64 --roles encoder \\",
+        "python -m export model/checkpoints/commands-en -o levers-g64 --roles encoder \\",
         "  --precision int4 --group 64 --dispatch native --backends onnx",
-        "python -m export model/checkpoints/commands-en -o out/levers-g128 --roles encoder \\",
+        "python -m export model/checkpoints/commands-en -o levers-g128 --roles encoder \\",
         "  --precision int4 --group 128 --dispatch native --backends onnx",
-        "python -m benchmark.speed.levers out/levers out/levers-g64 out/levers-g128 \\",
-        "  --manifest an4/test.tsv speech_commands/test.tsv",
+        report.origin.command,
         "```",
         "",
         f"![Word errors over experts]({picture})",

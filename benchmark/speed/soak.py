@@ -17,10 +17,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from rich.console import Console
-from rich.table import Table
-
 import edge_asr
+from benchmark.page import table
 from edge_asr.audio.read import read_blocks
 from edge_asr.backends.table import backend_choices
 from edge_asr.exits import errors_as_lines
@@ -28,6 +26,7 @@ from edge_asr.machine import resident_memory_bytes
 from edge_asr.package import DEFAULT_PACKAGE
 
 BLOCK_S = 0.5
+TITLES = ("minute", "RSS MiB", "state KiB", "words", "RTF")
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,12 @@ def soak(
             words, work_s, row_s = 0, 0.0, 0.0
 
 
+def cells(row: Row) -> tuple[str, ...]:
+    """Those of ``TITLES``."""
+    figures = f"{row.rss_mib:.1f}", f"{row.state_kib:.0f}", f"{row.words}", f"{row.rtf:.4f}"
+    return (f"{row.minute:.1f}", *figures)
+
+
 @errors_as_lines("benchmark.speed.soak")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
@@ -80,16 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", help=backend_choices())
     parser.add_argument("--json", action="store_true", help="one JSON object per row")
     options = parser.parse_args(argv)
-    console = Console()
-    table = Table("minute", "RSS MiB", "state KiB", "words", "RTF")
     recognizer = edge_asr.load(options.package, backend=options.backend)
-    for row in soak(recognizer, options.files, options.minutes, options.every_minutes):
-        if options.json:
-            print(json.dumps(asdict(row)), flush=True)
-        figures = f"{row.rss_mib:.1f}", f"{row.state_kib:.0f}", f"{row.words}", f"{row.rtf:.4f}"
-        table.add_row(f"{row.minute:.1f}", *figures)
-    if not options.json:
-        console.print(table)
+    rows = soak(recognizer, options.files, options.minutes, options.every_minutes)
+    found = (json.dumps(asdict(row)) for row in rows)
+    for line in found if options.json else table(TITLES, map(cells, rows)):
+        print(line, flush=True)
     return 0
 
 

@@ -74,7 +74,7 @@ class Report:
 
 
 def chosen(task: Task, utterances: Sequence[Utterance]) -> list[Utterance]:
-    """Those of a manifest that count."""
+    """Those of a recording list that count."""
     return [
         utterance
         for utterance in utterances
@@ -225,7 +225,7 @@ def run(options: argparse.Namespace, command: str) -> Report:
         for task in TASKS:
             if task.model != model:
                 continue
-            where = [root / task.manifest for root in options.data]
+            where = [root / task.path for root in options.data]
             found = next((path for path in where if path.exists()), where[0])
             rows.append(measure(task, found, recognizer, decoding, options.chunk_ms))
             print(rows[-1], file=sys.stderr)

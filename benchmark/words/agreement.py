@@ -1,4 +1,4 @@
-"""``python -m benchmark.words.agreement PACKAGE MANIFEST...``: do all programs of a package say the
+"""``python -m benchmark.words.agreement PACKAGE LIST...``: do all programs of a package say the
 same?
 
 Every program reads every utterance, streamed as a microphone would be. The table gives the word
@@ -17,10 +17,10 @@ from pathlib import Path
 import jiwer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import edge_asr
-from benchmark.options import add_manifests, add_package
+from benchmark.options import add_package, add_recordings
+from benchmark.page import table
 from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.audio.windows import ChunkMs
 from edge_asr.exits import errors_as_lines
@@ -30,9 +30,9 @@ from edge_asr.package.manifest import Program
 
 @dataclass(frozen=True)
 class Agreement:
-    """What one program made of one manifest. Rates in percent."""
+    """What one program made of one recording list. Rates in percent."""
 
-    manifest: str
+    recordings: str
     program: str
     backend: str
     precision: str
@@ -65,16 +65,16 @@ def recognise(
     ]
 
 
-def compare(package: str, manifests: Sequence[Path], chunk_ms: ChunkMs) -> list[Agreement]:
-    """All programs on all manifests; the first program of the package is the reference.
+def compare(package: str, recordings: Sequence[Path], chunk_ms: ChunkMs) -> list[Agreement]:
+    """All programs on all lists; the first program of the package is the reference.
 
     Raises:
-        EdgeAsrError: see ``recognise``; also for a manifest that cannot be read.
+        EdgeAsrError: see ``recognise``; also for a list that cannot be read.
     """
     programs = [p for p in open_package(package).manifest.programs if p.role == "encoder"]
     rows = []
-    for manifest in manifests:
-        utterances = read_recordings(manifest)
+    for path in recordings:
+        utterances = read_recordings(path)
         truth = [utterance.text for utterance in utterances]
         first: list[str] | None = None
         for program in programs:
@@ -83,7 +83,7 @@ def compare(package: str, manifests: Sequence[Path], chunk_ms: ChunkMs) -> list[
             equal = sum(ours == reference for ours, reference in zip(texts, first, strict=True))
             rows.append(
                 Agreement(
-                    manifest=f"{manifest.parent.name}/{manifest.name}",
+                    recordings=f"{path.parent.name}/{path.name}",
                     program=program.file,
                     backend=program.backend,
                     precision=program.precision,
@@ -97,14 +97,15 @@ def compare(package: str, manifests: Sequence[Path], chunk_ms: ChunkMs) -> list[
     return rows
 
 
-def print_table(rows: Sequence[Agreement]) -> None:
-    """The rows on stdout."""
-    titles = ("manifest", "backend", "precision", "dispatch", "utterances", "words", "WER %")
-    table = Table(*titles, "equal %")
-    for row in rows:
-        figures = (str(row.utterances), str(row.words), f"{row.wer:.2f}", f"{row.equal_texts:.2f}")
-        table.add_row(row.manifest, row.backend, row.precision, row.dispatch, *figures)
-    Console().print(table)
+TITLES = (
+    "recordings", "backend", "precision", "dispatch", "utterances", "words", "WER %", "equal %",
+)  # fmt: skip
+
+
+def cells(row: Agreement) -> tuple[str, ...]:
+    """Those of ``TITLES``."""
+    figures = (str(row.utterances), str(row.words), f"{row.wer:.2f}", f"{row.equal_texts:.2f}")
+    return (row.recordings, row.backend, row.precision, row.dispatch, *figures)
 
 
 @errors_as_lines("benchmark.words.agreement")
@@ -114,18 +115,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmark.words.agreement", description=__doc__
     )
     add_package(parser)
-    add_manifests(parser)
+    add_recordings(parser)
     parser.add_argument("--chunk-ms", type=int, help="audio per step (default: the package's)")
     parser.add_argument("--whole", action="store_true", help="whole utterances, not streamed")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args(argv)
     rows = compare(
-        options.package, options.manifests, "whole" if options.whole else options.chunk_ms
+        options.package, options.recordings, "whole" if options.whole else options.chunk_ms
     )
     if options.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
-        print_table(rows)
+        print(*table(TITLES, map(cells, rows)), sep="\n", end="")
     return 0
 
 

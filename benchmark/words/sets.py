@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from string import ascii_uppercase
 from typing import Literal
 
-LETTERS = tuple(ascii_uppercase)
-DIGITS = tuple("ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split())
+from model import synthesis_texts
+
+LETTERS = synthesis_texts.LETTERS
+DIGITS = tuple(word for word in synthesis_texts.DIGITS if word != "OH")
 # The ten words that keyword spotters are compared by (Warden, 1804.03209, section 7.1).
 KEYWORDS = frozenset("YES NO UP DOWN LEFT RIGHT ON OFF STOP GO".split())
 # Speakers of speechocean762's test set who were 18 or older (the corpus's own test/spk2age).
@@ -28,16 +29,16 @@ Measure = Literal["words", "clips", "false words"]
 
 @dataclass(frozen=True)
 class Task:
-    """One row of the table. ``manifest`` is relative to the folders of data, for false words a
-    folder of noises; only utterances by ``speakers`` and of one word of ``vocabulary`` count, where
-    those are given. ``grammar`` holds the phrases that the search may choose from, if not any.
-    ``quiet_s`` of a quiet room are put before and after recordings that were cut without: a
-    microphone is open before somebody speaks."""
+    """One row of the table. ``path`` is relative to the folders of data: a recording list, or for
+    false words a folder of noises. Only utterances by ``speakers`` and of one word of
+    ``vocabulary`` count, where those are given. ``grammar`` holds the phrases that the search may
+    choose from, if not any. ``quiet_s`` of a quiet room are put before and after recordings that
+    were cut without: a microphone is open before somebody speaks."""
 
     name: str
     model: Model
     measure: Measure
-    manifest: str
+    path: str
     must: float
     aim: float
     vocabulary: frozenset[str] = frozenset()

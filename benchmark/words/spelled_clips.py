@@ -1,8 +1,9 @@
-"""``python -m benchmark.words.spelled_clips PACKAGE MANIFEST... [--digits FOLDER] -o OUT.tsv``:
+"""``python -m benchmark.words.spelled_clips PACKAGE LIST... [--digits FOLDER] -o OUT.tsv``:
 letters and digits, one per clip: cut out of recordings of strings, and those of the Free Spoken
-Digit Dataset.
+Digit Dataset. Made of test recordings, they are the test set ``spelled/test.tsv`` of
+``benchmark.words.sets``; made of training recordings, training data of commands-en.
 
-The package says where the words of the known text are (``benchmark.captions.alignment``); a cut is
+The package says where the words of the known text are (``benchmark.alignment``); a cut is
 made where it is quietest between two of them, and only where that is a pause. A letter or digit
 with a pause on both sides becomes a clip.
 """
@@ -19,7 +20,9 @@ import numpy.typing as npt
 import soundfile
 
 import edge_asr
-from benchmark.captions.alignment import align
+from benchmark.alignment import align
+from benchmark.loudness import FRAME_MS, levels_db
+from benchmark.options import add_package, add_recordings
 from benchmark.replay import read_clips, record_all
 from benchmark.words.sets import DIGITS
 from edge_asr.audio.recordings import Utterance, read_recordings, write_recordings
@@ -28,7 +31,6 @@ from edge_asr.errors import InputMissingError
 from edge_asr.exits import errors_as_lines
 from edge_asr.streams.recognizer import Recognizer
 
-FRAME_MS = 10
 PAUSE_DB = 12.0  # below the quieter of its two neighbours
 MIN_MS = 250  # less is a piece of a word
 AROUND_MS = 1000  # at most, from the middle of a word
@@ -53,9 +55,7 @@ def single(
         return
     samples = clip.samples[:, 0].astype(np.float32)
     size = clip.rate * FRAME_MS // 1000
-    frames = samples[: len(samples) // size * size].reshape(-1, size)
-    levels = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 1e-9)
-    levels = np.convolve(np.pad(levels, 1, "edge"), np.full(3, 1 / 3), "valid")
+    levels = levels_db(clip)
     step = recognizer.package.manifest.frame_ms / FRAME_MS
     peaks = [min(len(levels) - 1, int((token.start + token.end) / 2 * step)) for token in tokens]
     cuts: list[int | None] = [0]
@@ -73,7 +73,7 @@ def single(
 def write_clips(
     recognizer: Recognizer, utterances: list[Utterance], folder: Path
 ) -> list[tuple[str, float, str, str]]:
-    """The rows of a manifest of the clips that were written into ``folder``."""
+    """Write the clips into ``folder``; the rows of their recording list."""
     rows: list[tuple[str, float, str, str]] = []
     clips = read_clips(utterances)
     recordings = record_all(recognizer, utterances, clips, "whole", "words")
@@ -110,15 +110,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.words.spelled_clips", description=__doc__
     )
-    parser.add_argument("package", help="directory or name of the package that aligns")
-    parser.add_argument("manifest", type=Path, nargs="+")
+    add_package(parser)
+    add_recordings(parser, "strings of letters and digits")
     parser.add_argument(
-        "-o", "--out", type=Path, required=True, help="the manifest; clips go next to it"
+        "-o", "--out", type=Path, required=True, help="the recording list; clips go next to it"
     )
     parser.add_argument("--digits", type=Path, help="recordings/ of the Free Spoken Digit Dataset")
     options = parser.parse_args(argv)
     recognizer = edge_asr.load(options.package, second_pass=False)
-    utterances = [u for path in options.manifest for u in read_recordings(path)]
+    utterances = [u for path in options.recordings for u in read_recordings(path)]
     folder = options.out.parent
     folder.mkdir(parents=True, exist_ok=True)
     rows = write_clips(recognizer, utterances, folder)

@@ -81,12 +81,6 @@ class Downmix:
         return np.asarray(mixed, np.float32)
 
 
-def to_mono(samples: Samples, rate: int) -> Samples:
-    """A whole signal (N, C) as one channel (N,); see Downmix."""
-    downmix = Downmix(rate, samples.shape[1])
-    return np.concatenate([downmix.push(samples), downmix.flush()])
-
-
 @dataclass
 class Resampler:
     """One channel (N,) from ``rate_in`` to ``rate_out``, in blocks of their own.

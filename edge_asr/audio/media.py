@@ -59,7 +59,7 @@ def media_blocks(file: IO[bytes] | Readable, name: str, where: str) -> Blocks:
         import av
     except ImportError as error:
         raise AudioError(
-            f"{where} is {_NAMES[name]}, which needs PyAV: pip install 'edge_asr[media]', or "
+            f"{where} is {_NAMES[name]}, which needs PyAV: pip install av, or "
             "ffmpeg -i FILE -f wav - | edge-asr transcribe -"
         ) from error
     heard_s = 0.0

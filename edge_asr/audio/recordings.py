@@ -30,7 +30,7 @@ def read_recordings(path: Path) -> list[Utterance]:
         ConfigError: no UTF-8, another header, or a line with more or fewer columns.
     """
     if not path.is_file():
-        raise InputMissingError(f"{path}: no such manifest")
+        raise InputMissingError(f"{path}: no such recording list")
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)

@@ -2,7 +2,8 @@
 
 Speed is measured over a minute of audio: the golden samples of the package, or the first minute
 of what is given. All clips are played once and thrown away, then ``runs`` times in turns, so that
-a machine that slows down slows all clips alike. Accuracy is measured over the whole manifest.
+a machine that slows down slows all clips alike. Accuracy is measured over all
+recordings that are given.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ Progress = Callable[[str, int, int], None]  # what is measured, how many are don
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """What to measure. ``manifest`` and ``audio`` exclude each other."""
+    """What to measure. ``recordings``, a recording list, and ``audio`` exclude each other."""
 
     package: str | os.PathLike[str] = DEFAULT_PACKAGE
     backend: str | None = None
     precision: str | None = None
     dispatch: str | None = None
     levers: Levers | None = None
-    manifest: Path | None = None
+    recordings: Path | None = None
     audio: tuple[Path, ...] = ()
     threads: int = 1
     chunk_ms: ChunkMs = None  # the package's own
@@ -58,20 +59,20 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
     Raises:
         UsageError: a setting outside what is allowed.
         PackageError, BackendError: the package cannot be loaded.
-        InputMissingError, AudioError: a recording or the manifest cannot be read.
-        ConfigError: the manifest is malformed or empty, or jiwer is not installed.
+        InputMissingError, AudioError: a recording or the list cannot be read.
+        ConfigError: the list is malformed or empty, or jiwer is not installed.
     """
     if not 1 <= config.runs <= MAX_RUNS:
         raise UsageError.of_setting("runs", config.runs, f"1 to {MAX_RUNS}")
-    if config.manifest and config.audio:
-        raise UsageError("--manifest and --audio exclude each other; the manifest names its audio")
+    if config.recordings and config.audio:
+        raise UsageError("--recordings and --audio exclude each other; the list names its audio")
 
     from edge_asr.bench.play import Tally, TimedDecoder, TimedEncoder
 
     utterances: list[Utterance] = []
-    if config.manifest:
+    if config.recordings:
         import_jiwer()  # before the work of minutes
-        utterances = _read_utterances(config.manifest)
+        utterances = _read_utterances(config.recordings)
     loaded = _load(config)
     encoder = TimedEncoder(loaded.encoder)
     decoder = TimedDecoder(loaded.decoder) if loaded.decoder else None
@@ -234,8 +235,8 @@ def _clips(
     """At least AUDIO_S of audio, repeated if need be, and what it is."""
     from edge_asr.bench.play import Clip, choose_clips, read_clips
 
-    if config.manifest:
-        clips, source = choose_clips(utterances, AUDIO_S), config.manifest.name
+    if config.recordings:
+        clips, source = choose_clips(utterances, AUDIO_S), config.recordings.name
     elif config.audio:
         clips, source = read_clips(map(str, config.audio), AUDIO_S), "the audio given"
     else:
@@ -246,12 +247,12 @@ def _clips(
     return clips * math.ceil(AUDIO_S / sum(clip.duration_s for clip in clips)), source
 
 
-def _read_utterances(manifest: Path) -> list[Utterance]:
+def _read_utterances(path: Path) -> list[Utterance]:
     from edge_asr.audio.recordings import read_recordings
 
-    utterances = read_recordings(manifest)
+    utterances = read_recordings(path)
     if not any(utterance.text.split() for utterance in utterances):
-        raise ConfigError(f"{manifest}: holds no words to compare with; give a test set")
+        raise ConfigError(f"{path}: holds no words to compare with; give a test set")
     return utterances
 
 
@@ -296,6 +297,6 @@ def import_jiwer() -> Any:
         import jiwer
     except ImportError as error:
         raise ConfigError(
-            "word errors need jiwer, which is not installed; run: pip install 'edge_asr[bench]'"
+            "word errors need jiwer, which is not installed; run: pip install jiwer"
         ) from error
     return jiwer

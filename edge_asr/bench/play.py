@@ -79,7 +79,7 @@ def read_clips(paths: Iterable[str], audio_s: float) -> list[Clip]:
 
 
 def choose_clips(utterances: Sequence[Utterance], audio_s: float) -> list[Clip]:
-    """``audio_s`` seconds of the utterances, of any speakers: manifests are often sorted by them.
+    """``audio_s`` seconds of the utterances, of any speakers: lists are often sorted by them.
 
     Raises:
         InputMissingError, AudioError: a recording cannot be read.

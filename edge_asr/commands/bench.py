@@ -16,10 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``edge-asr bench``."""
     add_model_arguments(parser)
     parser.add_argument(
-        "--manifest",
+        "--recordings",
         type=Path,
         metavar="TSV",
         help="measure word errors too, on a table with the columns path seconds speaker text",
+    )
+    parser.add_argument(  # the name until 0.1
+        "--manifest",
+        dest="recordings",
+        type=Path,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     parser.add_argument(
         "--audio", type=Path, nargs="+", default=(), metavar="FILE", help="measure with these files"
@@ -44,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     config = BenchConfig(
         **load_options(arguments),
-        manifest=arguments.manifest,
+        recordings=arguments.recordings,
         audio=tuple(arguments.audio),
         chunk_ms=arguments.chunk_ms,
         runs=arguments.runs,

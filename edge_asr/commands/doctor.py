@@ -170,7 +170,7 @@ def _bundled(packages: Path, backends: Sequence[str]) -> Iterator[Finding]:
         yield Finding(
             "packages",
             "no package that came with edge_asr can be used",
-            "pip install --force-reinstall edge_asr, or make export-int8 CKPT=... in the checkout",
+            "install the wheel again, or make export-int8 CKPT=... in the checkout",
             exit_code=ConfigError.exit_code,
         )
 
@@ -185,7 +185,7 @@ def _package(root: Path, backends: Sequence[str]) -> Finding:
         return Finding(
             root.name,
             str(error),
-            "pip install --force-reinstall edge_asr",
+            "install the wheel again",
             exit_code=ConfigError.exit_code,
         )
     programs = package.manifest.programs

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FILE",
         help="audio: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF, RF64, W64; with "
-        "edge_asr[media] also M4A, MP4, WebM, MKV; - is standard input",
+        "PyAV (pip install av) also M4A, MP4, WebM, MKV; - is standard input",
     )
     parser.add_argument(
         "--raw",

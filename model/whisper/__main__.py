@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model.whisper", description=__doc__)
     parser.add_argument("model", type=Path, help="folder with model.bin and tokenizer.json")
     parser.add_argument("recipe", type=Path, help="recipe in yaml (see model/recipes)")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the manifests")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the recording lists")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the checkpoint")
     options = parser.parse_args(arguments)
     tree = read_recipe(options.recipe)

@@ -1,4 +1,4 @@
-"""Recordings of the tiny package's tones with a manifest, for programs that measure."""
+"""Recordings of the tiny package's tones with a recording list, for programs that measure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLIPS = Path(__file__).resolve().parents[1] / "data" / "clips.tsv"
 
 
 def write_set(folder: Path, utterances: Sequence[tuple[str, str, str]], name: str) -> Path:
-    """A manifest of (tones, text, speaker) with their files; text may differ from the tones."""
+    """A recording list of (tones, text, speaker) with their files; texts may differ."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["path\tseconds\tspeaker\ttext"]
     for number, (played, text, speaker) in enumerate(utterances):
@@ -21,6 +21,6 @@ def write_set(folder: Path, utterances: Sequence[tuple[str, str, str]], name: st
         samples = tones(played)
         soundfile.write(folder / file, samples, RATE, subtype="FLOAT")
         lines.append(f"{file}\t{len(samples) / RATE:.3f}\t{speaker}\t{text}")
-    manifest = folder / f"{name}.tsv"
-    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return manifest
+    recordings = folder / f"{name}.tsv"
+    recordings.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return recordings

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.options import add_manifests, add_package, add_speed, page_parser
+from benchmark.options import add_package, add_recordings, add_speed, page_parser
 from edge_asr.errors import OutputError, UsageError
 
 
 def parse(*words: str, out: str | None = None) -> object:
     parser = page_parser("benchmark.one", "What it does.", out=out)
     add_package(parser)
-    add_manifests(parser)
+    add_recordings(parser)
     add_speed(parser, rounds=3, audio_s=30)
     return parser.parse_args(["package", "a/test.tsv", *words])
 
 
 def test_defaults_and_values(tmp_path: Path) -> None:
     assert vars(parse()) == {  # type: ignore[arg-type]
-        "package": "package", "manifests": [Path("a/test.tsv")], "out": None,
+        "package": "package", "recordings": [Path("a/test.tsv")], "out": None,
         "rounds": 3, "audio_s": 30, "shared": False,
     }  # fmt: skip
     words = ("--rounds", "0", "--audio-s", "1.5", "--shared", "-o", str(tmp_path / "page.md"))

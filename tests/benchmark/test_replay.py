@@ -70,7 +70,7 @@ def test_real_speech_with_both_passes() -> None:
         assert tuple(finals(recognizer, recording, decoding)) == expected.segments
 
 
-def test_a_manifest_is_read_whole() -> None:
+def test_a_recording_list_is_read_whole() -> None:
     utterances = read_recordings(Path(CLIPS))
     clips = read_clips(utterances)
     assert [round(clip.duration_s, 1) for clip in clips][:3] == [4.0, 2.2, 1.5]

@@ -24,13 +24,6 @@ from tests.tiny import RATE, tones
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def speech(tmp_path: Path) -> str:
-    path = tmp_path / "speech.wav"
-    soundfile.write(path, tones("▁one ▁two s 1500 ▁one"), RATE)
-    return str(path)
-
-
 def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edge_asr", *arguments]
     # Buffered as on most machines: what fails only at the end must be seen too.
@@ -102,8 +95,9 @@ BAD_INPUTS: dict[str, tuple[Callable[[Package, str], list[str]], int]] = {
     "format": (with_options("--format", "docx"), 64),
     "missing folder": (with_options("-o", "/no/such/folder/x.txt"), 73),
     "runs": (bench_options("--runs", "0"), 64),
-    "manifest": (bench_options("--manifest", "none.tsv"), 66),
-    "manifest and audio": (bench_options("--manifest", "a.tsv", "--audio", "a.wav"), 64),
+    "recordings": (bench_options("--recordings", "none.tsv"), 66),
+    "recordings by the old name": (bench_options("--manifest", "none.tsv"), 66),
+    "recordings and audio": (bench_options("--recordings", "a.tsv", "--audio", "a.wav"), 64),
     "bench audio": (bench_options("--audio", "none.wav"), 66),
     "verify": (lambda package, speech: ["verify", "none"], 78),
 }  # fmt: skip

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Any
 
 from edge_asr.machine import resident_memory_bytes
+from edge_asr.package.files import Package
+from tests.fakemic.device import FakeMicrophone
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -179,3 +181,8 @@ def cpu_s(pid: int) -> float:
     """CPU time of a process and of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def listen(microphone: FakeMicrophone, package: Package, *arguments: str) -> MicProgram:
+    """The program at this microphone."""
+    return MicProgram(package.root, microphone.environment(), *arguments)

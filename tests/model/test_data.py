@@ -86,7 +86,7 @@ def test_data_that_cannot_be_trained_on(
         load_data(conf, tmp_path, SPEC, quiet=True)
 
 
-def test_noises_by_pattern_and_manifests_in_the_first_folder_that_has_them(tmp_path: Path) -> None:
+def test_noises_by_pattern_and_lists_in_the_first_folder_that_has_them(tmp_path: Path) -> None:
     for number in (1, 2, 5):
         write(tmp_path / f"{number}-a.wav", 0.1 * np.random.default_rng(number).normal(size=8000))
     conf = recipe(noise=["[1-4]-*", "clips.tsv"])

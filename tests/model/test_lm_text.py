@@ -21,7 +21,7 @@ def test_sentences_that_are_tested_with_are_left_out(
         '"Don\'t go," he said.\nThe well-known test!\nIn 1984 they met.\n\nCaf\u00e9 au lait.\n'
         "So this is the very, very end of it.\nIt is the very end. The well-known test, again.\n"
     )
-    arguments = ["--text", "text.txt", "--manifest", "train.tsv", "--exclude", "dev.tsv"]
+    arguments = ["--text", "text.txt", "--recordings", "train.tsv", "--exclude", "dev.tsv"]
     paths = [word if word.startswith("--") else str(tmp_path / word) for word in arguments]
     assert main(paths) == 0
     assert capsys.readouterr().out.splitlines() == [

@@ -54,8 +54,8 @@ def test_a_text_that_only_grows_is_steady() -> None:
 
 def test_the_whole_command(recognizer: Recognizer, tmp_path: Path) -> None:
     spoken = [("▁one ▁two", "one two", "a"), ("▁two ty", "twoty", "b"), ("▁one s", "ones", "c")]
-    manifest, out = write_set(tmp_path / "set", spoken, "dev"), tmp_path / "page.md"
-    arguments = [str(recognizer.package.root), str(manifest), "-o", str(out)]
+    recordings, out = write_set(tmp_path / "set", spoken, "dev"), tmp_path / "page.md"
+    arguments = [str(recognizer.package.root), str(recordings), "-o", str(out)]
     usual = CommitRule()
     assert commits.main([*arguments, "--margins", f"{usual.margin:g},inf"]) == 0
     text = out.read_text()

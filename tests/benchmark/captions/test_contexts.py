@@ -44,11 +44,11 @@ def test_each_context_has_its_own_streams(
 
     monkeypatch.setattr(contexts, "segment_texts", watched)
     spoken = [("▁one", "one", "a"), ("▁two s", "twos", "a")]
-    manifest, out = write_set(tmp_path / "said", spoken, "dev"), tmp_path / "page.md"
-    assert contexts.main([str(tiny_package.root), str(manifest), "-o", str(out)]) == 0
+    recordings, out = write_set(tmp_path / "said", spoken, "dev"), tmp_path / "page.md"
+    assert contexts.main([str(tiny_package.root), str(recordings), "-o", str(out)]) == 0
     searches = ("greedy", "prefix")
     assert asked == [(search, fresh) for search in searches for fresh in (True, False)]
     for search in searches:
         assert f"| said dev | {search} | 2 | 0.00 | 50.00 |" in out.read_text()
     assert len(json.loads(out.with_suffix(".json").read_text())["rows"]) == 2
-    assert contexts.main([str(tmp_path / "none"), str(manifest)]) == 78
+    assert contexts.main([str(tmp_path / "none"), str(recordings)]) == 78

@@ -55,9 +55,9 @@ def test_a_word_that_a_cut_loses_is_counted(
 
 
 def test_the_page(tiny_package: Package, tmp_path: Path) -> None:
-    manifest = write_set(tmp_path / "said", [("▁one", "one", "a"), ("▁two", "two", "a")], "test")
+    recordings = write_set(tmp_path / "said", [("▁one", "one", "a"), ("▁two", "two", "a")], "test")
     out = tmp_path / "cuts.md"
-    assert cuts.main([str(tiny_package.root), str(manifest), "-o", str(out)]) == 0
+    assert cuts.main([str(tiny_package.root), str(recordings), "-o", str(out)]) == 0
     assert "| said test | greedy | 1 | 1 | 1 | 2 | 0 |" in out.read_text()
     rows = json.loads(out.with_suffix(".json").read_text())["rows"]
     assert [row["search"] for row in rows] == ["greedy", "prefix"]

@@ -45,8 +45,8 @@ def test_differences_of_words_that_are_right() -> None:
 
 def test_the_whole_command(recognizer: Recognizer, tmp_path: Path) -> None:
     spoken = [("▁one 300 ▁two", "one two", "a"), ("▁two", "two", "a"), ("ty", "nine", "b")]
-    manifest, out = write_set(tmp_path / "set", spoken, "test"), tmp_path / "times.md"
-    arguments = [str(recognizer.package.root), str(manifest), "-o", str(out)]
+    recordings, out = write_set(tmp_path / "set", spoken, "test"), tmp_path / "times.md"
+    arguments = [str(recognizer.package.root), str(recordings), "-o", str(out)]
     assert word_times.main(arguments) == 0
     text = out.read_text()
     row = next(line for line in text.splitlines() if line.startswith("| set test | greedy"))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.paper.__main__ import _command, _config, _parser, main
-from benchmark.paper.report import read_report
+from benchmark.paper import __main__ as paper
+from benchmark.paper.__main__ import PaperConfig, main
+from edge_asr.errors import UsageError
+from tests.benchmark.paper.reports import read_report
 
 
 @pytest.mark.parametrize(
@@ -31,17 +33,23 @@ def test_pages_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path
     assert not (tmp_path / "work").exists()
 
 
-def test_the_command_of_the_report_measures_the_same(tmp_path: Path) -> None:
-    arguments = ["--wenet", str(tmp_path), "--threads", "2", "--sweep", "--dispatch", "native"]
-    conf = _config(_parser().parse_args(arguments))
-    words = _command(conf).split()
-    assert words[:3] == ["python", "-m", "benchmark.paper"]
-    assert str(tmp_path) not in words
-    again = _config(_parser().parse_args(words[3:]))
-    assert (again.threads, again.sweep, again.dispatches, again.models) == (
-        conf.threads, conf.sweep, conf.dispatches, conf.models,
-    )  # fmt: skip
-    assert again.wenet is not None
+def test_the_report_has_the_command_without_the_folders_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[PaperConfig] = []
+
+    def measure(conf: PaperConfig, say: object) -> None:
+        asked.append(conf)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(paper, "measure", measure)
+    arguments = ["--wenet", str(tmp_path / "wenet"), "--threads", "2", "--dispatch", "native"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 64
+    (conf,) = asked
+    assert conf.command == (
+        "python -m benchmark.paper --wenet wenet --threads 2 --dispatch native --out out"
+    )
+    assert (conf.threads, conf.dispatches, conf.sweep) == ((2,), ("native",), False)
     assert conf.work == Path("out/paper").resolve()
 
 

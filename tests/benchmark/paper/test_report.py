@@ -1,4 +1,4 @@
-"""The report: every figure beside its floor, the same from its JSON, and a picture."""
+"""The report: every figure with its floor, the same from its JSON, and a picture."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from benchmark.paper.report import (
     _three,
     figures,
     page,
-    read_report,
 )
 from edge_asr.machine import Machine
+from tests.benchmark.paper.reports import read_report
 
 WENET = "WeNet, TorchScript, quantize_dynamic"
 OURS = "onnx, native, int8"
@@ -71,7 +71,7 @@ def test_the_page_has_each_figure_with_its_floor() -> None:
     lines = list(page(REPORT))
     ours = "| moe-1b | onnx, native, int8 | 64.0 | 50.0 | 0.100 | 48.0 | 75% | 830 | 7.9 "
     assert f"{ours}| 0.50 (0.48 to 0.55) |" in lines
-    assert f"{ours}|  |" in lines  # at two threads, without WeNet beside it
+    assert f"{ours}|  |" in lines  # at two threads, without WeNet's row
     assert "| moe-1b | onnx, native, int8 | 10.0 (0.50) | 1000 |" in lines
     assert f"| moe-1b | {WENET} | 20.0 |  |" in lines
     assert "| 1 | 25.0 GB/s | 234 G multiply-adds/s |" in lines

@@ -10,13 +10,13 @@ from benchmark.paper.variants import (
     WENET,
     Counted,
     Group,
-    Levers,
     Variant,
     groups,
     memory_estimate,
     programs,
     split,
 )
+from edge_asr.native.library import Levers
 
 MEASURED = {
     "chunk": {"a": [7, 8], "b": [6, 6]},

@@ -60,9 +60,9 @@ def test_searches_start_anew() -> None:
 
 
 def test_the_whole_command(recognizer: Recognizer, tmp_path: Path) -> None:
-    manifest, out = write_set(tmp_path / "set", [("▁one ▁two", "", "a")], "x"), tmp_path / "p.md"
+    recordings, out = write_set(tmp_path / "set", [("▁one ▁two", "", "a")], "x"), tmp_path / "p.md"
     root = str(recognizer.package.root)
-    arguments = [root, str(manifest), "--rounds", "1", "--vocab", "300", "-o", str(out)]
+    arguments = [root, str(recordings), "--rounds", "1", "--vocab", "300", "-o", str(out)]
     assert search_speed.main(arguments) == 0
     text = out.read_text()
     assert text.count("| speech |") == text.count("| flat |") == 4

@@ -45,7 +45,7 @@ def test_settings_and_the_whole_command(packages: list[Path], tmp_path: Path) ->
     assert group_of(chosen[-1].recognizer) == "g32", "levers are pulled on the first package"
 
     out = tmp_path / "levers.md"
-    arguments = [*map(str, packages), "--manifest", str(CLIPS), "-o", str(out)]
+    arguments = [*map(str, packages), "--recordings", str(CLIPS), "-o", str(out)]
     assert main([*arguments, "--rounds", "1", "--audio-s", "2", "--shared"]) == 0
     text = out.read_text()
     rows = [line for line in text.splitlines() if line.startswith("| int")]
@@ -91,11 +91,11 @@ def _setting(name: str, times: object) -> Setting:
 
 @pytest.mark.parametrize("options", [["--rounds", "-1"], ["--audio-s", "0"], ["--audio-s", "nan"]])
 def test_wrong_usage(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["nowhere", "--manifest", str(CLIPS), *options]) == 64
+    assert main(["nowhere", "--recordings", str(CLIPS), *options]) == 64
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_no_such_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [str(tmp_path / "nowhere"), "--manifest", str(CLIPS)]
+    arguments = [str(tmp_path / "nowhere"), "--recordings", str(CLIPS)]
     assert main([*arguments, "-o", str(tmp_path / "out.md")]) == 78
     assert "nowhere" in capsys.readouterr().err and not (tmp_path / "out.md").exists()

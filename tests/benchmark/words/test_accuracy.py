@@ -25,8 +25,8 @@ from tests.tiny import RATE, tones
 GREEDY = Decoding(search="greedy", second_pass="off")
 
 
-def task(measure: str, manifest: str = "said/test.tsv") -> Task:
-    return Task("tones", "commands", measure, manifest, 50, 10)  # type: ignore[arg-type]
+def task(measure: str, path: str = "said/test.tsv") -> Task:
+    return Task("tones", "commands", measure, path, 50, 10)  # type: ignore[arg-type]
 
 
 def test_only_speakers_and_words_that_were_asked_for_count() -> None:
@@ -40,21 +40,21 @@ def test_only_speakers_and_words_that_were_asked_for_count() -> None:
 def test_words_and_clips_that_are_wrong(recognizer: Recognizer, tmp_path: Path) -> None:
     said = [("\u2581one", "one", "a"), ("\u2581two", "two", "a"), ("\u2581one", "two one", "b"),
             ("\u2581two s", "twos", "b")]  # fmt: skip
-    manifest = write_set(tmp_path / "said", said, "test")
-    words = measure(task("words"), manifest, recognizer, GREEDY, 640)
+    recordings = write_set(tmp_path / "said", said, "test")
+    words = measure(task("words"), recordings, recognizer, GREEDY, 640)
     assert (words.utterances, words.words, words.value) == (4, 5, pytest.approx(20))
     assert words.low <= words.value <= words.high and words.verdict == "must reached"
-    clips = measure(task("clips"), manifest, recognizer, GREEDY, 640)
+    clips = measure(task("clips"), recordings, recognizer, GREEDY, 640)
     assert clips.value == pytest.approx(25) and clips.low < 25 < clips.high
 
 
 def test_a_grammar_leaves_nothing_else_to_say(recognizer: Recognizer, tmp_path: Path) -> None:
     said = [("\u2581one", "one", "a"), ("\u2581two", "two", "a")]
-    manifest = write_set(tmp_path / "said", said, "test")
+    recordings = write_set(tmp_path / "said", said, "test")
     prefix = Decoding(second_pass="off")
-    assert measure(task("clips"), manifest, recognizer, prefix, 640).value == 0
+    assert measure(task("clips"), recordings, recognizer, prefix, 640).value == 0
     only = replace(task("clips"), grammar=("two",))
-    assert measure(only, manifest, recognizer, prefix, 640).value == pytest.approx(50)
+    assert measure(only, recordings, recognizer, prefix, 640).value == pytest.approx(50)
 
 
 def test_clips_that_were_cut_tightly_get_quiet_around_them() -> None:
@@ -126,7 +126,7 @@ def test_nothing_to_measure(
     page_path = tmp_path / "page.md"
     assert accuracy.main(["--data", str(tmp_path), "-o", str(page_path)]) == 64
     assert "--english" in capsys.readouterr().err and not page_path.exists()
-    manifest = write_set(tmp_path, [("▁one", "one", "anna")], "test")
+    recordings = write_set(tmp_path, [("▁one", "one", "anna")], "test")
     nobody = replace(task("words"), speakers=frozenset({"ben"}))
     with pytest.raises(InputMissingError, match="'tones'"):
-        measure(nobody, manifest, recognizer, GREEDY, 640)
+        measure(nobody, recordings, recognizer, GREEDY, 640)

@@ -18,7 +18,7 @@ TEXTS = {"first.wav": "▁one ▁two", "second.wav": "▁one s"}
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> Path:
+def recordings(tmp_path: Path) -> Path:
     rows = ["path\tseconds\tspeaker\ttext"]
     for name, units in TEXTS.items():
         samples = tiny.tones(units)
@@ -58,8 +58,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_package(tmp_path / "package", tiny.MANIFEST, programs, files).root
 
 
-def test_a_program_that_misses_a_word_shows(package: Path, manifest: Path) -> None:
-    right, wrong = compare(str(package), [manifest], 640)
+def test_a_program_that_misses_a_word_shows(package: Path, recordings: Path) -> None:
+    right, wrong = compare(str(package), [recordings], 640)
     assert (right.precision, right.utterances, right.words) == ("fp32", 2, 3)
     assert (right.wer, right.equal_texts) == (0.0, 100.0)
     assert wrong.precision == "int8"
@@ -67,13 +67,17 @@ def test_a_program_that_misses_a_word_shows(package: Path, manifest: Path) -> No
     assert wrong.equal_texts == 50.0
 
 
-def test_json_and_table(package: Path, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(package), str(manifest), "--json"]) == 0
+def test_json_and_table(
+    package: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(package), str(recordings), "--json"]) == 0
     assert [row["equal_texts"] for row in json.loads(capsys.readouterr().out)] == [100.0, 50.0]
-    assert main([str(package), str(manifest), "--whole"]) == 0
+    assert main([str(package), str(recordings), "--whole"]) == 0
     assert "33.33" in capsys.readouterr().out
 
 
-def test_a_missing_manifest_is_one_line(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_recording_list_is_one_line(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(package), "nowhere.tsv"]) == 66
     assert capsys.readouterr().err.count("\n") == 1

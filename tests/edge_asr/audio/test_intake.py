@@ -12,7 +12,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_asr.audio.intake import Downmix, Intake, Resampler, to_mono
+from edge_asr.audio.intake import Downmix, Intake, Resampler
 from tests.tiny import Samples
 
 RATES = [4000, 8000, 11025, 16000, 22050, 44100, 44101, 48000, 96000]
@@ -31,6 +31,11 @@ def in_blocks(
         for start, end in itertools.pairwise([0, *sorted(cuts), len(samples)])
     ]
     return np.concatenate([*parts, stage.flush()])
+
+
+def to_mono(samples: Samples, rate: int) -> Samples:
+    """A whole signal (N, C) as one channel (N,)."""
+    return in_blocks(Downmix(rate, samples.shape[1]), samples, [])
 
 
 @pytest.mark.parametrize("rate", [*RATES, 384_000])

@@ -75,7 +75,7 @@ def test_without_pyav_the_error_says_what_helps(
     monkeypatch.setitem(sys.modules, "av", None)
     _, error = heard(HEADS[name], way, tmp_path)
     assert type(error) is AudioError
-    assert f"is {name}, which needs PyAV: pip install 'edge_asr[media]', or ffmpeg -i" in str(error)
+    assert f"is {name}, which needs PyAV: pip install av, or ffmpeg -i" in str(error)
     assert "\n" not in str(error)
 
 

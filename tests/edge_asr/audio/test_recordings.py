@@ -44,7 +44,7 @@ def test_a_malformed_list_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_missing_list_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match="no such manifest"):
+    with pytest.raises(InputMissingError, match="no such recording list"):
         read_recordings(tmp_path / "none.tsv")
 
 

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 import soundfile
 
-from edge_asr.bench import measure as bench
 from edge_asr.bench.load import LoadFigures
 from edge_asr.bench.measure import BenchConfig, measure
 from edge_asr.errors import ConfigError
@@ -22,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> Path:
+def recordings(tmp_path: Path) -> Path:
     soundfile.write(tmp_path / "a.wav", tones("▁one ▁two"), RATE)
     soundfile.write(tmp_path / "b.wav", tones("▁two ▁one"), RATE)
     path = tmp_path / "test.tsv"
@@ -31,16 +30,11 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "AUDIO_S", 4.0)
-
-
 @pytest.mark.usefixtures("briefly")
-def test_word_errors_of_a_manifest(tiny_package: Package, manifest: Path) -> None:
+def test_word_errors_of_a_recording_list(tiny_package: Package, recordings: Path) -> None:
     said: list[str] = []
     report = measure(
-        BenchConfig(tiny_package.root, manifest=manifest, runs=1),
+        BenchConfig(tiny_package.root, recordings=recordings, runs=1),
         lambda what, done, of: said.append(what),
     )
     errors = report.word_errors
@@ -97,14 +91,14 @@ def test_the_second_pass_is_measured_inline(
 
 
 def test_jiwer_is_asked_for_before_the_work(
-    manifest: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jiwer", None)
-    with pytest.raises(ConfigError, match=r"pip install 'edge_asr\[bench\]'"):
-        measure(BenchConfig("no such package", manifest=manifest))
+    with pytest.raises(ConfigError, match="pip install jiwer"):
+        measure(BenchConfig("no such package", recordings=recordings))
 
 
-def test_a_manifest_without_words_is_refused(tiny_package: Package, manifest: Path) -> None:
-    manifest.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
+def test_a_list_without_words_is_refused(tiny_package: Package, recordings: Path) -> None:
+    recordings.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
     with pytest.raises(ConfigError, match=r"test\.tsv: holds no words"):
-        measure(BenchConfig(tiny_package.root, manifest=manifest))
+        measure(BenchConfig(tiny_package.root, recordings=recordings))

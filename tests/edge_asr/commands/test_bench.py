@@ -10,17 +10,11 @@ from typing import Any
 import pytest
 
 from edge_asr.__main__ import main
-from edge_asr.bench import measure as bench
 from edge_asr.bench.report import BenchReport
 from edge_asr.native import library as native
 from edge_asr.package.files import Package
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "AUDIO_S", 4.0)
 
 
 @pytest.mark.slow

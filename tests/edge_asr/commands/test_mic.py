@@ -14,7 +14,7 @@ import soundfile
 import edge_asr
 from edge_asr.commands import mic
 from edge_asr.commands.mic import main
-from edge_asr.microphone import process as capture_process
+from edge_asr.microphone import process
 from edge_asr.package.files import Package
 from tests.fakemic.program import ROOT
 from tests.tiny import RATE, tones
@@ -133,7 +133,7 @@ def test_a_list_of_devices(
 
 def test_portaudio_is_looked_for_in_another_process() -> None:
     assert "sounddevice" not in sys.modules
-    assert capture_process.CAPTURE_COMMAND[-1] == "edge_asr.microphone.child"
+    assert process.CAPTURE_COMMAND[-1] == "edge_asr.microphone.child"
 
 
 @pytest.mark.slow

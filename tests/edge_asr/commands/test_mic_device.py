@@ -18,7 +18,7 @@ import edge_asr
 from edge_asr.package.files import Package
 from tests.fakemic.device import FakeMicrophone, Fault, Plug
 from tests.fakemic.measure import captioned_after_s, speech
-from tests.fakemic.program import ROOT, MicProgram, alive, cpu_s, rss_mib
+from tests.fakemic.program import ROOT, MicProgram, alive, cpu_s, listen, rss_mib
 from tests.tiny import RATE, tones
 
 pytest_plugins = ["tests.fakemic.fixtures"]
@@ -31,10 +31,6 @@ CLIPS = ROOT / "tests/data/speech_commands"
 # 1.42 s, no multiple of a chunk: the words end everywhere in it.
 SPEECH = tones("▁one 270 ▁two 390")
 WORD_ENDS = [index for index in np.flatnonzero(SPEECH) if not SPEECH[index + 1 : index + 800].any()]
-
-
-def listen(microphone: FakeMicrophone, package: Package, *arguments: str) -> MicProgram:
-    return MicProgram(package.root, microphone.environment(), *arguments)
 
 
 def words_shown_at(program: MicProgram) -> list[tuple[str, int]]:

@@ -24,13 +24,6 @@ SAID = ["one twos", "one"]
 
 
 @pytest.fixture
-def speech(tmp_path: Path) -> str:
-    path = tmp_path / "speech.wav"
-    soundfile.write(path, tones("▁one ▁two s 1500 ▁one"), RATE)
-    return str(path)
-
-
-@pytest.fixture
 def broken(tmp_path: Path) -> str:
     """Speech, and after it what is no number."""
     path = tmp_path / "broken.wav"

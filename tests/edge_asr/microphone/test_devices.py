@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr.microphone import devices as capture_devices
+from edge_asr.microphone import devices
 from edge_asr.microphone.devices import (
     CaptureFailedError,
     InputDevice,
@@ -27,7 +27,7 @@ DEVICES = [DESK, LAPTOP, ARRAY]
 
 @pytest.fixture(autouse=True)
 def nothing_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_devices, "alsa_says_busy", lambda wanted: False)
+    monkeypatch.setattr(devices, "alsa_says_busy", lambda wanted: False)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_without_a_default_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "wanted", "reason", "part"),
+    ("found", "wanted", "reason", "part"),
     [
         (DEVICES, "desk", Reason.BROKEN, "'Desk array: USB Audio (hw:2,0)'; name one of them"),
         (DEVICES, "1", Reason.ABSENT, "choose one of: 'Desk: USB"),
@@ -60,17 +60,17 @@ def test_without_a_default_the_first() -> None:
     ],
 )
 def test_no_such_device(
-    devices: list[InputDevice], wanted: str | None, reason: Reason, part: str
+    found: list[InputDevice], wanted: str | None, reason: Reason, part: str
 ) -> None:
     with pytest.raises(CaptureFailedError) as raised:
-        find_device(devices, wanted)
+        find_device(found, wanted)
     assert raised.value.reason == reason
     assert part in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_a_device_that_portaudio_hides_because_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_devices, "alsa_says_busy", lambda wanted: wanted == "hw:1,0")
+    monkeypatch.setattr(devices, "alsa_says_busy", lambda wanted: wanted == "hw:1,0")
     with pytest.raises(CaptureFailedError, match="in use") as raised:
         find_device([LAPTOP], "hw:1,0")
     assert raised.value.reason == Reason.BUSY
@@ -120,7 +120,7 @@ def test_the_program_that_records(tmp_path: Path) -> None:
 
 
 def test_what_alsa_says_about_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_devices, "_alsa", lambda: None)
+    monkeypatch.setattr(devices, "_alsa", lambda: None)
     noise = io.BytesIO(
         b"ALSA lib conf.c:2013:(_snd_config_load_with_include) :1:9:Unexpected }\n"
         b"ALSA lib conf.c:4096:(config_file_open) /home/a b/.asoundrc may be old or corrupted: "

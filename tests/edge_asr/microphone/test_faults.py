@@ -14,7 +14,7 @@ import pytest
 
 from edge_asr.package.files import Package
 from tests.fakemic.device import FakeMicrophone, Fault, Plug
-from tests.fakemic.program import MicProgram, rss_mib
+from tests.fakemic.program import MicProgram, listen, rss_mib
 from tests.tiny import tones
 
 pytest_plugins = ["tests.fakemic.fixtures"]
@@ -25,10 +25,6 @@ LOST_S = 0.5
 BACK_S = 1.5
 GAP_MS = 100
 SPEECH = tones("▁one ▁two s 500 ▁two 1300")
-
-
-def listen(microphone: FakeMicrophone, package: Package, *arguments: str) -> MicProgram:
-    return MicProgram(package.root, microphone.environment(), *arguments)
 
 
 def check_account(program: MicProgram, microphone: FakeMicrophone) -> None:

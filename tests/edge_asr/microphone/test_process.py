@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_asr.errors import DeviceError
-from edge_asr.microphone import process as capture_process
+from edge_asr.microphone import process
 from edge_asr.microphone.frames import FrameError, Kind
 from edge_asr.microphone.process import CaptureProcess, list_devices
 from tests.fakemic.program import alive
@@ -23,7 +23,7 @@ SEND = (
 )
 
 
-def process(script: str) -> CaptureProcess:
+def started(script: str) -> CaptureProcess:
     return CaptureProcess([], [sys.executable, "-c", SEND + script])
 
 
@@ -36,7 +36,7 @@ def read_all(child: CaptureProcess) -> list[object]:
 
 
 def test_frames_arrive_and_the_end_is_seen() -> None:
-    child = process("os.write(fd, pack_facts(Kind.OPENED, a=1))")
+    child = started("os.write(fd, pack_facts(Kind.OPENED, a=1))")
     (frame,) = read_all(child)
     child.kill()
     assert child.ended
@@ -44,7 +44,7 @@ def test_frames_arrive_and_the_end_is_seen() -> None:
 
 
 def test_frames_before_garbage_count() -> None:
-    child = process("os.write(fd, pack_facts(Kind.OPENED, a=1) + b'X' * 99)\ntime.sleep(9)")
+    child = started("os.write(fd, pack_facts(Kind.OPENED, a=1) + b'X' * 99)\ntime.sleep(9)")
     try:
         assert len(child.read(5)) == 1
         with pytest.raises(FrameError):
@@ -54,7 +54,7 @@ def test_frames_before_garbage_count() -> None:
 
 
 def test_a_child_that_refuses_to_end_is_killed() -> None:
-    child = process(
+    child = started(
         "[signal.signal(s, signal.SIG_IGN) for s in (2, 15, 1)]\n"
         "os.write(fd, pack_facts(Kind.OPENED))\ntime.sleep(60)"
     )
@@ -64,23 +64,23 @@ def test_a_child_that_refuses_to_end_is_killed() -> None:
 
 
 def test_a_child_that_dies_late_is_buried_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_process, "_REAP_S", 0.0)
-    child = process("time.sleep(9)")
+    monkeypatch.setattr(process, "_REAP_S", 0.0)
+    child = started("time.sleep(9)")
     monkeypatch.setattr(child._process, "kill", lambda: None)
     child.kill()
-    assert capture_process._unburied == [child._process]
+    assert process._unburied == [child._process]
     os.kill(child.pid, 9)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    process("time.sleep(9)").kill()
-    assert child._process not in capture_process._unburied
-    for late in capture_process._unburied:
+    started("time.sleep(9)").kill()
+    assert child._process not in process._unburied
+    for late in process._unburied:
         late.wait(9)
 
 
 def test_no_descriptor_is_left() -> None:
     before = os.listdir("/proc/self/fd")
     for _ in range(3):
-        process("time.sleep(9)").kill()
+        started("time.sleep(9)").kill()
     with pytest.raises(FileNotFoundError):
         CaptureProcess([], ["/nonexistent/program"])
     assert os.listdir("/proc/self/fd") == before
@@ -96,7 +96,7 @@ def test_the_child_finds_edge_asr_from_any_folder(tmp_path: Path) -> None:
             "child = CaptureProcess([], [sys.executable, '-S', '-c', 'import edge_asr.events,"
             ' os, sys; os.write(int(sys.argv[2]), b"")\'])\n'
             "print(child._process.wait(9))\n",
-            str(Path(capture_process.__file__).parents[2]),
+            str(Path(process.__file__).parents[2]),
         ],
         cwd=tmp_path,
         capture_output=True,
@@ -107,7 +107,7 @@ def test_the_child_finds_edge_asr_from_any_folder(tmp_path: Path) -> None:
 
 
 def test_a_list_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture_process, "_LIST_LIMIT_S", 0.3)
+    monkeypatch.setattr(process, "_LIST_LIMIT_S", 0.3)
     command = (sys.executable, "-c", "import time; time.sleep(9)")
     monkeypatch.setattr(CaptureProcess.__init__, "__defaults__", (command,))
     with pytest.raises(DeviceError, match="did not answer"):

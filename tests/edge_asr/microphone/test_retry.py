@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr.microphone import retry as capture_retry
 from edge_asr.microphone.retry import (
     LONGEST_PAUSE_S,
     LOOSE_PAUSE_S,
     PAUSE_PER_OUTAGE,
     SHORTEST_PAUSE_S,
     Retry,
+    _surroundings,
 )
 
 
@@ -109,4 +109,4 @@ def test_something_new_is_tried_at_once(clock: Clock, tmp_path: Path, appears: s
 
 
 def test_surroundings_of_a_bare_machine(clock: Clock) -> None:
-    assert capture_retry._surroundings() == capture_retry._surroundings()
+    assert _surroundings() == _surroundings()

@@ -1,4 +1,4 @@
-"""benchmark.captions.alignment against all paths there are."""
+"""benchmark.alignment against all paths there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.captions.alignment import align, score
+from benchmark.alignment import align, score
 from edge_asr.package.units import Units
 
 UNITS = Units(("<blank>", "▁", "A", "B", "▁A", "AB"))
