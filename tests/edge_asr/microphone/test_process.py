@@ -138,3 +138,10 @@ def test_a_list_that_fails(script: str, message: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(CaptureProcess.__init__, "__defaults__", (command,))
     with pytest.raises(DeviceError, match=message):
         list_devices()
+
+
+@pytest.mark.device
+def test_alsa_without_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "none"))
+    with pytest.raises(DeviceError, match=f"configuration {tmp_path}/none.*libasound2-data"):
+        list_devices()
