@@ -83,7 +83,11 @@ _ELSEWHERE_FIXED: dict[str, dict[str, tuple[Any, tuple[Any, ...]]]] = {
 }
 # Where WeNet described the front end before fbank_conf, and the names that it has there.
 _OLD_FRONT_END = ("", "collate_conf", "dataset_conf")
-_OLD_FBANK = {"mel_bins": "num_mel_bins", "frame_length": "frame_length", "frame_shift": "frame_shift"}
+_OLD_FBANK = {
+    "mel_bins": "num_mel_bins",
+    "frame_length": "frame_length",
+    "frame_shift": "frame_shift",
+}
 _OLD_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "feature_type": ("fbank", ("fbank",)),
     "using_pitch": (False, (False,)),

@@ -1,4 +1,4 @@
-"""What is in a checkpoint directory: the files that are needed, and those that WeNet leaves instead.
+"""What is in a checkpoint directory: the files that are needed, or those that WeNet leaves instead.
 
 WeNet's recipes leave files of epochs and an average of the best, and the units in another folder.
 Which of them is meant is for a person to say, so an error names what is there.
@@ -25,7 +25,9 @@ def check_layout(path: Path, weights: str = "final.pt") -> None:
     missing = [name for name in ("train.yaml", weights, "units.txt") if not (path / name).is_file()]
     if not missing:
         return
-    wanted = "a checkpoint is a directory with train.yaml, final.pt and units.txt, as WeNet writes it"
+    wanted = (
+        "a checkpoint is a directory with train.yaml, final.pt and units.txt, as WeNet writes it"
+    )
     if path.is_file():
         raise InputMissingError(f"{path}: is a file; {wanted}: give its directory, {path.parent}")
     found = {name: _instead(path, name) for name in missing}

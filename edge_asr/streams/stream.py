@@ -251,8 +251,8 @@ class Stream:
         duration_ms = _as_integer(duration_ms, "gap in ms")
         if duration_ms < 0 or not isinstance(reason, str) or reason not in get_args(GapReason):
             raise UsageError(
-                f"gap of {duration_ms} ms for {shown(reason)}; allowed are durations from 0 and the "
-                f"reasons {', '.join(get_args(GapReason))}"
+                f"gap of {duration_ms} ms for {shown(reason)}; allowed are durations from 0 and "
+                f"the reasons {', '.join(get_args(GapReason))}"
             )
         events = self.flush()
         start_ms = self.position_ms

@@ -90,10 +90,11 @@ def test_phrases_of_an_array() -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [("A", "2"), ("A",), ("A", 1.0, 2.0), ("A", True), ("A", None), (1, 1.0), 1, b"A", None]
+    "entry",
+    [("A", "2"), ("A",), ("A", 1.0, 2.0), ("A", True), ("A", None), (1, 1.0), 1, b"A", None],
 )
 def test_what_is_no_hotword(entry: Any) -> None:
-    with pytest.raises(UsageError, match="^hotword 2 is .*; allowed are phrases, and pairs of"):
+    with pytest.raises(UsageError, match=r"^hotword 2 is .*; allowed are phrases, and pairs of"):
         bonuses_of(["ONE", entry], 1.5)
 
 
