@@ -29,6 +29,12 @@ _SHORT = Repr()  # of a value in a message, whatever a request holds
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
+def shown(value: object) -> str:
+    """``value`` in a message: on one line, and not long."""
+    text = str(value)[:80] if isinstance(value, Number) else _SHORT.repr(value)
+    return text.replace("\n", " ")  # of an array
+
+
 class EdgeAsrError(Exception):
     """Base of every error that edge_asr raises on purpose."""
 
@@ -58,13 +64,22 @@ class UsageError(EdgeAsrError):
     @classmethod
     def of_setting(cls, field: str, value: object, allowed: str) -> UsageError:
         """The error of one setting, with the usual message."""
-        shown = str(value)[:80] if isinstance(value, Number) else _SHORT.repr(value)
-        message = f"{field} is {shown}; allowed are {allowed}"
+        message = f"{field} is {shown(value)}; allowed are {allowed}"
         return cls(message, field=field, value=value, allowed=allowed)
 
     def renamed(self, field: str) -> UsageError:
         """The error of the same setting by another name."""
         return UsageError.of_setting(field, self.value, self.allowed)
+
+
+def check_type(field: str, value: object, types: Any, allowed: str) -> None:
+    """Raise UsageError unless ``value`` is of one of ``types``: a class, or several with ``|``.
+
+    To Python True is the number 1; where numbers are asked for nobody means that, so a boolean
+    passes only where ``types`` is ``bool``.
+    """
+    if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+        raise UsageError.of_setting(field, value, allowed)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from edge_asr.audio.windows import ChunkMs
 from edge_asr.backends import EncoderStep, FloatArray
 from edge_asr.backends.state import State
 from edge_asr.errors import UsageError
-from edge_asr.fusion.hotword_text import Phrase
+from edge_asr.fusion.hotword_text import Phrases
 from edge_asr.package.files import Package
 from edge_asr.package.manifest import (
     SCHEMA_VERSION,
@@ -94,7 +94,7 @@ class _ScriptedRecognizer(Recognizer):
         self,
         chunk_ms: ChunkMs = None,
         *,
-        hotwords: Sequence[Phrase] = (),
+        hotwords: Phrases = (),
         decoding: Decoding | None = None,
     ) -> Stream:
         """See ``Recognizer.stream``."""

@@ -23,6 +23,7 @@ from export.source import ExportConfig, Source, open_source
 from export.speech import MIN_STEPS, Speech, load_speech
 from export.verify import certificate
 from export.verify_decoder import decoder_bounds
+from model.layout import unused_average
 
 NO_DECODER = "no decoder: with a ctc_weight of 1 it was not trained"
 
@@ -34,6 +35,8 @@ def export_package(conf: ExportConfig, say: Say) -> Package:
         EdgeAsrError: the checkpoint cannot be read, a program does not equal the network
             (ParityError), or the package cannot be written. Nothing is half-written.
     """
+    if remark := unused_average(conf.checkpoint):
+        say(remark)
     return added_to(conf, say) if conf.add else new_package(conf, say)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 
 from edge_asr.audio.features import Frames
 from edge_asr.audio.windows import Step, Windows
-from edge_asr.backends import Encoder, FloatArray
+from edge_asr.backends import BACKENDS, Encoder, FloatArray
 from edge_asr.backends.state import State
 from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
 from edge_asr.package.units import Units
@@ -260,5 +261,14 @@ def certificate(
         "streaming_bound": STREAMING_BOUND,
         "streaming_equals_offline_max_abs": streaming,
         "speech_seconds": round(len(speech.joined) / 100, 1),
-        "programs": {file: parity.row() for file, parity in parities.items()},
+        "programs": {
+            file: parity.row() | {"measured_with": _libraries(parity.backend)}
+            for file, parity in parities.items()
+        },
     }
+
+
+def _libraries(backend: str) -> dict[str, str]:
+    """The versions of what ran the programs; those of a package may differ where some were added
+    later."""
+    return {name: version(name) for name in BACKENDS[backend].libraries}

@@ -19,12 +19,16 @@ from torch import Tensor
 from edge_asr.errors import ConfigError, InputMissingError
 from edge_asr.package.manifest import FeatureSpec
 from model.config import NetworkConfig, feature_spec, network_config, read_yaml
+from model.layout import check_layout
 from model.network import Network
 from model.tokenizer import read_units, write_units
 
 DECODER_WEIGHTS = "decoder.pt"
 SCALE = ".scale"  # behind the name of an int8 tensor: what its rows are to be multiplied with
 _DECODER = "decoder."  # what the keys of decoders begin with
+# Where others than WeNet put the state_dict, and what they put before all its names.
+_WRAPPED_IN = ("module", "model", "state_dict", "model_state_dict")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
 # Keys of WeNet state_dicts that carry no weight of the function: regenerated position tables,
 # layers that old versions saved without using, and the noise of a training-only router.
 _IGNORED = (".pos_enc.pe", ".embed.1.pe", ".concat_linear", ".num_batches_tracked", "noisy_gate")
@@ -61,15 +65,10 @@ def read_description(path: Path, weights: str) -> Description:
     """Read train.yaml and units.txt of a directory that also holds a file named ``weights``.
 
     Raises:
-        InputMissingError: one of the three files is not there.
+        InputMissingError: one of the three files is not there; it names what is.
         ConfigError: a setting that is not supported, or units that do not fit it.
     """
-    for name in ("train.yaml", weights, "units.txt"):
-        if not (path / name).is_file():
-            raise InputMissingError(
-                f"{path}: {name} is missing; a checkpoint is a directory with train.yaml, "
-                "final.pt and units.txt, as WeNet writes it"
-            )
+    check_layout(path, weights)
     where = str(path / "train.yaml")
     tree = read_yaml(path / "train.yaml")
     conf = network_config(tree, where)
@@ -147,14 +146,36 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: not a state_dict that torch.load accepts ({reason})") from error
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise ConfigError(f"{path}: a state_dict (names to tensors) is expected")
+    weights = _unwrapped(weights, path)
     return {
         name: _restored(name, tensor, weights, path)
         for name, tensor in weights.items()
         if not any(part in name for part in _IGNORED)
         and not (name.endswith(SCALE) and name.removesuffix(SCALE) in weights)
     }
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state_dict itself, out of what training frameworks wrap it in."""
+    found = content
+    while isinstance(found, dict) and any(isinstance(found.get(key), dict) for key in _WRAPPED_IN):
+        found = next(found[key] for key in _WRAPPED_IN if isinstance(found.get(key), dict))
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in found.items()
+    ):
+        kind = f"a {type(found).__name__}"
+        if isinstance(found, dict):
+            kind += f" with {', '.join(f'{key!r:.40}' for key in list(found)[:5])}"
+        raise ConfigError(f"{path}: a state_dict (names to tensors) is expected, this is {kind}")
+    names = list(found)
+    while names and (prefix := _common_prefix(names)):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, found.values(), strict=True))
+
+
+def _common_prefix(names: list[str]) -> str:
+    """A prefix of a framework that all ``names`` have, or ""."""
+    return next((p for p in _PREFIXES if all(name.startswith(p) for name in names)), "")
 
 
 def _restored(name: str, tensor: Tensor, weights: dict[str, Tensor], path: Path) -> Tensor:

@@ -72,6 +72,26 @@ _DECODER_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "key_bias": (True, (True,)),
     "value_bias": (True, (True,)),
 }
+# Outside encoder_conf and decoder_conf: section, "" for none -> as above. Any other key is allowed.
+_ELSEWHERE_FIXED: dict[str, dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "": {
+        "tokenizer": ("char", ("char", "bpe")),  # others write units that are no texts
+        "use_lora": (False, (False,)),
+        "lora_conf": (None, (None,)),
+    },
+    "model_conf": {"apply_non_blank_embedding": (False, (False,))},
+}
+# Where WeNet described the front end before fbank_conf, and the names that it has there.
+_OLD_FRONT_END = ("", "collate_conf", "dataset_conf")
+_OLD_FBANK = {
+    "mel_bins": "num_mel_bins",
+    "frame_length": "frame_length",
+    "frame_shift": "frame_shift",
+}
+_OLD_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "feature_type": ("fbank", ("fbank",)),
+    "using_pitch": (False, (False,)),
+}
 # Read below, or of no consequence for the function that the network computes.
 _ENCODER_OTHER = {
     "output_size", "attention_heads", "linear_units", "num_blocks", "cnn_module_kernel",
@@ -187,8 +207,14 @@ def feature_spec(tree: dict[str, Any], where: str) -> FeatureSpec:
     kind = dataset.get("feats_type", "fbank")
     if kind != "fbank":
         raise ConfigError(f"{where}: dataset_conf: feats_type is {kind!r}; supported: 'fbank'")
-    conf = _section(dataset, "fbank_conf", f"{where}: dataset_conf")
+    conf = dict(_section(dataset, "fbank_conf", f"{where}: dataset_conf"))
     here = f"{where}: dataset_conf: fbank_conf"
+    for name, value in _old_fbank(tree, where).items():
+        if conf.setdefault(name, value) != value:
+            raise ConfigError(
+                f"{here}: {name} is {conf[name]!r}, in feature_extraction_conf it is {value!r}; "
+                "leave one of them"
+            )
     for name, supported in (("window_type", "povey"), ("high_freq", 0), ("low_freq", 20)):
         if conf.get(name, supported) != supported:
             raise ConfigError(f"{here}: {name} is {conf[name]!r}; supported: {supported!r}")
@@ -208,6 +234,18 @@ def feature_spec(tree: dict[str, Any], where: str) -> FeatureSpec:
         raise ConfigError(f"{where}: dataset_conf: {error}") from error
 
 
+def _old_fbank(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    """The settings of feature_extraction_conf, if there is one, as those of fbank_conf."""
+    found: dict[str, Any] = {}
+    for place in _OLD_FRONT_END:
+        outer = _section(tree, place, where) if place else tree
+        here = ": ".join(filter(None, [where, place]))
+        conf = _section(outer, "feature_extraction_conf", here)
+        _check(conf, _OLD_FIXED, set(_OLD_FBANK), f"{here}: feature_extraction_conf")
+        found |= {new: conf[old] for old, new in _OLD_FBANK.items() if old in conf}
+    return found
+
+
 def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
     if tree.get("encoder", "conformer") != "conformer":
         raise ConfigError(f"{where}: encoder is {tree['encoder']!r}; only conformer is supported")
@@ -221,6 +259,9 @@ def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
     in_encoder, in_decoder = f"{where}: encoder_conf", f"{where}: decoder_conf"
     _check(encoder, _ENCODER_FIXED, _ENCODER_OTHER, in_encoder)
     _check(decoder, _DECODER_FIXED, _DECODER_OTHER, in_decoder)
+    for place, fixed in _ELSEWHERE_FIXED.items():
+        section = _section(tree, place, where) if place else tree
+        _check_fixed(section, fixed, ": ".join(filter(None, [where, place])))
     name = "vocab_size" if tree.get("vocab_size") else "output_dim"
     vocab_size = _integer(tree, name, None, where)
     special = _section(_section(tree, "tokenizer_conf", where), "special_tokens", where)
@@ -325,6 +366,12 @@ def _check(
             f"{where}: {unknown[0]} is not understood, so the network might compute something "
             "else; remove the key if it has no effect at inference"
         )
+    _check_fixed(conf, fixed, where)
+
+
+def _check_fixed(
+    conf: dict[str, Any], fixed: dict[str, tuple[Any, tuple[Any, ...]]], where: str
+) -> None:
     for name, (default, allowed) in fixed.items():
         value = conf.get(name, default)
         if value not in allowed:

@@ -10,6 +10,7 @@ frame, so nothing is lost; what its window misses behind the end is padding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -100,11 +101,10 @@ def chunk_frames(manifest: Manifest, chunk_ms: ChunkMs) -> int:
     spec, frame_ms = manifest.encoder, manifest.frame_ms
     if chunk_ms is None:
         return spec.default_chunk
-    if chunk_ms == "whole":
+    if isinstance(chunk_ms, str) and chunk_ms == "whole":
         return spec.max_chunk
-    is_number = not isinstance(chunk_ms, str) and 0 < chunk_ms < 1 << 31
-    frames = round(chunk_ms / frame_ms) if is_number else 0
-    if frames * frame_ms != chunk_ms or not spec.min_chunk <= frames <= spec.max_chunk:
+    frames = _whole_frames(chunk_ms, frame_ms)
+    if frames is None or not spec.min_chunk <= frames <= spec.max_chunk:
         raise UsageError.of_setting(
             "chunk_ms",
             chunk_ms,
@@ -121,11 +121,20 @@ def left_context_frames(manifest: Manifest, left_context_ms: int) -> int:
         UsageError: not a multiple of the encoder frame, below 0, or more than the program has.
     """
     spec, frame_ms = manifest.encoder, manifest.frame_ms
-    frames = round(left_context_ms / frame_ms) if 0 <= left_context_ms < 1 << 31 else -1
-    if frames * frame_ms != left_context_ms or not 0 <= frames <= spec.left_context:
+    frames = _whole_frames(left_context_ms, frame_ms)
+    if frames is None or not 0 <= frames <= spec.left_context:
         raise UsageError.of_setting(
             "left_context_ms",
             left_context_ms,
             f"multiples of {frame_ms:g} from 0 to {spec.left_context * frame_ms:g}",
         )
     return frames
+
+
+def _whole_frames(duration_ms: object, frame_ms: float) -> int | None:
+    """A duration in encoder frames; None where it is no number or between two of them."""
+    if not isinstance(duration_ms, Real) or isinstance(duration_ms, bool):
+        return None
+    duration = float(duration_ms)
+    frames = round(duration / frame_ms) if 0 <= duration < 1 << 31 else -1
+    return frames if frames * frame_ms == duration else None

@@ -11,6 +11,7 @@ import onnxruntime
 
 from edge_asr.backends.onnx_guard import ALLOWED_DOMAINS, OUR_DOMAIN, check_onnx
 from edge_asr.backends.program import Arrays, Declared, refusal
+from edge_asr.backends.table import BAD_ONNXRUNTIME
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 _LIBRARY = f"onnxruntime {onnxruntime.__version__}"
@@ -58,8 +59,10 @@ def open_session(program: bytes, threads: int) -> Any:
     """An InferenceSession of a checked program.
 
     Raises:
-        BackendError: the program reaches outside its bytes, or is refused by the library.
+        BackendError: the program reaches outside its bytes, or is refused by the library; the
+            library is of a version that ends the process.
     """
+    BAD_ONNXRUNTIME.refuse(onnxruntime.__version__)
     check_onnx(program, ALLOWED_DOMAINS | {OUR_DOMAIN} if _operators else ALLOWED_DOMAINS)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

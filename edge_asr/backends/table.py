@@ -6,12 +6,41 @@ read the table too.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from edge_asr.errors import UsageError
+from edge_asr.errors import BackendError, UsageError
 
 # What is said of a backend that is named in a package and is not in the table.
 NOT_KNOWN = "not known to this edge_asr"
+
+
+@dataclass(frozen=True)
+class BadVersions:
+    """Releases of a library that pip may have installed and that must not be used.
+
+    Attributes:
+        library: its name.
+        first, last: the range of (major, minor), both included, with all their patches.
+        why: what they do, after the name and version.
+        cure: the command that installs another.
+    """
+
+    library: str
+    first: tuple[int, int]
+    last: tuple[int, int]
+    why: str
+    cure: str
+
+    def include(self, version: str) -> bool:
+        """Whether ``version`` is one of them."""
+        found = re.match(r"(\d+)\.(\d+)", version)
+        return found is not None and self.first <= (int(found[1]), int(found[2])) <= self.last
+
+    def refuse(self, version: str) -> None:
+        """Raise BackendError if ``version`` is one of them."""
+        if self.include(version):
+            raise BackendError(f"{self.library} {version} {self.why}; run: {self.cure}")
 
 
 @dataclass(frozen=True)
@@ -29,6 +58,7 @@ class Backend:
             it runs portable programs only.
         binding: an extension module of ours, where one is built for it.
         without_binding: libraries that it needs only where that is not built.
+        bad_versions: those of its library that it refuses to load programs with.
     """
 
     name: str
@@ -39,7 +69,18 @@ class Backend:
     operator_library: str | None = None
     binding: str | None = None
     without_binding: tuple[str, ...] = ()
+    bad_versions: BadVersions | None = None
 
+
+# Every session of theirs with session.x64quantprecision ends in a failed assertion of C++, and int8
+# programs are wrong without it on processors without VNNI. Left out in pyproject.toml too.
+BAD_ONNXRUNTIME = BadVersions(
+    library="onnxruntime",
+    first=(1, 25),
+    last=(1, 29),
+    why="ends the process when a program is loaded (1.25 to 1.29 do)",
+    cure="pip install 'onnxruntime>=1.30'",
+)
 
 # In the order of preference.
 BACKENDS: dict[str, Backend] = {
@@ -52,6 +93,7 @@ BACKENDS: dict[str, Backend] = {
             install="pip install onnxruntime",
             libraries=("onnxruntime",),
             operator_library="onnx",
+            bad_versions=BAD_ONNXRUNTIME,
         ),
         Backend(
             name="executorch",

@@ -74,7 +74,7 @@ def examine(
     yield from _libraries(machine)
     if not set(REQUIRED) <= machine.libraries.keys():
         return  # the rest cannot even be looked at
-    backends = [name for name, backend in BACKENDS.items() if not _missing(_libraries_of(backend))]
+    backends = [name for name, backend in BACKENDS.items() if _works(backend)]
     yield from _backends(backends)
     yield from _native()
     yield from _bundled(packages, backends)
@@ -120,19 +120,33 @@ def _libraries_of(backend: Backend) -> Sequence[str]:
     return backend.libraries if bound else (*backend.libraries, *backend.without_binding)
 
 
+def _bad_version(backend: Backend) -> str | None:
+    """The version of its library that is installed, if that must not be used."""
+    bad = backend.bad_versions
+    version = None if bad is None else installed(bad.library)
+    return version if bad and version and bad.include(version) else None
+
+
+def _works(backend: Backend) -> bool:
+    return not _missing(_libraries_of(backend)) and _bad_version(backend) is None
+
+
 def _backends(present: Sequence[str]) -> Iterator[Finding]:
     for name, backend in BACKENDS.items():
         libraries = _libraries_of(backend)
         if name in present:
             versions = ", ".join(f"{library} {installed(library)}" for library in libraries)
             yield Finding(name, versions)
+        elif backend.bad_versions and (version := _bad_version(backend)):
+            bad = backend.bad_versions
+            yield Finding(name, f"{bad.library} {version} {bad.why}", bad.cure)
         else:
             missing = ", ".join(_missing(libraries))
             yield Finding(name, f"{missing} not installed", backend.install)
     if not present:
         yield Finding(
             "backends",
-            "none is installed",
+            "none is installed that works",
             next(iter(BACKENDS.values())).install,
             exit_code=ConfigError.exit_code,
         )

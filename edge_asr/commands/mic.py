@@ -112,4 +112,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m edge_asr.mic", description=__doc__)
     add_arguments(parser)
     return exit_code(lambda: run(parser.parse_args(argv)))
-

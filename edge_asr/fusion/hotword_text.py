@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from numbers import Real
 
-from edge_asr.errors import UsageError
+from edge_asr.errors import UsageError, shown
 from edge_asr.package.units import SPACE, Units, is_unspaced
 
 DEFAULT_BONUS = 1.5  # per unit, in nats: what the log-probability of a unit gains
@@ -15,6 +17,7 @@ MAX_PHRASE_CHARS = 100
 MAX_CHARS = 1 << 20  # of all phrases: about 100 bytes each
 
 Phrase = str | tuple[str, float]
+Phrases = Sequence[Phrase] | Mapping[str, float]
 
 
 def parse_hotwords(text: str, where: str) -> list[Phrase]:
@@ -49,20 +52,53 @@ def parse_hotwords(text: str, where: str) -> list[Phrase]:
     return phrases
 
 
-def bonuses_of(phrases: Iterable[Phrase], bonus: float) -> dict[str, float]:
-    """Phrases in their order with the bonus of each."""
+def listed_phrases(phrases: Iterable[Phrase] | Mapping[str, float] | None) -> list[Phrase]:
+    """Phrases as a list, those of a mapping with their bonuses. None is no phrase.
+
+    Raises:
+        UsageError: no phrases, but one text or something else; more than ``MAX_PHRASES``.
+    """
     if isinstance(phrases, str):
         raise UsageError(f"hotwords: {phrases[:80]!r} is one text; give a list of phrases")
+    if isinstance(phrases, Mapping):
+        phrases = phrases.items()
+    try:
+        if isinstance(phrases, bytes | bytearray | memoryview):
+            raise TypeError("a row of numbers to Python")
+        listed = list(islice(() if phrases is None else phrases, MAX_PHRASES + 1))
+    except TypeError as error:
+        raise UsageError(f"hotwords are {shown(phrases)}; give a list of phrases") from error
+    if len(listed) > MAX_PHRASES:
+        raise UsageError(f"hotwords: more than {MAX_PHRASES} phrases; give fewer")
+    return listed
+
+
+def bonuses_of(phrases: Iterable[Phrase] | Mapping[str, float], bonus: float) -> dict[str, float]:
+    """Phrases in their order with the bonus of each.
+
+    Raises:
+        UsageError: see ``listed_phrases``; a phrase that is empty or too long or no text, a bonus
+            that is no number or out of range.
+    """
     _check_bonus(bonus, "hotwords")
     bonuses: dict[str, float] = {}
-    for number, entry in enumerate(phrases, start=1):
-        phrase, own_bonus = (entry, bonus) if isinstance(entry, str) else entry
-        if number > MAX_PHRASES:
-            raise UsageError(f"hotwords: more than {MAX_PHRASES} phrases; give fewer")
+    for number, entry in enumerate(listed_phrases(phrases), start=1):
+        phrase, own_bonus = (entry, bonus) if isinstance(entry, str) else _pair(entry, number)
         _check_phrase(phrase, f"hotword {number}")
         _check_bonus(own_bonus, f"hotword {number}")
         bonuses[phrase] = max(own_bonus, bonuses.get(phrase, 0))
     return bonuses
+
+
+def _pair(entry: object, number: int) -> tuple[str, float]:
+    """A phrase with a bonus of its own."""
+    match entry:
+        case (str() as phrase, Real() as bonus) if not isinstance(bonus, bool):
+            return phrase, float(bonus)
+    raise UsageError(
+        f"hotword {number} is {shown(entry)}; allowed are phrases, and pairs of a phrase and its "
+        "bonus"
+    )
 
 
 def _check_phrase(phrase: str, where: str) -> None:

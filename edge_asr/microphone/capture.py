@@ -28,7 +28,7 @@ from edge_asr.microphone.clock import (
     SpeedCheck,
     TimeAccount,
 )
-from edge_asr.microphone.devices import stable_name
+from edge_asr.microphone.devices import CaptureFailedError, stable_name
 from edge_asr.microphone.frames import Frame, FrameError, Kind, Reason
 from edge_asr.microphone.process import CAPTURE_COMMAND, CaptureProcess
 from edge_asr.microphone.retry import Retry
@@ -154,7 +154,7 @@ class Microphone:
         if frames:
             self._quiet_s = 0.0
         elif self._child.ended:
-            events += self._interrupt("stalled", "lost", "the capture process died", AGAIN)
+            events += self._on_death(self._child.death())
         else:
             # Only time spent waiting here counts: a busy recognizer is no stalled microphone.
             self._quiet_s += min(time.monotonic() - began, timeout_s)
@@ -261,6 +261,12 @@ class Microphone:
         if never_heard:
             self.state = "waiting"
         return [Notice("waiting", f"{message}; waiting for it")]
+
+    def _on_death(self, death: CaptureFailedError) -> list[Heard | Notice]:
+        if death.reason == Reason.BROKEN and not self._last_block_ns:
+            self._stop_child()
+            raise DeviceError(str(death))
+        return self._interrupt("stalled", "lost", str(death), AGAIN)
 
     def _on_runaway(self) -> list[Heard | Notice]:
         assert self.opened is not None

@@ -14,7 +14,6 @@ import ctypes
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -169,8 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     die_with_parent(arguments.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's business
-    noise = tempfile.TemporaryFile()
-    os.dup2(noise.fileno(), 2)
+    noise = open(os.dup(2), "rb")  # a file of the supervisor's, which reads it if this dies
     try:
         if arguments.list:
             devices = [vars(device) for device in input_devices(load_portaudio(noise))]

@@ -46,6 +46,9 @@ def stable_name(name: str) -> str:
 
 def load_portaudio(noise: IO[bytes]) -> Any:
     """The sounddevice module; importing it starts PortAudio."""
+    if alsa := _alsa():
+        # Into ``noise``: sounddevice does not let ALSA speak, and PortAudio may end the process.
+        alsa.snd_config_update()
     try:
         import sounddevice
     except ImportError as error:
@@ -70,14 +73,18 @@ def configuration_error(noise: IO[bytes]) -> str:
 
     ``noise`` is the file that stderr goes to.
     """
-    if alsa := _alsa():
-        alsa.snd_config_update()  # again: sounddevice does not let ALSA speak
     noise.seek(0)
     said = noise.read(1 << 16).decode(errors="replace")
     file = re.search(r"\(config_file_open\) (.+) may be old or corrupted", said)
     place = re.search(r"\(_?snd_config_load\w*\) \S*:(\d+):\d+:(.+)", said)
     if file and place:
         return f"{file[1]}, line {place[1]}: {place[2]}"
+    return file[1] if file else ""
+
+
+def missing_configuration(said: str) -> str:
+    """The file that ALSA says it cannot read at all, or "". PortAudio ends the process then."""
+    file = re.search(r"\(snd_config_update_r\) Cannot access file (.+)", said)
     return file[1] if file else ""
 
 
@@ -106,11 +113,8 @@ def find_device(devices: Sequence[InputDevice], wanted: str | None) -> InputDevi
     """
     if wanted is None:
         found = [device for device in devices if device.is_default] or list(devices[:1])
-    elif wanted.isdecimal():
-        found = [device for device in devices if device.index == int(wanted)]
     else:
-        found = [d for d in devices if stable_name(d.name) == stable_name(wanted)][:1]
-        found = found or [d for d in devices if wanted.casefold() in d.name.casefold()]
+        found = _named(devices, wanted)
     if len(found) == 1:
         return found[0]
     names = ", ".join(repr(device.name) for device in found or devices)
@@ -127,6 +131,23 @@ def find_device(devices: Sequence[InputDevice], wanted: str | None) -> InputDevi
         raise CaptureFailedError(Reason.ABSENT, f"there is no {label}; choose one of: {names}")
     raise CaptureFailedError(
         Reason.ABSENT, f"there is no {label}; plug one in, or read a file with --input FILE"
+    )
+
+
+def _named(devices: Sequence[InputDevice], wanted: str) -> list[InputDevice]:
+    """Those that ``wanted`` may mean. A number before all names, a whole name before parts of
+    names, and a whole name in the same case before one in another."""
+    whole, folded = stable_name(wanted), wanted.casefold()
+    in_any_case = {  # of equal names the first
+        stable_name(d.name): d
+        for d in reversed(devices)
+        if stable_name(d.name).casefold() == whole.casefold()
+    }
+    return (
+        [d for d in devices if wanted.isdecimal() and d.index == int(wanted)]
+        or [d for d in devices if stable_name(d.name) == whole][:1]
+        or list(in_any_case.values())
+        or [d for d in devices if not wanted.isdecimal() and folded in d.name.casefold()]
     )
 
 

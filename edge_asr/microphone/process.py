@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_asr.console import clean
 from edge_asr.errors import DeviceError
-from edge_asr.microphone.frames import Frame, FrameError, FrameReader, Kind
+from edge_asr.microphone.devices import CaptureFailedError, missing_configuration
+from edge_asr.microphone.frames import Frame, FrameError, FrameReader, Kind, Reason
 
 CAPTURE_COMMAND = (sys.executable, "-m", "edge_asr.microphone.child")
 _READ_BYTES = 1 << 16
 _REAP_S = 1.0
+_SAID_BYTES = 1 << 16
+_SAID_CHARS = 200
 _LIST_LIMIT_S = 5.0
 _unburied: list[subprocess.Popen[bytes]] = []
 
@@ -32,6 +38,7 @@ class CaptureProcess:
         self._reader = FrameReader()
         self._broken: FrameError | None = None
         self.ended = False
+        self._said = tempfile.TemporaryFile()
         self._fd, child_fd = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -39,12 +46,13 @@ class CaptureProcess:
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # C libraries print there; the frames say what matters
+                stderr=self._said,  # C libraries print there; it matters if the process dies
                 pass_fds=[child_fd],
                 start_new_session=True,  # Ctrl-C in the terminal is for the supervisor alone
             )
         except BaseException:
             os.close(self._fd)
+            self._said.close()
             raise
         finally:
             os.close(child_fd)
@@ -74,10 +82,37 @@ class CaptureProcess:
             self._broken = error  # for the next call: the frames before it are good
         return frames
 
+    def death(self) -> CaptureFailedError:
+        """Why a child that ``ended`` without saying so in a frame did so: BROKEN where trying again
+        does not help, else REFUSED."""
+        said = os.pread(self._said.fileno(), _SAID_BYTES, 0).decode(errors="replace")
+        if file := missing_configuration(said):
+            return CaptureFailedError(
+                Reason.BROKEN,
+                f"ALSA cannot read its configuration {clean(file)}, so PortAudio does not start; "
+                "run: apt-get install libasound2-data, or name the file in ALSA_CONFIG_PATH",
+            )
+        lines = said.split("\n")
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        facts = [self._signal(), clean(last).strip()[:_SAID_CHARS]]
+        details = ": ".join(filter(None, facts))
+        return CaptureFailedError(
+            Reason.REFUSED, f"the capture process died{details and f' ({details})'}"
+        )
+
+    def _signal(self) -> str:
+        """The signal that ended the child, in words, if one did."""
+        try:
+            code = self._process.wait(_REAP_S)
+        except subprocess.TimeoutExpired:
+            return ""
+        return (signal.strsignal(-code) or "") if code < 0 else ""
+
     def kill(self) -> None:
         """End the child whatever it hangs in; PortAudio is never asked."""
         self._process.kill()
         os.close(self._fd)
+        self._said.close()
         try:
             self._process.wait(_REAP_S)
         except subprocess.TimeoutExpired:
@@ -99,6 +134,7 @@ def list_devices() -> list[dict[str, object]]:
         DeviceError: PortAudio is missing, cannot start or does not answer.
     """
     child = CaptureProcess(["--list"])
+    failure = f"the sound system did not answer within {_LIST_LIMIT_S:.0f} s"
     deadline = time.monotonic() + _LIST_LIMIT_S
     try:
         while not child.ended and (remaining_s := deadline - time.monotonic()) > 0:
@@ -107,10 +143,10 @@ def list_devices() -> list[dict[str, object]]:
                     devices: list[dict[str, object]] = frame.facts["devices"]  # type: ignore[assignment]
                     return devices
                 raise DeviceError(str(frame.facts["message"]))
+        if child.ended:
+            failure = str(child.death())
     except FrameError as error:
         raise DeviceError(f"the capture process failed: {error}") from error
     finally:
         child.kill()
-    if child.ended:
-        raise DeviceError("the capture process died while it looked for microphones")
-    raise DeviceError(f"the sound system did not answer within {_LIST_LIMIT_S:.0f} s")
+    raise DeviceError(failure)

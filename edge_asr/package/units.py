@@ -1,7 +1,7 @@
 """The units of a model: what each id of the vocabulary writes, and where words begin.
 
-A units file has one ``symbol id`` per line, as WeNet writes it. "▁" stands for a space. Special
-symbols in angle brackets, as ``<blank>``, write nothing.
+A units file has one ``symbol id`` per line, as WeNet writes it. "▁" stands for a space, and so does
+``<space>``. Other symbols in angle brackets, as ``<blank>``, are special and write nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edge_asr.errors import PackageError
 
 SPACE = "▁"
+_OLD_SPACE = "<space>"  # of recipes of letters
 _MAX_SYMBOL_CHARS = 64
 # Controls, invisible formatting (a text could turn around), surrogates, private use, separators.
 _REFUSED_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp"}
@@ -53,7 +54,7 @@ class Units:
                 )
             if reason := _refusal(symbol):
                 raise PackageError(f"{where} line {number}: {symbol[:80]!r} {reason}; export again")
-            symbols.append(symbol)
+            symbols.append(SPACE if symbol == _OLD_SPACE else symbol)
         if len(set(symbols)) != len(symbols):
             twice = next(symbol for symbol in symbols if symbols.count(symbol) > 1)
             raise PackageError(f"{where}: the symbol {twice!r} is listed twice; export again")

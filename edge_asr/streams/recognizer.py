@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
@@ -13,9 +14,9 @@ import numpy.typing as npt
 from edge_asr.audio.read import Source, read_blocks
 from edge_asr.audio.windows import ChunkMs, chunk_frames
 from edge_asr.backends import Decoder, Encoder, find_backend
-from edge_asr.errors import TruncatedError, UsageError
+from edge_asr.errors import TruncatedError, UsageError, check_type
 from edge_asr.events import Event, Final
-from edge_asr.fusion.hotword_text import Phrase
+from edge_asr.fusion.hotword_text import Phrases
 from edge_asr.fusion.language_model import LanguageModel
 from edge_asr.native.library import Levers
 from edge_asr.package import DEFAULT_PACKAGE
@@ -67,9 +68,20 @@ def load(
     Raises:
         PackageError: there is no such package or program, or it is damaged.
         BackendError: the backend is not installed or refuses the program.
-        UsageError: an unknown backend, a thread count that is not 1 to 64, or levers for a
-            portable program.
+        UsageError: an argument of another type, an unknown backend, a thread count that is not 1 to
+            64, or levers for a portable program.
     """
+    for name, value, types, allowed in (
+        ("package", package, str | os.PathLike, "paths and names of packages"),
+        ("backend", backend, str | None, "names of backends"),
+        ("precision", precision, str | None, "names of precisions"),
+        ("dispatch", dispatch, str | None, "'native' and 'portable'"),
+        ("levers", levers, Levers | None, "Levers"),
+        ("threads", threads, Integral, f"1 to {MAX_THREADS}"),
+        ("second_pass", second_pass, bool, "True and False"),
+        ("language_model", language_model, bool, "True and False"),
+    ):
+        check_type(name, value, types, allowed)
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError.of_setting("threads", threads, f"1 to {MAX_THREADS}")
     if backend is not None:
@@ -122,7 +134,7 @@ class Recognizer:
         self,
         chunk_ms: ChunkMs = None,
         *,
-        hotwords: Sequence[Phrase] = (),
+        hotwords: Phrases = (),
         decoding: Decoding | None = None,
     ) -> Stream:
         """A new stream.
@@ -138,6 +150,7 @@ class Recognizer:
                 program's bounds; hotwords or decoding that cannot be; a second pass without a
                 decoder.
         """
+        check_type("decoding", decoding, Decoding | None, "a Decoding and None")
         manifest, decoding = self.package.manifest, decoding or Decoding()
         if decoding.takes_language_model:
             decoding = decoding.with_package_model(self.language_model, manifest.language_model)
@@ -157,7 +170,7 @@ class Recognizer:
         chunk_ms: ChunkMs = None,
         *,
         sample_rate: float | None = None,
-        hotwords: Sequence[Phrase] = (),
+        hotwords: Phrases = (),
         decoding: Decoding | None = None,
     ) -> Transcript:
         """Recognise a whole recording: the same as pushing its blocks into a stream and flushing.
@@ -219,6 +232,6 @@ def _blocks(
         raise UsageError("samples do not say their rate; give it: sample_rate=16000")
     if not is_array and sample_rate is not None:
         raise UsageError("sample_rate is for samples; a file says its own, so leave it out")
-    if is_array:
-        return [(np.asarray(audio), sample_rate or 0)]
+    if sample_rate is not None:
+        return [(np.asarray(audio), sample_rate)]
     return read_blocks(cast(Source, audio), _FILE_BLOCK_S)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, get_args
 
@@ -31,10 +30,10 @@ from edge_asr.audio.samples import as_block, check_rate, check_samples
 from edge_asr.audio.windows import ChunkMs, Windows, chunk_frames, left_context_frames
 from edge_asr.backends import Encoder, EncoderStep
 from edge_asr.backends.state import limit_left_context, zero_state
-from edge_asr.errors import UsageError
+from edge_asr.errors import UsageError, shown
 from edge_asr.events import Event, Gap, GapReason, Status
 from edge_asr.fusion import Fusion
-from edge_asr.fusion.hotword_text import Phrase
+from edge_asr.fusion.hotword_text import Phrases, listed_phrases
 from edge_asr.fusion.hotwords import Hotwords, LeftOut
 from edge_asr.package.manifest import Manifest
 from edge_asr.package.units import Units
@@ -56,7 +55,7 @@ class Stream:
         chunk_frames: int,
         decoding: Decoding | None = None,
         second_pass: SecondPass | None = None,
-        hotwords: Sequence[Phrase] = (),
+        hotwords: Phrases = (),
     ) -> None:
         self._encoder = encoder
         self._manifest = manifest
@@ -120,25 +119,24 @@ class Stream:
         limit_left_context(self._state.encoder, self._spec, frames)  # raises if it cannot
         self._state.left_context = frames
 
-    def set_hotwords(self, hotwords: Sequence[Phrase]) -> tuple[str, ...]:
+    def set_hotwords(self, hotwords: Phrases) -> tuple[str, ...]:
         """Expect these phrases from now on, the open segment included, and no others.
 
         Args:
-            hotwords: phrases, or pairs of a phrase and its bonus; see ``edge_asr.fusion.hotwords``.
+            hotwords: phrases, or pairs of a phrase and its bonus, or a mapping of phrases to their
+                bonuses; see ``edge_asr.fusion.hotwords``.
 
         Returns:
             A warning for each phrase that the units of the package cannot spell.
 
         Raises:
-            UsageError: too many or too long phrases, or greedy search.
+            UsageError: another type, too many or too long phrases, or greedy search.
         """
         self._check_open()
         automaton: Hotwords | None = None
         left_out: tuple[LeftOut, ...] = ()
-        if hotwords:
-            automaton, left_out = Hotwords.build(
-                hotwords, self._units, self._decoding.hotword_bonus
-            )
+        if phrases := listed_phrases(hotwords):
+            automaton, left_out = Hotwords.build(phrases, self._units, self._decoding.hotword_bonus)
         fusion = self._decoding.fusion(automaton)
         self._state.fusion = fusion
         self._state.text.search.set_fusion(fusion)
@@ -251,10 +249,10 @@ class Stream:
             UsageError: a negative duration, an unknown reason, or the stream is closed.
         """
         duration_ms = _as_integer(duration_ms, "gap in ms")
-        if duration_ms < 0 or reason not in get_args(GapReason):
+        if duration_ms < 0 or not isinstance(reason, str) or reason not in get_args(GapReason):
             raise UsageError(
-                f"gap of {duration_ms} ms for {reason!r}; allowed are durations from 0 and the "
-                f"reasons {', '.join(get_args(GapReason))}"
+                f"gap of {duration_ms} ms for {shown(reason)}; allowed are durations from 0 and "
+                f"the reasons {', '.join(get_args(GapReason))}"
             )
         events = self.flush()
         start_ms = self.position_ms
@@ -314,8 +312,10 @@ class Stream:
 def _as_integer(value: Any, what: str) -> int:
     """A Python integer, which never overflows, of any kind of whole number."""
     try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError("a number to Python, but nobody means it")
         if isinstance(value, float | np.floating) and float(value).is_integer():
             return int(value)
         return operator.index(value)
     except TypeError as error:
-        raise UsageError(f"{what} is {value!r:.80}; allowed are whole numbers") from error
+        raise UsageError(f"{what} is {shown(value)}; allowed are whole numbers") from error

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from edge_asr import errors
-from edge_asr.errors import UsageError, settings_of
+from edge_asr.errors import UsageError, check_type, settings_of, shown
 
 
 def test_every_code_of_the_tree_is_one_of_sysexits() -> None:
@@ -58,3 +58,28 @@ def test_the_group_of_a_setting_is_put_before_it() -> None:
     assert str(caught.value) == "endpoint.silence_ms is 1; allowed are 80 to 30000 ms"
     with pytest.raises(UsageError, match=r"^silence_ms and hold_ms$"), settings_of("endpoint"):
         raise UsageError("silence_ms and hold_ms")
+
+
+@pytest.mark.parametrize(
+    ("value", "types"),
+    [(None, int), ("1", int), (True, int), (True, int | None), (1, bool), (1.0, int | None)],
+)
+def test_a_type_that_is_not_meant(value: object, types: type) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_type("threads", value, types, "1 to 64")
+    assert str(caught.value) == f"threads is {value!r}; allowed are 1 to 64"
+    assert caught.value.field == "threads"
+
+
+@pytest.mark.parametrize(("value", "types"), [(1, int), (None, int | None), (True, bool)])
+def test_a_type_that_is_meant(value: object, types: type) -> None:
+    check_type("threads", value, types, "1 to 64")
+
+
+def test_a_value_is_shown_on_one_short_line() -> None:
+    class Tall:
+        def __repr__(self) -> str:
+            return "[1\n 2]" * 99
+
+    assert "\n" not in shown(Tall()) and len(shown(Tall())) <= 80
+    assert len(shown(10**200)) <= 80 and len(shown("x" * 999)) <= 80

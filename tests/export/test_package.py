@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import edge_asr
-from edge_asr.backends import EncoderStep
+from edge_asr.backends import BACKENDS, EncoderStep
 from edge_asr.package.files import open_package
 from edge_asr.programs.golden import check_golden
 from edge_asr.programs.golden_decoder import check_decoder_golden
@@ -78,6 +79,8 @@ def test_certificate(exported: Path) -> None:
     assert parity["streaming_equals_offline_max_abs"]["fp32"] <= parity["streaming_bound"]
     for file, row in parity["programs"].items():
         assert (exported / file).is_file()
+        libraries = BACKENDS[row["backend"]].libraries
+        assert row["measured_with"] == {name: version(name) for name in libraries}
         if file.startswith("decoder"):
             bounds = parity["decoder_bounds"][row["precision"]]
             assert row["max_abs"] <= bounds["max_abs"]

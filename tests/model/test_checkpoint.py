@@ -125,6 +125,48 @@ def test_not_a_state_dict(wenet: Path, content: Any) -> None:
     assert "state_dict" in refusal(wenet)
 
 
+def module(weights: Weights) -> Weights:
+    return {f"module.{name}": tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        module,
+        lambda weights: {"model": weights, "epoch": 3, "optimizer": {"lr": 0.1}},
+        lambda weights: {"module": module(weights), "global_steps": 9},
+        lambda weights: {"state_dict": {f"model.{name}": t for name, t in weights.items()}},
+        lambda weights: {"model": {"model_state_dict": weights}},
+        lambda weights: {f"_orig_mod.module.{name}": t for name, t in weights.items()},
+    ],
+)
+def test_weights_that_a_framework_wrapped(wenet: Path, wrap: Callable[[Weights], Any]) -> None:
+    before = load_checkpoint(wenet).network.state_dict()
+    weights = torch.load(wenet / "final.pt", weights_only=True)
+    torch.save(wrap(weights), wenet / "final.pt")
+    for name, tensor in load_checkpoint(wenet).network.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ({"epoch": 3, "step": 5}, "a dict with 'epoch', 'step'"),
+        ({"model": {"epoch": 3}}, "a dict with 'epoch'"),
+        ({1: torch.zeros(2)}, "a dict with 1"),
+        ([torch.zeros(2)], "this is a list"),
+    ],
+)
+def test_what_is_found_instead_of_weights(wenet: Path, content: Any, part: str) -> None:
+    torch.save(content, wenet / "final.pt")
+    assert part in refusal(wenet)
+
+
+def test_a_prefix_of_some_names_is_no_prefix(wenet: Path) -> None:
+    change_weights(wenet, lambda weights: weights.update({"module.more": torch.zeros(2)}))
+    assert "module.more" in refusal(wenet)
+
+
 def test_old_and_training_only_tensors_are_left_out(wenet: Path) -> None:
     before = load_checkpoint(wenet).network.state_dict()
 

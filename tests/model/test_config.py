@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,10 @@ def test_moe_defaults_are_wenets() -> None:
         (None, "encoder_conf", ["a", "list"]),
         (None, "decoder_conf", "text"),
         (None, "tokenizer_conf", "text"),
+        (None, "tokenizer", "whisper"),
+        (None, "use_lora", True),
+        (None, "lora_conf", {"lora_rank": 8}),
+        ("model_conf", "apply_non_blank_embedding", True),
     ],
 )
 def test_refused_in_one_line_that_names_it(place: str | None, name: str, value: Any) -> None:
@@ -206,6 +211,41 @@ def test_missing_section(name: str) -> None:
 def test_front_end_refused(dataset: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         feature_spec(tree(dataset_conf=dataset), "x")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda conf: {"collate_conf": {"feature_extraction_conf": conf, "feature_dither": 0.0}},
+        lambda conf: {"feature_extraction_conf": conf},
+        lambda conf: {"dataset_conf": {"feature_extraction_conf": conf}},
+    ],
+)
+def test_front_end_of_2021(place: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    conf = {"feature_type": "fbank", "mel_bins": 40, "frame_shift": 5, "frame_length": 20,
+            "using_pitch": False}  # fmt: skip
+    spec = feature_spec(tree(**{"dataset_conf": None, "input_dim": 40} | place(conf)), "x")
+    assert (spec.num_mel_bins, spec.frame_shift_ms, spec.frame_length_ms) == (40, 5.0, 20.0)
+    for name, value in (
+        ("feature_type", "mfcc"), ("using_pitch", True), ("num_ceps", 13), ("mel_bins", 80),
+        ("frame_shift", "five"),
+    ):  # fmt: skip
+        changed = tree(**{"dataset_conf": None, "input_dim": 40} | place(conf | {name: value}))
+        with pytest.raises(ConfigError, match=name) as caught:
+            feature_spec(changed, "x")
+        assert "\n" not in str(caught.value)
+
+
+def test_front_ends_that_differ() -> None:
+    old = {"collate_conf": {"feature_extraction_conf": {"frame_shift": 5}}}
+    new = {"dataset_conf": {"fbank_conf": {"frame_shift": 10}}}
+    with pytest.raises(ConfigError, match=r"frame_shift is 10, in feature_extraction_conf it is 5"):
+        feature_spec(tree(**old | new), "x")
+    new["dataset_conf"]["fbank_conf"]["frame_shift"] = 5
+    given = tree(**old | new)
+    before = copy.deepcopy(given)
+    assert feature_spec(given, "x").frame_shift_ms == 5.0
+    assert given == before
 
 
 def test_front_end_of_telephone_speech() -> None:

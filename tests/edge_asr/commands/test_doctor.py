@@ -103,6 +103,24 @@ def test_no_backend(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "needs onnx" in named(findings, "tiny").found
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_version_that_ends_the_process(
+    packages: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    monkeypatch.setattr(doctor, "installed", lambda library: "1.27.0")
+    for name in ("executorch", "torchscript"):
+        libraries = ("no_such_library",) if alone else ("numpy",)
+        other = dataclasses.replace(BACKENDS[name], libraries=libraries, binding=None)
+        monkeypatch.setitem(BACKENDS, name, dataclasses.replace(other, without_binding=()))
+    findings = list(examine(packages, lambda: MICROPHONE))
+    onnx = named(findings, "onnx")
+    assert "onnxruntime 1.27.0 ends the process" in onnx.found
+    assert onnx.advice == "pip install 'onnxruntime>=1.30'"
+    assert "needs onnx" in named(findings, "tiny").found
+    assert [finding.subject for finding in findings].count("backends") == alone
+    assert verdict(findings) == 78
+
+
 @pytest.mark.parametrize(
     ("others", "needs", "advice"),
     [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_asr.errors import UsageError
-from edge_asr.fusion.hotword_text import parse_hotwords
+from edge_asr.fusion.hotword_text import MAX_PHRASES, bonuses_of, listed_phrases, parse_hotwords
 from edge_asr.fusion.hotwords import Hotwords
 from edge_asr.package.units import Units
 
@@ -61,3 +64,50 @@ def test_any_text_is_phrases_or_an_error(text: str) -> None:
     for phrase, reason in left_out:
         assert phrase in [entry if isinstance(entry, str) else entry[0] for entry in phrases]
         assert reason.isprintable()
+
+
+@pytest.mark.parametrize(
+    "phrases",
+    [
+        {"ONE": 9.0, "TWO": 2},
+        {"ONE": 9.0, "TWO": 2}.items(),
+        [("ONE", 9.0), ["TWO", 2]],
+        ({"ONE": np.float32(9), "TWO": np.int64(2)}),
+        iter([("TWO", 1.0), ("ONE", 9.0), ("TWO", 2.0)]),
+    ],
+)
+def test_bonuses_of_phrases_count(phrases: Any) -> None:
+    assert bonuses_of(phrases, 1.5) == {"ONE": 9.0, "TWO": 2.0}
+
+
+@pytest.mark.parametrize("phrases", [None, {}, [], (), np.array([], str)])
+def test_no_phrases(phrases: Any) -> None:
+    assert listed_phrases(phrases) == []
+
+
+def test_phrases_of_an_array() -> None:
+    assert bonuses_of(np.array(["ONE", "TWO"]), 1.5) == {"ONE": 1.5, "TWO": 1.5}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [("A", "2"), ("A",), ("A", 1.0, 2.0), ("A", True), ("A", None), (1, 1.0), 1, b"A", None],
+)
+def test_what_is_no_hotword(entry: Any) -> None:
+    with pytest.raises(UsageError, match=r"^hotword 2 is .*; allowed are phrases, and pairs of"):
+        bonuses_of(["ONE", entry], 1.5)
+
+
+@pytest.mark.parametrize("phrases", ["ONE", "", b"ONE", 1, True, 1.5, np.array(1), object])
+def test_what_is_no_list_of_hotwords(phrases: Any) -> None:
+    with pytest.raises(UsageError, match="give a list of phrases"):
+        listed_phrases(phrases)
+
+
+def test_phrases_without_end() -> None:
+    def endless() -> Any:
+        while True:
+            yield "ONE"
+
+    with pytest.raises(UsageError, match=f"more than {MAX_PHRASES} phrases"):
+        listed_phrases(endless())

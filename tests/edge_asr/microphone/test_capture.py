@@ -200,3 +200,20 @@ def test_the_end_declares_what_was_never_read() -> None:
         (gap,) = mic.close()
         assert isinstance(gap, Lost)
         assert 1700 <= gap.duration_ms
+
+
+def test_what_a_capture_process_said_before_it_died() -> None:
+    script = "opened()\nblocks(5)\nos.write(2, b'double free\\n')\nos.kill(os.getpid(), 6)"
+    with microphone(script) as mic:
+        events = read_until(mic, lambda events: "lost" in notices(events))
+    assert events[-1] == Notice(
+        "lost", "the capture process died (Aborted: double free); restarting it"
+    )
+
+
+def test_without_the_configuration_of_alsa_waiting_does_not_help() -> None:
+    said = "(snd_config_update_r) Cannot access file /n/alsa.conf\\n"
+    with microphone(f"os.write(2, b'{said}')\nos.kill(os.getpid(), 6)", wait=True) as mic:
+        with pytest.raises(DeviceError, match=r"/n/alsa\.conf.*libasound2-data") as raised:
+            read_until(mic, bool)
+    assert "\n" not in str(raised.value)

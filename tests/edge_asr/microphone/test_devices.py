@@ -14,6 +14,7 @@ from edge_asr.microphone.devices import (
     configuration_error,
     find_device,
     holder,
+    missing_configuration,
     settings,
     stable_name,
 )
@@ -40,10 +41,32 @@ def nothing_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Desk: USB Audio (hw:1,0)", DESK),
         ("Desk: USB Audio (hw:7,0)", DESK),  # plugged in again, at another number
         ("Desk: USB Audio", DESK),
+        ("DESK: usb audio", DESK),
     ],
 )
 def test_the_device_that_is_meant(wanted: str | None, found: InputDevice) -> None:
     assert find_device(DEVICES, wanted) == found
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "found"),
+    [
+        (["usbmic2", "usbmic"], "USBMIC", 1),  # a whole name before a part of another
+        (["UsbMic", "usbmic"], "usbmic", 1),
+        (["usbmic (hw:1,0)", "usbmic (hw:2,0)"], "USBMIC", 0),  # as in the same case
+        (["desk", "5"], "5", 1),  # no number of a device
+        (["1", "5"], "1", 1),  # the number of one
+        (["desk 5"], "5", None),
+        (["UsbMic", "usbmic"], "USBMIC", None),
+    ],
+)
+def test_whole_names_come_before_parts(names: list[str], wanted: str, found: int | None) -> None:
+    devices = [InputDevice(index, name, 1, 16000, False) for index, name in enumerate(names)]
+    if found is not None:
+        assert find_device(devices, wanted).index == found
+        return
+    with pytest.raises(CaptureFailedError):
+        find_device(devices, wanted)
 
 
 def test_without_a_default_the_first() -> None:
@@ -129,3 +152,9 @@ def test_what_alsa_says_about_its_settings(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert configuration_error(noise) == "/home/a b/.asoundrc, line 1: Unexpected }"
     assert configuration_error(io.BytesIO(b"ALSA lib: \xff\n")) == ""
+
+
+def test_a_configuration_that_is_not_there() -> None:
+    said = "ALSA lib conf.c:4555:(snd_config_update_r) Cannot access file /a b/alsa.conf\nAborted\n"
+    assert missing_configuration(said) == "/a b/alsa.conf"
+    assert missing_configuration("ALSA lib pcm.c:2642: Unknown PCM default\n") == ""

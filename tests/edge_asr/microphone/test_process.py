@@ -23,6 +23,10 @@ SEND = (
 )
 
 
+NO_CONFIGURATION = "ALSA lib conf.c:1:(snd_config_update_r) Cannot access file /n/alsa.conf\\n"
+MISSING = "^ALSA cannot read its configuration /n/alsa.conf.* run: apt-get install libasound2-data"
+
+
 def started(script: str) -> CaptureProcess:
     return CaptureProcess([], [sys.executable, "-c", SEND + script])
 
@@ -119,11 +123,25 @@ def test_a_list_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("os.write(fd, pack_facts(Kind.ENDED, reason='broken', message='no such'))", "no such"),
         ("os.write(fd, b'X' * 99)", "the capture process failed"),
-        ("os.kill(os.getpid(), 11)", "died"),
+        ("os.kill(os.getpid(), 11)", r"died \(Segmentation fault\)$"),
+        (
+            "os.write(2, b'Assertion\\x1b x failed\\n\\n'); os.kill(os.getpid(), 6)",
+            r"died \(Aborted: Assertion x failed\)$",
+        ),
+        ("raise MemoryError('x' * 999)", r"died \(MemoryError: x{187}\)$"),
+        ("os._exit(0)", "died$"),
+        (f"os.write(2, b'{NO_CONFIGURATION}'); os.kill(os.getpid(), 6)", MISSING),
     ],
 )
 def test_a_list_that_fails(script: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command = (sys.executable, "-c", SEND + script)
     monkeypatch.setattr(CaptureProcess.__init__, "__defaults__", (command,))
     with pytest.raises(DeviceError, match=message):
+        list_devices()
+
+
+@pytest.mark.device
+def test_alsa_without_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "none"))
+    with pytest.raises(DeviceError, match=f"configuration {tmp_path}/none.*libasound2-data"):
         list_devices()

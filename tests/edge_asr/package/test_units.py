@@ -77,3 +77,9 @@ def test_units_that_begin_words() -> None:
     units = Units(("<blank>", "▁one", "s", "▁", "你", "ア", "<unk>", "é"))
     expected = [False, True, False, True, True, True, False, False]
     np.testing.assert_array_equal(units.starts_word, expected)
+
+
+def test_a_space_of_recipes_of_letters() -> None:
+    units = Units.parse(b"<blank> 0\nA 1\n<space> 2\n<sos/eos> 3\n", "units.txt")
+    assert units.text([1, 2, 1, 3]) == "A A"
+    assert units.starts_word.tolist() == [False, False, True, False]
