@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
-from types import UnionType
 from typing import Any, cast
 
 import numpy as np
@@ -72,7 +71,17 @@ def load(
         UsageError: an argument of another type, an unknown backend, a thread count that is not 1 to
             64, or levers for a portable program.
     """
-    _check_types(locals())
+    for name, value, types, allowed in (
+        ("package", package, str | os.PathLike, "paths and names of packages"),
+        ("backend", backend, str | None, "names of backends"),
+        ("precision", precision, str | None, "names of precisions"),
+        ("dispatch", dispatch, str | None, "'native' and 'portable'"),
+        ("levers", levers, Levers | None, "Levers"),
+        ("threads", threads, Integral, f"1 to {MAX_THREADS}"),
+        ("second_pass", second_pass, bool, "True and False"),
+        ("language_model", language_model, bool, "True and False"),
+    ):
+        check_type(name, value, types, allowed)
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError.of_setting("threads", threads, f"1 to {MAX_THREADS}")
     if backend is not None:
@@ -91,24 +100,6 @@ def load(
         set_levers(opened, program, levers)
     model = load_language_model(opened) if language_model else None
     return Recognizer(opened, program, encoder, decoder, model)
-
-
-# Of each argument of ``load``: its types, and in words what is allowed.
-_ARGUMENTS: dict[str, tuple[type | UnionType, str]] = {
-    "package": (str | os.PathLike, "paths and names of packages"),
-    "backend": (str | None, "names of backends"),
-    "precision": (str | None, "names of precisions"),
-    "dispatch": (str | None, "'native' and 'portable'"),
-    "levers": (Levers | None, "Levers"),
-    "threads": (Integral, f"1 to {MAX_THREADS}"),
-    "second_pass": (bool, "True and False"),
-    "language_model": (bool, "True and False"),
-}
-
-
-def _check_types(arguments: Mapping[str, object]) -> None:
-    for name, (types, allowed) in _ARGUMENTS.items():
-        check_type(name, arguments[name], types, allowed)
 
 
 @dataclass(frozen=True)
