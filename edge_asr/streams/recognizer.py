@@ -38,6 +38,17 @@ from edge_asr.streams.stream import Stream
 
 MAX_THREADS = 64
 _FILE_BLOCK_S = 10.0
+# The arguments of ``load`` in their order: name, types, what is allowed in words.
+_ARGUMENTS: tuple[tuple[str, Any, str], ...] = (
+    ("package", str | os.PathLike, "paths and names of packages"),
+    ("backend", str | None, "names of backends"),
+    ("precision", str | None, "names of precisions"),
+    ("dispatch", str | None, "'native' and 'portable'"),
+    ("levers", Levers | None, "Levers"),
+    ("threads", Integral, f"1 to {MAX_THREADS}"),
+    ("second_pass", bool, "True and False"),
+    ("language_model", bool, "True and False"),
+)
 
 
 def load(
@@ -71,21 +82,7 @@ def load(
         UsageError: an argument of another type, an unknown backend, a thread count that is not 1 to
             64, or levers for a portable program.
     """
-    for name, value, types, allowed in (
-        ("package", package, str | os.PathLike, "paths and names of packages"),
-        ("backend", backend, str | None, "names of backends"),
-        ("precision", precision, str | None, "names of precisions"),
-        ("dispatch", dispatch, str | None, "'native' and 'portable'"),
-        ("levers", levers, Levers | None, "Levers"),
-        ("threads", threads, Integral, f"1 to {MAX_THREADS}"),
-        ("second_pass", second_pass, bool, "True and False"),
-        ("language_model", language_model, bool, "True and False"),
-    ):
-        check_type(name, value, types, allowed)
-    if not 1 <= threads <= MAX_THREADS:
-        raise UsageError.of_setting("threads", threads, f"1 to {MAX_THREADS}")
-    if backend is not None:
-        find_backend(backend)
+    _check(package, backend, precision, dispatch, levers, threads, second_pass, language_model)
     opened = open_package(package)
     program = choose_program(opened, "encoder", backend, precision, dispatch)
     encoder = load_encoder(opened, program, threads)
@@ -222,6 +219,18 @@ class Recognizer:
             spec.ctc_weight if ctc is None else ctc,
             spec.reverse_weight if reverse is None else reverse,
         )
+
+
+def _check(*arguments: Any) -> None:
+    """Raise UsageError for arguments of ``load`` that can never be."""
+    given = {}
+    for (name, types, allowed), value in zip(_ARGUMENTS, arguments, strict=True):
+        check_type(name, value, types, allowed)
+        given[name] = value
+    if not 1 <= given["threads"] <= MAX_THREADS:
+        raise UsageError.of_setting("threads", given["threads"], f"1 to {MAX_THREADS}")
+    if given["backend"] is not None:
+        find_backend(given["backend"])
 
 
 def _blocks(
