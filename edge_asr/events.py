@@ -94,7 +94,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Status:
-    """A change of the source or the session that a listener should know of."""
+    """A change of the source or the stream that a listener should know of."""
 
     kind: Literal[
         "listening", "waiting", "lost", "recovered", "stalled", "silent", "signal", "overflow"

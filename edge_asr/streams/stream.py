@@ -42,7 +42,7 @@ from edge_asr.search.decoding import Decoding
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import Segments, SegmentState
 from edge_asr.search.words import FrameClock
-from edge_asr.streams.state import EncoderRequest, SessionState
+from edge_asr.streams.state import EncoderRequest, StreamState
 
 
 class Stream:
@@ -68,7 +68,7 @@ class Stream:
             units, manifest.units.blank, manifest.frame_ms, self._decoding, second_pass
         )
         self._closed = False
-        self._state = SessionState(
+        self._state = StreamState(
             windows=Windows(self._spec, chunk_frames),
             encoder=zero_state(self._spec),
             text=SegmentState(self._decoding.new_search(manifest.units.blank, Fusion())),
@@ -78,12 +78,12 @@ class Stream:
         self.hotword_warnings = self.set_hotwords(hotwords)
 
     @property
-    def state(self) -> SessionState:
+    def state(self) -> StreamState:
         """``copy.deepcopy`` of it is a snapshot; assigning a snapshot goes back to it."""
         return self._state
 
     @state.setter
-    def state(self, state: SessionState) -> None:
+    def state(self, state: StreamState) -> None:
         self._segments.forget()  # what it reads may not be the same segments
         self._state = copy.deepcopy(state)  # so that one snapshot serves many times
 
@@ -183,7 +183,7 @@ class Stream:
         self._check_open()
         if self._state.end_ms is not None:
             raise UsageError("this run has ended; flush the stream before more audio")
-        sample_rate = _as_integer(sample_rate, "sample rate")
+        sample_rate = _as_integer(sample_rate, "sample_rate", "sample rate")
         block = as_block(samples)
         check_rate(sample_rate, "push")
         check_samples(block, "push")
@@ -250,12 +250,8 @@ class Stream:
         Raises:
             UsageError: a negative duration, an unknown reason, or the stream is closed.
         """
-        duration_ms = _as_integer(duration_ms, "gap in ms")
-        if duration_ms < 0 or reason not in get_args(GapReason):
-            raise UsageError(
-                f"gap of {duration_ms} ms for {reason!r}; allowed are durations from 0 and the "
-                f"reasons {', '.join(get_args(GapReason))}"
-            )
+        duration_ms = _as_integer(duration_ms, "duration_ms", "gap in ms")
+        _check_gap(duration_ms, reason)
         events = self.flush()
         start_ms = self.position_ms
         self._begin_run(lost_samples=duration_ms * self._features.sample_rate // 1000)
@@ -311,11 +307,26 @@ class Stream:
         )
 
 
-def _as_integer(value: Any, what: str) -> int:
-    """A Python integer, which never overflows, of any kind of whole number."""
+def _check_gap(duration_ms: int, reason: str) -> None:
+    reasons = ", ".join(get_args(GapReason))
+    message = (
+        f"gap of {duration_ms} ms for {reason!r}; allowed are durations from 0 and the reasons "
+        f"{reasons}"
+    )
+    if duration_ms < 0:
+        raise UsageError(message, field="duration_ms", value=duration_ms, allowed="durations from 0")
+    if reason not in get_args(GapReason):
+        raise UsageError(message, field="reason", value=reason, allowed=reasons)
+
+
+def _as_integer(value: Any, field: str, what: str) -> int:
+    """A Python integer, which never overflows, of any kind of whole number; ``what`` names the
+    setting in a message."""
     try:
         if isinstance(value, float | np.floating) and float(value).is_integer():
             return int(value)
         return operator.index(value)
     except TypeError as error:
-        raise UsageError(f"{what} is {value!r:.80}; allowed are whole numbers") from error
+        allowed = "whole numbers"
+        message = f"{what} is {value!r:.80}; allowed are {allowed}"
+        raise UsageError(message, field=field, value=value, allowed=allowed) from error
