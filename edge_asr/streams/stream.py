@@ -46,7 +46,14 @@ from edge_asr.streams.state import EncoderRequest, StreamState
 
 
 class Stream:
-    """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once."""
+    """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once.
+
+    Attributes:
+        hotword_warnings: one for each of its first hotwords that the units of the package cannot
+            spell.
+    """
+
+    hotword_warnings: tuple[str, ...]
 
     def __init__(
         self,
@@ -314,7 +321,9 @@ def _check_gap(duration_ms: int, reason: str) -> None:
         f"{reasons}"
     )
     if duration_ms < 0:
-        raise UsageError(message, field="duration_ms", value=duration_ms, allowed="durations from 0")
+        raise UsageError(
+            message, field="duration_ms", value=duration_ms, allowed="durations from 0"
+        )
     if reason not in get_args(GapReason):
         raise UsageError(message, field="reason", value=reason, allowed=reasons)
 
