@@ -28,7 +28,10 @@ class EncoderRequest:
 
 @dataclass
 class StreamState:
-    """Everything that a stream knows, as plain values: ``copy.deepcopy`` is a snapshot."""
+    """Everything that a stream knows, as plain values: ``copy.deepcopy`` is a snapshot.
+
+    Keep it and give it back; what it holds may change with any version.
+    """
 
     windows: Windows
     encoder: State

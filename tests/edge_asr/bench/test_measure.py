@@ -13,7 +13,7 @@ import soundfile
 from edge_asr.bench import measure as bench
 from edge_asr.bench.load import LoadFigures
 from edge_asr.bench.measure import BenchConfig, measure
-from edge_asr.errors import ConfigError
+from edge_asr.errors import ConfigError, UsageError
 from edge_asr.package.files import Package
 from edge_asr.streams.recognizer import Recognizer
 from tests.tiny import DECODER, RATE, FakeDecoder, tones
@@ -108,3 +108,10 @@ def test_a_manifest_without_words_is_refused(tiny_package: Package, manifest: Pa
     manifest.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
     with pytest.raises(ConfigError, match=r"test\.tsv: holds no words"):
         measure(BenchConfig(tiny_package.root, manifest=manifest))
+
+
+def test_settings_are_named_as_settings(manifest: Path) -> None:
+    with pytest.raises(UsageError, match="^runs is 0; allowed are 1 to 1000$"):
+        measure(BenchConfig(runs=0))
+    with pytest.raises(UsageError, match="^manifest and audio exclude each other"):
+        measure(BenchConfig(manifest=manifest, audio=(Path("a.wav"),)))
