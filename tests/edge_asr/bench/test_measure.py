@@ -111,7 +111,7 @@ def test_a_manifest_without_words_is_refused(tiny_package: Package, manifest: Pa
 
 
 def test_settings_are_named_as_settings(manifest: Path) -> None:
-    with pytest.raises(UsageError, match="^runs is 0; allowed are 1 to 1000$"):
+    with pytest.raises(UsageError, match=r"^runs is 0; allowed are 1 to 1000$"):
         measure(BenchConfig(runs=0))
-    with pytest.raises(UsageError, match="^manifest and audio exclude each other"):
+    with pytest.raises(UsageError, match=r"^manifest and audio exclude each other"):
         measure(BenchConfig(manifest=manifest, audio=(Path("a.wav"),)))
