@@ -68,8 +68,12 @@ class UsageError(EdgeAsrError):
         return cls(message, field=field, value=value, allowed=allowed)
 
     def renamed(self, field: str) -> UsageError:
-        """The error of the same setting by another name."""
-        return UsageError.of_setting(field, self.value, self.allowed)
+        """The error of the same setting by another name, which its message has too."""
+        message = str(self)
+        if not message.startswith(self.field):
+            return UsageError.of_setting(field, self.value, self.allowed)
+        message = field + message.removeprefix(self.field)
+        return UsageError(message, field=field, value=self.value, allowed=self.allowed)
 
 
 def check_type(field: str, value: object, types: Any, allowed: str) -> None:

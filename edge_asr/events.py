@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 GapReason = Literal["overflow", "unplugged", "stalled", "overload"]
+StatusKind = Literal[
+    "listening", "waiting", "lost", "recovered", "stalled", "silent", "signal", "overflow"
+]
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,9 @@ class Gap:
 
 @dataclass(frozen=True)
 class Status:
-    """A change of the source or the session that a listener should know of."""
+    """A change of the source or the stream that a listener should know of."""
 
-    kind: Literal[
-        "listening", "waiting", "lost", "recovered", "stalled", "silent", "signal", "overflow"
-    ]
+    kind: StatusKind
     message: str
     at_ms: int
 

@@ -11,17 +11,10 @@ from pathlib import Path
 
 from edge_asr.backends.table import backend_libraries
 
+# What edge_asr cannot work without, whatever the backend.
+REQUIRED = ("numpy", "kaldi-native-fbank", "soxr", "soundfile", "sounddevice", "msgspec", "rich")
 # In the order of reports; those of the backends follow.
-LIBRARIES = (
-    "edge_asr",
-    "numpy",
-    "kaldi-native-fbank",
-    "soxr",
-    "soundfile",
-    "sounddevice",
-    "msgspec",
-    "rich",
-)
+LIBRARIES = ("edge_asr", *REQUIRED)
 # Of all that a processor can do, what decides how fast integers are multiplied.
 _FEATURES = (
     *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8"),

@@ -117,7 +117,7 @@ class _ScriptedEncoder:
     def step(self, feats: FloatArray, offset: int, state: State) -> EncoderStep:
         """See ``edge_asr.backends.Encoder``; encoder_out (1, T', 1) is zeros."""
         spec = self._spec
-        count = 1 + (feats.shape[1] - spec.right_context - 1) // spec.subsampling_rate
+        count = spec.output_frames(feats.shape[1])
         log_probs = np.full((1, count, spec.vocab_size), _UNLIKELY, np.float32)
         log_probs[:, :, 0] = _SURE
         start, end = self._time_samples()

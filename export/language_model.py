@@ -39,7 +39,7 @@ def add_language_model(base: Package, arpa: Path, spec: LanguageModelSpec) -> Pa
         ngrams, base.units, repr(str(arpa)), weight=spec.weight, word_bonus=spec.word_bonus
     )
     text = "\n".join(ngram_lines(ngrams, DIGITS)) + "\n"
-    Decoding().beside(spec)  # whether its beam and its penalty may be so much
+    Decoding().with_settings_of(spec)  # whether its beam and its penalty may be so much
     files = join_files(base, {})
     if base.manifest.language_model is not None:
         del files[base.manifest.language_model.file]

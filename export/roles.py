@@ -10,26 +10,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.audio.features import FbankState, flush_samples, push_samples
 from edge_asr.backends import open_decoder, open_encoder
 from edge_asr.package.files import GOLDEN
 from edge_asr.package.manifest import DecoderSpec
 from edge_asr.package.writer import NewProgram
 from edge_asr.programs.golden_decoder import GOLDEN_DECODER
+from edge_asr.programs.streaming import cut, stream_log_probs, whole_features
 from export.build import Built, build_programs
 from export.eager import EagerDecoder, EagerEncoder
 from export.parity import Parity
 from export.program import DecoderProgram, EncoderProgram, decoder_interface, encoder_interface
 from export.source import Source
 from export.speech import Speech
-from export.verify import (
-    cut,
-    greedy_text,
-    reference,
-    stream_log_probs,
-    verify_program,
-    verify_streaming,
-)
+from export.verify import greedy_text, reference, verify_program, verify_streaming
 from export.verify_decoder import Segment, decoder_reference, verify_decoder
 from quant.checkpoint import QuantizedCheckpoint
 
@@ -97,12 +90,8 @@ class EncoderExport:
 
     def _add_golden(self, quantized: QuantizedCheckpoint) -> None:
         """What the eager network of this precision says to the golden samples."""
-        samples, state = self.golden["samples"].astype(np.float32), FbankState()
-        features, spec = self.source.features, self.source.encoder
-        frames = np.concatenate(
-            [push_samples(samples, state, features), flush_samples(state, features)]
-        )
-        steps = cut(frames, spec, spec.default_chunk)
+        samples, spec = self.golden["samples"].astype(np.float32), self.source.encoder
+        steps = cut(whole_features(samples, self.source.features), spec)
         log_probs = stream_log_probs(EagerEncoder(quantized.network), steps, spec)
         self.golden[f"log_probs_{quantized.precision}"] = log_probs
         text = greedy_text(log_probs, self.source.units, quantized.network.conf.blank)

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from edge_asr.audio.features import Frames
-from edge_asr.audio.windows import Step, Windows
+from edge_asr.audio.windows import Step
 from edge_asr.backends import BACKENDS, Encoder, FloatArray
 from edge_asr.backends.state import State
 from edge_asr.package.manifest import BackendName, EncoderSpec, Precision
 from edge_asr.package.units import Units
 from edge_asr.programs import streaming
+from edge_asr.programs.streaming import cut, stream_log_probs
 from edge_asr.search.greedy import greedy
 from export.eager import EagerEncoder
 from export.parity import GOLDEN_SAFETY, ROUNDING_SHARE, Bounds, Parity, ParityError, refuse
@@ -84,11 +85,6 @@ def run_stream(encoder: Encoder, steps: list[Step], spec: EncoderSpec) -> Stream
     return Stream(steps, np.concatenate(rows), states)
 
 
-def stream_log_probs(encoder: Encoder, steps: list[Step], spec: EncoderSpec) -> FloatArray:
-    """log_probs (T', V) of consecutive steps from a fresh state."""
-    return run_stream(encoder, steps, spec).log_probs
-
-
 def step_errors(encoder: Encoder, expected: Stream) -> FloatArray:
     """Errors (T', V) of an encoder that begins each step with the state of ``expected``.
 
@@ -103,12 +99,6 @@ def step_errors(encoder: Encoder, expected: Stream) -> FloatArray:
         errors.append(np.abs(result.log_probs[0, : step.keep] - wanted))
         begin += step.keep
     return np.concatenate(errors)
-
-
-def cut(frames: Frames, spec: EncoderSpec, chunk: int) -> list[Step]:
-    """Steps of a whole recording's features (T, F), flush included."""
-    windows = Windows(spec, chunk)
-    return windows.push(frames) + windows.flush()
 
 
 def cut_randomly(frames: Frames, spec: EncoderSpec, seed: int) -> list[Step]:
@@ -174,15 +164,15 @@ def reference(network: Network, speech: Speech, spec: EncoderSpec) -> Reference:
         ParityError: too little speech to go past the left context.
     """
     eager = EagerEncoder(network)
-    regular = cut(speech.joined, spec, spec.default_chunk)
+    regular = cut(speech.joined, spec)
     if len(regular) < MIN_STEPS:
         raise ParityError(f"{len(regular)} chunks of speech, at least {MIN_STEPS} are needed")
     cuts = (regular, cut_randomly(speech.joined, spec, seed=1))
     streams = [run_stream(eager, steps, spec) for steps in cuts]
-    clips = [cut(frames, spec, spec.default_chunk) for frames in speech.features]
+    clips = [cut(frames, spec) for frames in speech.features]
     rng = np.random.default_rng(0)
     moved = speech.joined + JITTER * rng.standard_normal(speech.joined.shape, np.float32)
-    found = stream_log_probs(eager, cut(moved, spec, spec.default_chunk), spec)
+    found = stream_log_probs(eager, cut(moved, spec), spec)
     jitter = np.abs(found - streams[0].log_probs)
     smooth = stream_log_probs(EagerEncoder(network, float_activations=True), regular, spec)
     return Reference(

@@ -244,12 +244,14 @@ def test_python_of_the_decoding_page_runs(
     assert main(["lm", "sentences.txt", "-o", "my.arpa"]) == 0
     capsys.readouterr()
     programs = [block.text for block in blocks("python") if block.document == DECODING]
-    assert len(programs) == 2
+    assert len(programs) == 4
     for program in programs:
         exec(compile(program, "decoding.md", "exec"), {})
     out = capsys.readouterr().out
     assert out.count("ENTER EIGHT NINETY SEVEN") >= 2
     assert "'señor' is left out" in out
+    assert "endpoint.silence_ms: 5; 80 to 30000 ms" in out
+    assert out.count("\nFinal(") == 2
     assert "Final(" in out.splitlines()[-1]
 
 

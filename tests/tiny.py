@@ -36,7 +36,7 @@ from edge_asr.package.manifest import (
 )
 from edge_asr.package.units import Units
 from edge_asr.package.writer import NewProgram, write_package
-from edge_asr.programs.golden import stream_log_probs
+from edge_asr.programs.streaming import cut, stream_log_probs, whole_features
 from edge_asr.search.greedy import greedy
 from edge_asr.streams.stream import Stream
 
@@ -202,7 +202,8 @@ def tiny_files(program: bytes, bound: float = 1e-3) -> dict[str, bytes]:
     """Units, golden vector and certificate for ``program``."""
     samples = tones("▁one ▁two s 300 ▁one ty 100 ▁two")
     encoder = open_encoder("onnx", program, ENCODER)
-    log_probs = stream_log_probs(encoder, MANIFEST, samples)
+    steps = cut(whole_features(samples, MANIFEST.features), ENCODER)
+    log_probs = stream_log_probs(encoder, steps, ENCODER)
     text = UNITS.text(token.id for token in greedy(log_probs, 0))
     golden = io.BytesIO()
     np.savez(golden, samples=samples, log_probs_fp32=log_probs, text_fp32=np.array(text))

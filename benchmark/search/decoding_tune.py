@@ -28,7 +28,9 @@ from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.fusion.arpa import Ngrams, read_ngrams
 from edge_asr.fusion.language_model import LanguageModel
+from edge_asr.package.manifest import MAX_BEAM
 from edge_asr.search.decoding import Decoding
+from edge_asr.search.prefix import BEAM
 from edge_asr.streams.recognizer import Recognizer
 
 CTC_WEIGHTS = (0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
@@ -144,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_package(parser)
     add_recordings(parser, "dev sets")
     add("--lm", type=Path, help="an ARPA file, as edge-asr lm writes it")
-    add("--beam", type=int, help="hypotheses, 1 to 64 (default: 10)")
+    add("--beam", type=int, help=f"hypotheses, 1 to {MAX_BEAM} (default: {BEAM})")
     add("--blank-penalty", type=float, help="nats taken from blank, with all weights (default: 0)")
     add("--utterances", type=int, help="of each set, drawn by chance (default: all)")
     options = parser.parse_args(argv)

@@ -26,8 +26,10 @@ def parse_raw(text: str) -> RawFormat:
     match = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", text)
     found = RawFormat(int(match[1]), int(match[2] or 1)) if match else RawFormat(0, 0)
     if not (MIN_RATE <= found.rate <= MAX_RATE and 1 <= found.channels <= MAX_CHANNELS):
-        raise UsageError(
-            f"--raw is {text!r}; allowed are RATE and RATE:CHANNELS with {MIN_RATE} to {MAX_RATE} "
-            f"Hz and 1 to {MAX_CHANNELS} channels, as in --raw 16000:2"
+        raise UsageError.of_setting(
+            "raw",
+            text,
+            f"RATE and RATE:CHANNELS with {MIN_RATE} to {MAX_RATE} Hz and 1 to {MAX_CHANNELS} "
+            "channels, as in 16000:2",
         )
     return found

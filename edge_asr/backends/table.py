@@ -124,7 +124,9 @@ def find_backend(name: str) -> Backend:
         UsageError: there is none.
     """
     if name not in BACKENDS:
-        raise UsageError(f"backend {name!r} is unknown; choose one of: {', '.join(BACKENDS)}")
+        allowed = ", ".join(BACKENDS)
+        message = f"backend {name!r} is unknown; choose one of: {allowed}"
+        raise UsageError(message, field="backend", value=name, allowed=allowed)
     return BACKENDS[name]
 
 

@@ -65,7 +65,7 @@ def measure(config: BenchConfig, progress: Progress = lambda what, done, of: Non
     if not 1 <= config.runs <= MAX_RUNS:
         raise UsageError.of_setting("runs", config.runs, f"1 to {MAX_RUNS}")
     if config.recordings and config.audio:
-        raise UsageError("--recordings and --audio exclude each other; the list names its audio")
+        raise UsageError("recordings and audio exclude each other; the list names its audio")
 
     from edge_asr.bench.play import Tally, TimedDecoder, TimedEncoder
 

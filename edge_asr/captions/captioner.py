@@ -21,7 +21,7 @@ REFRESH_S = 0.1
 DRAIN_S = 1.0  # for what was captured before a signal and not yet decoded
 
 
-class Source(Protocol):
+class AudioSource(Protocol):
     """A microphone or a file."""
 
     @property
@@ -52,7 +52,7 @@ class Captioner:
         self._meter = Meter()
         self._refresh_at = 0.0
 
-    def run(self, source: Source, stopped: Callable[[], bool] = lambda: False) -> None:
+    def run(self, source: AudioSource, stopped: Callable[[], bool] = lambda: False) -> None:
         """Caption until the source ends or ``stopped`` says so; the last words included.
 
         Raises:
@@ -72,7 +72,7 @@ class Captioner:
             self._take(source.close(), source)
             self._show(self._stream.flush())
 
-    def _take(self, items: Iterable[Heard | Notice], source: Source) -> None:
+    def _take(self, items: Iterable[Heard | Notice], source: AudioSource) -> None:
         for item in items:
             match item:
                 case Block():

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_asr.bench.measure import BenchConfig, Progress, measure
-from edge_asr.commands.model_options import add_model_arguments, load_options
+from edge_asr.commands.model_options import (
+    MODEL_OPTIONS,
+    add_model_arguments,
+    load_options,
+    named_as_options,
+)
+from edge_asr.errors import UsageError
+
+_OPTIONS = {**MODEL_OPTIONS, "runs": "--runs"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         EdgeAsrError: what ``measure`` raises.
     """
+    if arguments.recordings and arguments.audio:
+        raise UsageError("--recordings and --audio exclude each other; the list names its audio")
     config = BenchConfig(
         **load_options(arguments),
         recordings=arguments.recordings,
@@ -57,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         runs=arguments.runs,
         second_pass=arguments.second_pass != "off",
     )
-    with _progress_bar() as progress:
+    with named_as_options(_OPTIONS), _progress_bar() as progress:
         report = measure(config, progress)
     print(report.as_json() if arguments.json else report.as_table())
     return 0

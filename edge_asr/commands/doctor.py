@@ -18,10 +18,8 @@ from pathlib import Path
 from edge_asr.backends.table import BACKENDS, NOT_KNOWN, Backend
 from edge_asr.console import clean
 from edge_asr.errors import BackendError, ConfigError, DeviceError, EdgeAsrError
-from edge_asr.machine import Machine, describe_machine, installed
-
-REQUIRED = ("numpy", "kaldi-native-fbank", "soxr", "soundfile", "sounddevice", "msgspec", "rich")
-_PACKAGES = Path(__file__).parents[1] / "packages"
+from edge_asr.machine import REQUIRED, Machine, describe_machine, installed
+from edge_asr.package import BUNDLED_PACKAGES
 
 Devices = list[dict[str, object]]
 
@@ -61,7 +59,7 @@ def verdict(findings: Sequence[Finding]) -> int:
 
 
 def examine(
-    packages: Path = _PACKAGES, list_devices: Callable[[], Devices] | None = None
+    packages: Path = BUNDLED_PACKAGES, list_devices: Callable[[], Devices] | None = None
 ) -> Iterator[Finding]:
     """All findings, each as soon as it is known.
 

@@ -11,7 +11,12 @@ from edge_asr.captions.captioner import Captioner
 from edge_asr.captions.view import open_captions
 from edge_asr.commands.decoding_arguments import add_decoding_arguments
 from edge_asr.commands.interruption import Interruption
-from edge_asr.commands.model_options import Parser, add_model_arguments, load_recognizer
+from edge_asr.commands.model_options import (
+    Parser,
+    add_model_arguments,
+    load_recognizer,
+    named_as_options,
+)
 from edge_asr.commands.stream_options import stream_options, warn_of_hotwords
 from edge_asr.console import clean, complain
 from edge_asr.errors import UsageError
@@ -65,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--realtime is for --input FILE; a microphone is always real time")
     if arguments.raw is not None and not from_file:
         raise UsageError("--raw is for --input FILE; a microphone says its own rate")
-    raw = None if arguments.raw is None else parse_raw(arguments.raw)
+    with named_as_options({"raw": "--raw"}):
+        raw = None if arguments.raw is None else parse_raw(arguments.raw)
     if arguments.device == "":
         raise UsageError("--device is empty; give a number or a name of --list-devices")
     if arguments.list_devices:

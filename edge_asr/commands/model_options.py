@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edge_asr.backends.table import backend_choices
@@ -18,6 +20,8 @@ if TYPE_CHECKING:  # brings numpy, which --help need not wait for
 
 _MAX_USAGE_CHARS = 300  # of argparse, which repeats what it was given
 _MAX_COUNT = 64  # of experts
+# Settings that ``load`` and a stream refuse, and the options that they are.
+MODEL_OPTIONS = {"backend": "--backend", "threads": "--threads", "chunk_ms": "--chunk-ms"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,11 +79,23 @@ def load_recognizer(arguments: argparse.Namespace) -> Recognizer:
     """
     from edge_asr.streams.recognizer import load
 
-    return load(
-        **load_options(arguments),
-        second_pass=arguments.second_pass != "off",
-        language_model=False,
-    )
+    with named_as_options(MODEL_OPTIONS):
+        return load(
+            **load_options(arguments),
+            second_pass=arguments.second_pass != "off",
+            language_model=False,
+        )
+
+
+@contextlib.contextmanager
+def named_as_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Gives the setting that an error is about the name of its option, by ``options``."""
+    try:
+        yield
+    except UsageError as error:
+        if error.field not in options:
+            raise
+        raise error.renamed(options[error.field]) from error
 
 
 def _chunk_ms(text: str) -> int | str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_asr.commands.model_options import MODEL_OPTIONS, named_as_options
 from edge_asr.console import complain
 from edge_asr.errors import UsageError, settings_of
 
@@ -39,6 +38,7 @@ _LANGUAGE_MODEL_OPTIONS = {
     "level": "--lm-level",
 }
 _OPTIONS = {
+    **MODEL_OPTIONS,
     **_DECODING_OPTIONS,
     **{f"language_model.{name}": option for name, option in _LANGUAGE_MODEL_OPTIONS.items()},
     "left_context_ms": "--left-context-ms",
@@ -61,11 +61,11 @@ class StreamOptions:
         Raises:
             UsageError: a value outside what is allowed.
         """
-        stream = self.recognizer.stream(
-            self.chunk_ms, hotwords=self.hotwords.phrases, decoding=self.decoding
-        )
-        if self.left_context_ms is not None:
-            with _named_as_options():
+        with named_as_options(_OPTIONS):
+            stream = self.recognizer.stream(
+                self.chunk_ms, hotwords=self.hotwords.phrases, decoding=self.decoding
+            )
+            if self.left_context_ms is not None:
                 stream.set_left_context_ms(self.left_context_ms)
         return stream
 
@@ -87,7 +87,7 @@ def stream_options(
     """
     from edge_asr.fusion.hotword_file import HotwordList
 
-    with _named_as_options():
+    with named_as_options(_OPTIONS):
         decoding = _decoding(arguments, recognizer, second_pass)
     hotwords = HotwordList(arguments.hotword, arguments.hotwords)
     return StreamOptions(
@@ -176,14 +176,3 @@ def _nested(settings: dict[str, Any]) -> dict[str, Any]:
         group, _, field = name.rpartition(".")
         (nested.setdefault(group, {}) if group else nested)[field] = value
     return nested
-
-
-@contextlib.contextmanager
-def _named_as_options() -> Iterator[None]:
-    """Gives the setting that an error is about the name of its option."""
-    try:
-        yield
-    except UsageError as error:
-        if error.field not in _OPTIONS:
-            raise
-        raise error.renamed(_OPTIONS[error.field]) from error

@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_asr.commands.decoding_arguments import add_decoding_arguments
-from edge_asr.commands.model_options import add_model_arguments, load_recognizer
+from edge_asr.commands.model_options import (
+    add_model_arguments,
+    load_recognizer,
+    named_as_options,
+)
 from edge_asr.commands.output_file import Put, names_stdout, open_output
 from edge_asr.commands.stream_options import stream_options, warn_of_hotwords
 from edge_asr.console import complain
@@ -78,7 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from edge_asr.audio.raw import parse_raw  # numpy, which --help need not wait for
 
-    raw = None if arguments.raw is None else parse_raw(arguments.raw)
+    with named_as_options({"raw": "--raw"}):
+        raw = None if arguments.raw is None else parse_raw(arguments.raw)
     recognizer = load_recognizer(arguments)
     options, style = stream_options(arguments, recognizer, SECOND_PASS), arguments.format
     with options.open() as stream:  # refuses wrong values before any file is opened

@@ -80,12 +80,12 @@ def bonuses_of(phrases: Iterable[Phrase] | Mapping[str, float], bonus: float) ->
         UsageError: see ``listed_phrases``; a phrase that is empty or too long or no text, a bonus
             that is no number or out of range.
     """
-    _check_bonus(bonus, "hotwords")
+    _check_bonus(bonus, "hotwords", "hotword_bonus")
     bonuses: dict[str, float] = {}
     for number, entry in enumerate(listed_phrases(phrases), start=1):
         phrase, own_bonus = (entry, bonus) if isinstance(entry, str) else _pair(entry, number)
         _check_phrase(phrase, f"hotword {number}")
-        _check_bonus(own_bonus, f"hotword {number}")
+        _check_bonus(own_bonus, f"hotword {number}", "hotwords")
         bonuses[phrase] = max(own_bonus, bonuses.get(phrase, 0))
     return bonuses
 
@@ -111,11 +111,12 @@ def _check_phrase(phrase: str, where: str) -> None:
         )
 
 
-def _check_bonus(bonus: float, where: str) -> None:
+def _check_bonus(bonus: float, where: str, field: str = "") -> None:
+    """``field`` is the setting that it is of, where that is no file."""
     if not 0 < bonus <= MAX_BONUS:  # not a number is refused too
-        raise UsageError(
-            f"{where}: a bonus per unit of {bonus:g}; allowed is more than 0, up to {MAX_BONUS:g}"
-        )
+        allowed = f"more than 0, up to {MAX_BONUS:g}"
+        message = f"{where}: a bonus per unit of {bonus:g}; allowed is {allowed}"
+        raise UsageError(message, field=field, value=bonus, allowed=allowed)
 
 
 def as_written(phrases: Iterable[str], units: Units) -> list[tuple[str, ...]]:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_asr.errors import PackageError
-from edge_asr.package import DEFAULT_PACKAGE
+from edge_asr.package import BUNDLED_PACKAGES, DEFAULT_PACKAGE
 from edge_asr.package.manifest import (
     BackendName,
     Dispatch,
@@ -45,7 +45,6 @@ PARITY = "parity.json"
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_GOLDEN_BYTES = 64 << 20
 _READ_BYTES = 1 << 24
-_PACKAGES = Path(__file__).parents[1] / "packages"
 # Packages too large for the wheel, in a checkout.
 _CHECKOUT = Path(__file__).parents[2]
 _LARGER = _CHECKOUT / "packages"
@@ -207,7 +206,9 @@ class Package:
 def _find(path_or_name: str) -> Path:
     if os.path.isdir(path_or_name):
         return Path(path_or_name)
-    shelves = [_PACKAGES, _LARGER] if (_CHECKOUT / "pyproject.toml").is_file() else [_PACKAGES]
+    shelves = [BUNDLED_PACKAGES]
+    if (_CHECKOUT / "pyproject.toml").is_file():
+        shelves.append(_LARGER)
     named = {
         found.parent.name: found.parent
         for shelf in reversed(shelves)  # what came with edge_asr counts first

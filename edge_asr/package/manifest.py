@@ -159,6 +159,10 @@ class EncoderSpec(Strict, frozen=True, kw_only=True):
         """Feature frames that a chunk of ``chunk_frames`` encoder frames reads."""
         return (chunk_frames - 1) * self.subsampling_rate + self.right_context + 1
 
+    def output_frames(self, input_frames: int) -> int:
+        """Encoder frames that ``input_frames`` feature frames give."""
+        return 1 + (input_frames - self.right_context - 1) // self.subsampling_rate
+
 
 class DecoderSpec(Strict, frozen=True, kw_only=True):
     """Interface of the role "decoder", the second pass over a segment that has ended.

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_asr.audio.features import FbankState, Samples, flush_samples, push_samples
+from edge_asr.audio.features import Samples
 from edge_asr.audio.samples import check_samples
-from edge_asr.audio.windows import Windows
 from edge_asr.backends import Encoder, FloatArray
 from edge_asr.errors import AudioError, PackageError
 from edge_asr.package.files import GOLDEN, PARITY, Package
-from edge_asr.package.manifest import Manifest, Program
-from edge_asr.programs.streaming import stream
+from edge_asr.package.manifest import Program
+from edge_asr.programs.streaming import cut, stream_log_probs, whole_features
 from edge_asr.search.greedy import greedy
 
 LOAD_STEPS = 2  # enough to see the state carried over once
@@ -52,7 +51,9 @@ def check_golden(
     samples, expected, text = _golden(package, program)
     bound = bound_of(package, program, "golden_max_abs")
     mean_bound = bound_of(package, program, "golden_mean_abs")
-    found = stream_log_probs(encoder, package.manifest, samples, steps, where)
+    manifest = package.manifest
+    cuts = cut(whole_features(samples, manifest.features), manifest.encoder)[:steps]
+    found = stream_log_probs(encoder, cuts, manifest.encoder, where)
     if len(found) > len(expected) or (steps is None and len(found) != len(expected)):
         raise PackageError(
             f"{where}: expected {len(expected)} frames for the golden samples, found "
@@ -78,42 +79,6 @@ def check_golden(
             "or export the package again"
         )
     return GoldenResult(len(found), max_abs, bound, said)
-
-
-def stream_log_probs(
-    encoder: Encoder,
-    manifest: Manifest,
-    samples: Samples,
-    steps: int | None = None,
-    where: str = "encoder",
-) -> FloatArray:
-    """Log-probabilities (T', V) of ``samples`` (N,), streamed in the default chunk and flushed.
-
-    Args:
-        steps: stop after that many encoder steps.
-
-    Raises:
-        PackageError: the program's output or state has other shapes than the manifest says.
-    """
-    spec, fbank = manifest.encoder, FbankState()
-    frames = [
-        push_samples(samples, fbank, manifest.features),
-        flush_samples(fbank, manifest.features),
-    ]
-    windows = Windows(spec, spec.default_chunk)
-    cut = [*windows.push(np.concatenate(frames)), *windows.flush()][:steps]
-    log_probs = [np.zeros((0, spec.vocab_size), np.float32)]
-    for step, (_, result) in zip(cut, stream(encoder, cut, spec), strict=True):
-        frames_out = max(step.keep, spec.min_chunk)
-        wanted = [(1, frames_out, spec.vocab_size), *(tensor.shape for tensor in spec.state)]
-        shapes = [array.shape for array in (result.log_probs, *result.state)]
-        if shapes != wanted:
-            raise PackageError(
-                f"{where}: expected log_probs and states of shapes {wanted}, found {shapes}; "
-                "export the package again"
-            )
-        log_probs.append(result.log_probs[0, : step.keep])
-    return np.concatenate(log_probs)
 
 
 def _golden(package: Package, program: Program) -> tuple[Samples, FloatArray, str]:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from edge_asr.errors import UsageError
 from edge_asr.fusion import Automaton, Fusion
-from edge_asr.fusion.hotword_text import DEFAULT_BONUS
+from edge_asr.fusion.hotword_text import DEFAULT_BONUS, MAX_BONUS
 from edge_asr.package.manifest import MAX_BEAM, MAX_BLANK_PENALTY, LanguageModelSpec
 from edge_asr.search import Search
 from edge_asr.search.commit import NEVER, CommitRule
@@ -39,7 +39,7 @@ class Decoding:
         second_pass: None is "background" where the package has decoders, else "off".
         ctc_weight, reverse_weight: of the second pass; None are those of the training.
         nbest: texts that a ``Final`` lists.
-        hotword_bonus: nats per unit of a phrase that has no bonus of its own.
+        hotword_bonus: nats per unit of a phrase that has no bonus of its own; above 0, up to 20.
         language_model: an automaton that scores; see ``edge_asr.fusion.language_model``. None is
             the package's, if it has one, for prefix search without a grammar.
         grammar: an automaton that forbids; see ``edge_asr.fusion.grammar``. Nothing is committed
@@ -92,6 +92,9 @@ class Decoding:
                 raise UsageError.of_setting(name, value, f"{low:g} to {high:g}")
         if self.search == "greedy" and self.beam is not None:
             raise UsageError.of_setting("beam", self.beam, _GREEDY_BEAM)
+        if not 0 < self.hotword_bonus <= MAX_BONUS:  # not a number is refused too
+            words = f"numbers above 0, up to {MAX_BONUS:g}"
+            raise UsageError.of_setting("hotword_bonus", self.hotword_bonus, words)
         if self.search == "greedy" and (self.language_model not in (None, "off") or self.grammar):
             raise UsageError(
                 "greedy search takes no language model and no grammar; choose prefix search"
@@ -117,8 +120,9 @@ class Decoding:
         beam = BEAM if self.beam is None else self.beam
         return PrefixSearch(blank, beam, self.score_beam, self.blank_skip, fusion, penalty)
 
-    def beside(self, spec: LanguageModelSpec | None) -> Decoding:
-        """With what a package wants beside its language model, where nothing else is chosen."""
+    def with_settings_of(self, spec: LanguageModelSpec | None) -> Decoding:
+        """With the beam and the blank penalty that a package sets for its language model, where
+        nothing else is chosen."""
         if spec is None:
             return self
         beam = spec.beam if self.beam is None else self.beam
@@ -130,7 +134,9 @@ class Decoding:
     ) -> Decoding:
         """With the language model of a package, if it has one, and what the package wants with
         it; for where ``takes_language_model`` says so."""
-        return self if model is None else replace(self.beside(spec), language_model=model)
+        if model is None:
+            return self
+        return replace(self.with_settings_of(spec), language_model=model)
 
     @property
     def takes_language_model(self) -> bool:

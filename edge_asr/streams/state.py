@@ -27,8 +27,11 @@ class EncoderRequest:
 
 
 @dataclass
-class SessionState:
-    """Everything that a stream knows, as plain values: ``copy.deepcopy`` is a snapshot."""
+class StreamState:
+    """Everything that a stream knows, as plain values: ``copy.deepcopy`` is a snapshot.
+
+    Keep it and give it back; what it holds may change with any version.
+    """
 
     windows: Windows
     encoder: State
@@ -56,10 +59,10 @@ class SessionState:
         self.encoder = zero_state(self.windows.spec)
         self.frames_seen_by_encoder = 0
 
-    def next_run(self, search: Search, lost_samples: int) -> SessionState:
+    def next_run(self, search: Search, lost_samples: int) -> StreamState:
         """The state at the beginning of the run that follows, ``lost_samples`` later."""
         spec = self.windows.spec
-        return SessionState(
+        return StreamState(
             windows=Windows(spec, self.windows.chunk_frames),
             encoder=zero_state(spec),
             text=SegmentState(search, self.text.segment),

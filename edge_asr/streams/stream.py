@@ -41,11 +41,18 @@ from edge_asr.search.decoding import Decoding
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import Segments, SegmentState
 from edge_asr.search.words import FrameClock
-from edge_asr.streams.state import EncoderRequest, SessionState
+from edge_asr.streams.state import EncoderRequest, StreamState
 
 
 class Stream:
-    """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once."""
+    """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once.
+
+    Attributes:
+        hotword_warnings: one for each of its first hotwords that the units of the package cannot
+            spell.
+    """
+
+    hotword_warnings: tuple[str, ...]
 
     def __init__(
         self,
@@ -67,7 +74,7 @@ class Stream:
             units, manifest.units.blank, manifest.frame_ms, self._decoding, second_pass
         )
         self._closed = False
-        self._state = SessionState(
+        self._state = StreamState(
             windows=Windows(self._spec, chunk_frames),
             encoder=zero_state(self._spec),
             text=SegmentState(self._decoding.new_search(manifest.units.blank, Fusion())),
@@ -77,12 +84,12 @@ class Stream:
         self.hotword_warnings = self.set_hotwords(hotwords)
 
     @property
-    def state(self) -> SessionState:
+    def state(self) -> StreamState:
         """``copy.deepcopy`` of it is a snapshot; assigning a snapshot goes back to it."""
         return self._state
 
     @state.setter
-    def state(self, state: SessionState) -> None:
+    def state(self, state: StreamState) -> None:
         self._segments.forget()  # what it reads may not be the same segments
         self._state = copy.deepcopy(state)  # so that one snapshot serves many times
 
@@ -181,7 +188,7 @@ class Stream:
         self._check_open()
         if self._state.end_ms is not None:
             raise UsageError("this run has ended; flush the stream before more audio")
-        sample_rate = _as_integer(sample_rate, "sample rate")
+        sample_rate = _as_integer(sample_rate, "sample_rate", "sample rate")
         block = as_block(samples)
         check_rate(sample_rate, "push")
         check_samples(block, "push")
@@ -248,12 +255,8 @@ class Stream:
         Raises:
             UsageError: a negative duration, an unknown reason, or the stream is closed.
         """
-        duration_ms = _as_integer(duration_ms, "gap in ms")
-        if duration_ms < 0 or not isinstance(reason, str) or reason not in get_args(GapReason):
-            raise UsageError(
-                f"gap of {duration_ms} ms for {shown(reason)}; allowed are durations from 0 and "
-                f"the reasons {', '.join(get_args(GapReason))}"
-            )
+        duration_ms = _as_integer(duration_ms, "duration_ms", "gap in ms")
+        _check_gap(duration_ms, reason)
         events = self.flush()
         start_ms = self.position_ms
         self._begin_run(lost_samples=duration_ms * self._features.sample_rate // 1000)
@@ -309,8 +312,23 @@ class Stream:
         )
 
 
-def _as_integer(value: Any, what: str) -> int:
-    """A Python integer, which never overflows, of any kind of whole number."""
+def _check_gap(duration_ms: int, reason: object) -> None:
+    reasons = ", ".join(get_args(GapReason))
+    message = (
+        f"gap of {duration_ms} ms for {shown(reason)}; allowed are durations from 0 and the "
+        f"reasons {reasons}"
+    )
+    if duration_ms < 0:
+        raise UsageError(
+            message, field="duration_ms", value=duration_ms, allowed="durations from 0"
+        )
+    if not isinstance(reason, str) or reason not in get_args(GapReason):
+        raise UsageError(message, field="reason", value=reason, allowed=reasons)
+
+
+def _as_integer(value: Any, field: str, what: str) -> int:
+    """A Python integer, which never overflows, of any kind of whole number; ``what`` names the
+    setting in a message."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError("a number to Python, but nobody means it")
@@ -318,4 +336,6 @@ def _as_integer(value: Any, what: str) -> int:
             return int(value)
         return operator.index(value)
     except TypeError as error:
-        raise UsageError(f"{what} is {shown(value)}; allowed are whole numbers") from error
+        allowed = "whole numbers"
+        message = f"{what} is {shown(value)}; allowed are {allowed}"
+        raise UsageError(message, field=field, value=value, allowed=allowed) from error

@@ -22,6 +22,8 @@ def test_an_error_of_a_setting_is_a_message_and_data() -> None:
     assert str(error) == "beam is 0; allowed are 1 to 64"
     assert (error.field, error.value, error.allowed) == ("beam", 0, "1 to 64")
     assert str(error.renamed("--beam")) == "--beam is 0; allowed are 1 to 64"
+    own = UsageError("beam 0 is too few", field="beam", value=0, allowed="1 to 64")
+    assert str(own.renamed("--beam")) == "--beam 0 is too few"
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), vars(copy)) == (str(error), vars(error))
 

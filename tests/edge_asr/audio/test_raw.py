@@ -23,4 +23,5 @@ def test_formats() -> None:
 def test_others_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"allowed are RATE and RATE:CHANNELS") as caught:
         parse_raw(text)
+    assert (caught.value.field, caught.value.value) == ("raw", text)
     assert "\n" not in str(caught.value)

@@ -24,8 +24,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.mark.parametrize("name", ["", "ONNX", "tflite", "edge_asr.streams.stream"])
 def test_an_unknown_backend_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="choose one of: onnx, executorch, torchscript"):
+    with pytest.raises(UsageError, match="choose one of: onnx, executorch, torchscript") as caught:
         open_encoder(name, b"", ENCODER)
+    assert (caught.value.field, caught.value.value) == ("backend", name)
+    assert caught.value.allowed == "onnx, executorch, torchscript"
     with pytest.raises(UsageError, match="choose one of: onnx, executorch, torchscript"):
         open_decoder(name, b"", DECODER)
 

@@ -12,7 +12,7 @@ import soundfile
 
 from edge_asr.bench.load import LoadFigures
 from edge_asr.bench.measure import BenchConfig, measure
-from edge_asr.errors import ConfigError
+from edge_asr.errors import ConfigError, UsageError
 from edge_asr.package.files import Package
 from edge_asr.streams.recognizer import Recognizer
 from tests.tiny import DECODER, RATE, FakeDecoder, tones
@@ -102,3 +102,10 @@ def test_a_list_without_words_is_refused(tiny_package: Package, recordings: Path
     recordings.write_text("path\tseconds\tspeaker\ttext\na.wav\t1\tanna\t \n")
     with pytest.raises(ConfigError, match=r"test\.tsv: holds no words"):
         measure(BenchConfig(tiny_package.root, recordings=recordings))
+
+
+def test_settings_are_named_as_settings(recordings: Path) -> None:
+    with pytest.raises(UsageError, match=r"^runs is 0; allowed are 1 to 1000$"):
+        measure(BenchConfig(runs=0))
+    with pytest.raises(UsageError, match=r"^recordings and audio exclude each other"):
+        measure(BenchConfig(recordings=recordings, audio=(Path("a.wav"),)))

@@ -52,6 +52,22 @@ def test_a_report_as_json_and_as_a_table(
         assert f"\n{title}" in table
 
 
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("--runs 0", "--runs is 0; allowed are 1 to 1000"),
+        ("--threads 0", "--threads is 0; allowed are 1 to 64"),
+        ("--chunk-ms -1", "--chunk-ms is -1; allowed are multiples of 40"),
+        ("--recordings a.tsv --audio a.wav", "--recordings and --audio exclude each other"),
+    ],
+)
+def test_what_is_wrong_is_named_as_its_option(
+    line: str, part: str, tiny_package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--package", str(tiny_package.root), *line.split()]) == 64
+    assert capsys.readouterr().err.startswith(f"edge-asr: {part}")
+
+
 @pytest.fixture(scope="module")
 def native_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny one of experts, with native and portable programs of its encoder."""

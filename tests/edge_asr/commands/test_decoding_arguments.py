@@ -8,7 +8,9 @@ import pytest
 
 from edge_asr.__main__ import main
 from edge_asr.fusion.hotword_text import DEFAULT_BONUS
+from edge_asr.package.manifest import MAX_BEAM
 from edge_asr.search.decoding import Decoding
+from edge_asr.search.decoding_options import LONGEST_SEGMENT_MS, SHORTEST_SEGMENT_MS
 from edge_asr.search.prefix import BEAM, PrefixSearch
 
 COMMANDS = ("mic", "transcribe")
@@ -42,6 +44,11 @@ def test_the_help_tells_the_real_defaults(
     for option, value in expected.items():
         wanted = f"{value:g}" if isinstance(value, int | float) else value
         assert shown[option] == wanted, option
+    ranges = dict(re.findall(r"  --([a-z-]+) N\s[^(]*?(\d+\s+to\s+\d+)\s", text))
+    assert {option: " ".join(bounds.split()) for option, bounds in ranges.items()} == {
+        "beam": f"1 to {MAX_BEAM}",
+        "max-segment-ms": f"{SHORTEST_SEGMENT_MS} to {LONGEST_SEGMENT_MS}",
+    }
     assert all(len(line) <= 80 for line in text.splitlines())
     assert len(text.partition("\n\n")[0].splitlines()) == 1, "the usage is a line"
     assert ("read again" in " ".join(text.split())) == (command == "mic")

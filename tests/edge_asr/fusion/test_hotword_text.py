@@ -10,7 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_asr.errors import UsageError
-from edge_asr.fusion.hotword_text import MAX_PHRASES, bonuses_of, listed_phrases, parse_hotwords
+from edge_asr.fusion.hotword_text import (
+    MAX_PHRASES,
+    Phrase,
+    bonuses_of,
+    listed_phrases,
+    parse_hotwords,
+)
 from edge_asr.fusion.hotwords import Hotwords
 from edge_asr.package.units import Units
 
@@ -44,6 +50,19 @@ def test_a_bad_file_is_refused_in_one_line(text: str, what: str) -> None:
 
 def test_comments_do_not_count() -> None:
     assert len(parse_hotwords("# A\nA\n" * 10_000, "list.txt")) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("phrases", "bonus", "field"),
+    [(["a"], 0.0, "hotword_bonus"), ([("a", 21.0)], 1.0, "hotwords")],
+)
+def test_a_bad_bonus_names_its_setting(phrases: list[Phrase], bonus: float, field: str) -> None:
+    with pytest.raises(UsageError, match="a bonus per unit of") as caught:
+        bonuses_of(phrases, bonus)
+    assert (caught.value.field, caught.value.allowed) == (field, "more than 0, up to 20")
+    with pytest.raises(UsageError) as caught:
+        parse_hotwords("a\t21", "list.txt")
+    assert caught.value.field == "", "a line of a file is no setting"
 
 
 lines = st.text(st.sampled_from("a#\t\r\n 1.▁你\u0301\u2028\x00ß"), max_size=40)

@@ -365,7 +365,7 @@ def test_packages_of_the_checkout_have_names_too(
     bundled, larger = tmp_path / "edge_asr" / "packages", tmp_path / "packages"
     for folder in (bundled / "small", larger / "big", larger / "small"):
         write_tiny_package(folder)
-    monkeypatch.setattr("edge_asr.package.files._PACKAGES", bundled)
+    monkeypatch.setattr("edge_asr.package.files.BUNDLED_PACKAGES", bundled)
     monkeypatch.setattr("edge_asr.package.files._LARGER", larger)
     monkeypatch.setattr("edge_asr.package.files._CHECKOUT", tmp_path)
     monkeypatch.chdir(tmp_path)  # where no folder has one of the names

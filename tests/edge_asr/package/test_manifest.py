@@ -229,3 +229,4 @@ def test_bad_json_is_refused_in_one_line(text: bytes) -> None:
 def test_a_chunk_reads_its_frames_and_the_context() -> None:
     assert isinstance(ENCODER, EncoderSpec)
     assert [ENCODER.input_frames(chunk) for chunk in (1, 2, 16)] == [7, 11, 67]
+    assert [ENCODER.output_frames(frames) for frames in (7, 10, 11, 67)] == [1, 1, 2, 16]

@@ -14,16 +14,13 @@ from edge_asr.backends import Encoder, EncoderStep, open_encoder
 from edge_asr.backends.state import State
 from edge_asr.errors import PackageError
 from edge_asr.package.files import GOLDEN, PARITY, Package
-from edge_asr.programs.golden import check_golden, stream_log_probs
+from edge_asr.programs.golden import check_golden
 from edge_asr.streams.recognizer import load
 from tests.tiny import (
     BOUNDS,
     ENCODER,
-    MANIFEST,
-    FakeEncoder,
     Samples,
     tiny_onnx,
-    tones,
     write_tiny_package,
 )
 
@@ -174,12 +171,3 @@ def test_a_small_error_everywhere_is_refused(tmp_path: Path) -> None:
     check_golden(package, Changed(encoder, once), program)
     message = refused(package, Changed(encoder, lambda p, state: (p + np.float32(0.1), state)))
     assert "0.01 in the mean" in message
-
-
-def test_log_probs_are_streamed_and_flushed() -> None:
-    samples, encoder = tones("▁one ▁two s"), FakeEncoder(ENCODER)
-    log_probs = stream_log_probs(encoder, MANIFEST, samples)
-    assert len(log_probs) == len(encoder.own)
-    assert encoder.offsets == [16 * index for index in range(len(encoder.offsets))]
-    short = stream_log_probs(FakeEncoder(ENCODER), MANIFEST, samples, steps=1)
-    np.testing.assert_array_equal(short, log_probs[:16])

@@ -7,8 +7,8 @@ import numpy as np
 from edge_asr.audio.windows import Step
 from edge_asr.backends import EncoderStep
 from edge_asr.backends.state import State
-from edge_asr.programs.streaming import stream
-from tests.tiny import ENCODER, Samples
+from edge_asr.programs.streaming import cut, stream, stream_log_probs, whole_features
+from tests.tiny import ENCODER, MANIFEST, FakeEncoder, Samples, tones
 
 
 class Counting:
@@ -38,3 +38,13 @@ def test_a_step_runs_only_when_it_is_asked_for() -> None:
     steps = [Step(np.zeros((1, 19, 16), np.float32), 4)] * 3
     next(stream(encoder, steps, ENCODER))
     assert len(encoder.calls) == 1
+
+
+def test_log_probs_are_streamed_and_flushed() -> None:
+    steps = cut(whole_features(tones("▁one ▁two s"), MANIFEST.features), ENCODER)
+    encoder = FakeEncoder(ENCODER)
+    log_probs = stream_log_probs(encoder, steps, ENCODER)
+    assert len(log_probs) == len(encoder.own)
+    assert encoder.offsets == [16 * index for index in range(len(encoder.offsets))]
+    short = stream_log_probs(FakeEncoder(ENCODER), steps[:1], ENCODER)
+    np.testing.assert_array_equal(short, log_probs[:16])

@@ -12,17 +12,15 @@ from edge_asr.backends.state import zero_state
 from edge_asr.fusion import Fusion
 from edge_asr.search.greedy import GreedySearch
 from edge_asr.search.segments import SegmentState
-from edge_asr.streams.state import SessionState
+from edge_asr.streams.state import StreamState
 from tests.tiny import ENCODER, FEATURES, RATE
 
 CHUNK = 4
 
 
-def new_state() -> SessionState:
+def new_state() -> StreamState:
     text = SegmentState(GreedySearch(0))
-    return SessionState(
-        Windows(ENCODER, CHUNK), zero_state(ENCODER), text, Fusion(), left_context=1
-    )
+    return StreamState(Windows(ENCODER, CHUNK), zero_state(ENCODER), text, Fusion(), left_context=1)
 
 
 def noise(count: int, channels: int = 1) -> np.ndarray:

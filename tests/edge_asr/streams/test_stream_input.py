@@ -44,21 +44,30 @@ def test_bad_audio_is_refused_and_not_taken_in(recognizer: Recognizer, case: str
     with pytest.raises(expected) as caught:
         stream.push(samples, rate)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+    if isinstance(caught.value, UsageError) and rate != RATE:
+        assert (caught.value.field, caught.value.allowed) == ("sample_rate", "whole numbers")
     events += stream.push(SPEECH[middle:]) + stream.flush()
     assert events == play(recognizer.stream(), SPEECH, RATE)
 
 
 @pytest.mark.parametrize(
-    ("duration_ms", "reason"),
-    [(-1, "overflow"), (1, "boredom"), (1.5, "overflow"), (float("nan"), "overflow")],
+    ("duration_ms", "reason", "field"),
+    [
+        (-1, "overflow", "duration_ms"),
+        (1, "boredom", "reason"),
+        (1.5, "overflow", "duration_ms"),
+        (float("nan"), "overflow", "duration_ms"),
+    ],
 )
 def test_bad_gaps_are_refused_and_not_taken_in(
-    recognizer: Recognizer, duration_ms: int, reason: str
+    recognizer: Recognizer, duration_ms: int, reason: str, field: str
 ) -> None:
     stream = recognizer.stream()
     events = stream.push(SPEECH)
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         stream.declare_gap(duration_ms, reason)  # type: ignore[arg-type]
+    assert caught.value.field == field
+    assert caught.value.allowed in str(caught.value)
     assert events + stream.flush() == play(recognizer.stream(), SPEECH, RATE)
 
 
