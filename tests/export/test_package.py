@@ -278,7 +278,7 @@ def test_refused_in_one_line(
 
 def test_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(tmp_path / "nothing", tmp_path / "out") == 66
-    assert "train.yaml is missing" in capsys.readouterr().err
+    assert "train.yaml and final.pt and units.txt are missing" in capsys.readouterr().err
 
 
 @pytest.mark.slow
