@@ -30,7 +30,8 @@ class UnitEmbedding(nn.Sequential):
         if self.positions is not None:
             return x + self.positions[: tokens.size(1)]
         places = torch.arange(tokens.size(1), device=tokens.device)
-        return x * math.sqrt(x.size(2)) + sinusoids(places, x.size(2))
+        dim = self[0].embedding_dim  # a number to the exporters, which a size of x is not
+        return x * math.sqrt(dim) + sinusoids(places, dim)
 
 
 class DecoderLayer(nn.Module):

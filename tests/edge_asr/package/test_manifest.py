@@ -57,7 +57,9 @@ def test_a_program_may_not_say_its_group() -> None:
     """As in every package before this was told; the group is that of int4 weights."""
     found = tree()
     del found["programs"][0]["group"]
-    assert decode_manifest(json.dumps(found).encode(), "m").programs[0].group is None
+    without = decode_manifest(json.dumps(found).encode(), "m")
+    assert without.programs[0].group is None
+    assert b'"group"' not in encode_manifest(without)
     found["programs"][0] |= {"precision": "int4", "group": 64}
     assert decode_manifest(json.dumps(found).encode(), "m").programs[0].group == 64
 
