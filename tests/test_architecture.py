@@ -283,6 +283,7 @@ def prose(path: Path) -> Iterator[str]:
             yield ast.get_docstring(node) or ""
 
 
+@pytest.mark.slow
 def test_files_that_comments_name_exist() -> None:
     files = list(sources(*ROOMS, "tests"))
     named = {

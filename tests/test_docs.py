@@ -154,6 +154,7 @@ def test_every_subcommand_is_in_the_readme() -> None:
     assert set(listed.split(",")) == set(table)
 
 
+@pytest.mark.slow
 def test_the_output_that_the_readme_shows_is_real(capfd: pytest.CaptureFixture[str]) -> None:
     (shown,) = [block.text for block in blocks("text") if block.document == README]
     (file,) = re.findall(r"^make captions INPUT=(\S+)$", README.read_text(), re.M)

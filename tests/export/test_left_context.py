@@ -172,6 +172,7 @@ def test_what_is_hidden_does_not_matter_at_all(made: Made, chunk: int) -> None:
             assert (encoder.step(feats, 16, noise).log_probs != results[0].log_probs).any()
 
 
+@pytest.mark.slow
 def test_another_value_does_not_hide(made: Made) -> None:
     """Frames that are hidden by the wrong value are seen, and the comparison sees that."""
     weak = tuple(

@@ -186,6 +186,7 @@ def test_state_matters(lowered: Lowered) -> None:
         lowered.assert_close(forgotten, remembered)
 
 
+@pytest.mark.slow
 def test_streams_go_on_past_200_seconds(lowered: Lowered) -> None:
     spec = lowered.spec
     state = lowered.encoder.step(feats_of(spec, 16, 0), 4984, zero_state(spec)).state

@@ -16,6 +16,7 @@ ROWS = [
 ROWS[-1]["wer"]["new/dev.tsv"] = 50  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_line_per_set_and_is_the_same_again(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()

@@ -91,6 +91,7 @@ def test_the_page_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "* Measured on then: moe-s-3." in out.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "code"), [(None, 66), ("{", 78), ("[3]", 78), ('[{"x": 1}]', 78)])
 def test_figures_that_cannot_be_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, code: int

@@ -18,6 +18,7 @@ def rows(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in lines[2:]]
 
 
+@pytest.mark.slow
 def test_tuning_takes_the_fewest_errors(
     recognizer: Recognizer,
     language_model: Path,

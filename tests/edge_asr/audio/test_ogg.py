@@ -57,6 +57,7 @@ def test_whole_pages_have_no_damage() -> None:
     assert pages.lost == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("damage", [slice(0, None), slice(100, 101)])
 def test_a_damaged_page_is_said(damage: slice, way: str, tmp_path: Path) -> None:
@@ -71,6 +72,7 @@ def test_a_damaged_page_is_said(damage: slice, way: str, tmp_path: Path) -> None
     assert "damaged" in str(error)
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_leaves_no_thread_waiting(tmp_path: Path) -> None:
     with inputs.given(encoded("opus", LONG) * 20, "file", tmp_path) as source:
         blocks = read_blocks(source, 0.1)

@@ -155,6 +155,7 @@ def test_standard_input(tmp_path: Path) -> None:
     assert set(read_ngrams(target).words) == {"<s>", END, "<unk>", "YES", "NO"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["-", "/dev/stdout"])
 def test_standard_output(text: Path, tmp_path: Path, output: str) -> None:
     result = run(str(text), "-o", output)

@@ -114,6 +114,7 @@ grammars = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(grammars, min_size=1, max_size=3), whole=grammars)
 def test_exactly_what_the_regular_expression_allows(parts: list[Made], whole: Made) -> None:
@@ -276,6 +277,7 @@ def test_case_follows_the_units() -> None:
     assert scored(Grammar.phrases(["é"], apart), [0, 1, 2]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "why"),
     [
@@ -377,6 +379,7 @@ pieces = st.sampled_from([*_PIECES.split(" "), "\n", " "])
 likely = st.lists(pieces, max_size=12).map(lambda found: HEADER + "public <r> =" + "".join(found))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(content=st.one_of(st.binary(max_size=60), likely.map(str.encode)))
 def test_any_bytes_give_a_grammar_or_the_error(

@@ -74,6 +74,7 @@ def test_raw_samples_are_heard_while_they_come(tmp_path: Path) -> None:
     assert pipe.heard == 12_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flac", "vorbis", "opus", "mp3"])
 def test_compressed_sound_is_heard_before_its_end(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 20 * RATE).astype(np.float32)

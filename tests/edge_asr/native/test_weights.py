@@ -141,6 +141,7 @@ def test_a_file_cut_off(kernels: list[str]) -> None:
             is_refused(short, "ends early|outside the file")
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(sorted(LAYERS)),

@@ -125,6 +125,7 @@ def published(log_probs: LogProbs, beam: int) -> dict[tuple[int, ...], float]:
     return {text: float(np.logaddexp(*scores)) for text, scores in texts.items()}
 
 
+@pytest.mark.slow
 @few
 @given(seed=seeds, cuts=st.lists(st.integers(0, 40), max_size=6), skip=st.sampled_from([0.9, 1.0]))
 def test_any_cut_into_steps_gives_the_same(seed: int, cuts: list[int], skip: float) -> None:

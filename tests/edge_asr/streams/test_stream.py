@@ -206,6 +206,7 @@ def test_a_snapshot_goes_back(recognizer: Recognizer, first: int, second: int) -
     assert play(other, speech[first:], 44100) == rest
 
 
+@pytest.mark.slow
 @few
 @given(cuts=st.lists(st.integers(0, len(SPEECH)), max_size=12))
 def test_streams_share_a_recognizer(recognizer: Recognizer, cuts: list[int]) -> None:
