@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import soundfile
 
@@ -143,19 +144,23 @@ class _Link:
             self._thread.join()
 
     def _write(self) -> None:
+        # The error is noted before the pipe is closed: its reader asks for it at the end.
+        with os.fdopen(self._writer, "wb", buffering=0) as writer:
+            try:
+                self._write_pages(writer)
+            except BaseException as error:
+                self._error = error
+
+    def _write_pages(self, writer: IO[bytes]) -> None:
         begins, is_read = True, True
-        try:
-            with os.fdopen(self._writer, "wb", buffering=0) as writer:
-                while (page := self._next) is not None and (begins or not page.flags & _FIRST):
-                    if self._stopped:
-                        return
-                    begins = begins and bool(page.flags & _FIRST)
-                    data = memoryview(self._content.at(page.offset, page.size))
-                    while data and is_read:
-                        try:
-                            data = data[writer.write(data) :]
-                        except BrokenPipeError:  # libsndfile has had enough of this link
-                            is_read = False
-                    self._next = next(self._rest, None)
-        except BaseException as error:
-            self._error = error
+        while (page := self._next) is not None and (begins or not page.flags & _FIRST):
+            if self._stopped:
+                return
+            begins = begins and bool(page.flags & _FIRST)
+            data = memoryview(self._content.at(page.offset, page.size))
+            while data and is_read:
+                try:
+                    data = data[writer.write(data) :]
+                except BrokenPipeError:  # libsndfile has had enough of this link
+                    is_read = False
+            self._next = next(self._rest, None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_asr.audio.content import StreamContent
-from edge_asr.audio.ogg import Pages
+from edge_asr.audio.ogg import Pages, ogg_blocks
 from edge_asr.audio.read import read_blocks
 from edge_asr.errors import TruncatedError
 from tests.edge_asr.audio import inputs
@@ -49,6 +51,31 @@ def test_the_last_page_is_missing(name: str, tmp_path: Path) -> None:
     assert len(LONG) * 0.4 < len(samples) < len(LONG)
     assert isinstance(error, TruncatedError)
     assert "the last page is missing" in str(error)
+
+
+class LateFile(io.FileIO):
+    """Whose closing is seen by its reader long before the writer goes on."""
+
+    def close(self) -> None:
+        super().close()
+        time.sleep(0.1)
+
+
+def test_what_reading_raised_is_known_when_the_pipe_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, reads = encoded("vorbis", LONG), 0
+
+    def read(size: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            raise KeyboardInterrupt
+        return data[
+            :1000
+        ]  # the first page, and not all of the second, without which it is no Vorbis
+
+    monkeypatch.setattr(os, "fdopen", lambda descriptor, *_, **__: LateFile(descriptor, "wb"))
+    with pytest.raises(KeyboardInterrupt):
+        list(ogg_blocks(StreamContent(read), 0.1))
 
 
 def test_whole_pages_have_no_damage() -> None:
