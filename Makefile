@@ -18,6 +18,7 @@ PINS := pyproject.toml requirements/constraints.txt requirements/make-venv
 TOGETHER := --numprocesses auto --dist loadfile
 ROOMS := $(wildcard apps benchmark edge_asr export model quant tests)
 NATIVE := $(shell find $(ROOMS) -name '*.[ch]' -o -name '*.cpp')
+KERNELS := edge_asr/native/libedge_asr_onnx.so
 EXAMPLE := tests/data/an4/an418-fjlp-b.flac
 
 help: ## list the targets
@@ -33,7 +34,11 @@ $(DEV)/.ready: $(PINS)
 
 setup: $(RUN)/.ready $(DEV)/.ready ## make both environments now
 
-captions: $(RUN)/.ready ## captions from the microphone, or of a file: INPUT=speech.wav
+# Compiled where there is a compiler; captions do without.
+$(KERNELS): $(wildcard edge_asr/native/src/*) edge_asr/native/CMakeLists.txt | $(RUN)/.ready
+	@requirements/make-kernels $(RUN)
+
+captions: $(RUN)/.ready $(KERNELS) ## captions from the microphone, or of a file: INPUT=speech.wav
 ifdef INPUT
 	@$(RUN)/bin/python -m edge_asr.mic --input "$(INPUT)" $(ARGS)
 else
@@ -50,15 +55,15 @@ export-int8: $(DEV)/.ready ## a package from a checkpoint: [CKPT=folder] [OUT=fo
 # A package to publish: $(1) is the checkpoint, $(2) the folder. Its card and its metrics are in the
 # folder of that name in model/checkpoints.
 define published
-$(DEV)/bin/python -m export $(1) --out $(2) --backends onnx --language en --license Apache-2.0 --replace \
+$(DEV)/bin/python -m export $(1) --out $(2) --backends onnx --dispatch both --language en --license Apache-2.0 --replace \
 	--card model/checkpoints/$(notdir $(2))/README.md --metrics model/checkpoints/$(notdir $(2))/metrics.json \
 	--ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
 endef
 
-bundle: $(DEV)/.ready ## rebuild the package that is part of edge_asr, from its checkpoint
+bundle: native ## rebuild the package that is part of edge_asr, from its checkpoint
 	@$(call published,model/checkpoints/commands-en,edge_asr/packages/commands-en)
 
-english-small: $(DEV)/.ready exp/lm/english.arpa ## rebuild packages/english-small, from exp/english-small
+english-small: native exp/lm/english.arpa ## rebuild packages/english-small, from exp/english-small
 	@$(call published,exp/english-small,packages/english-small)
 	@$(DEV)/bin/python -m export.language_model packages/english-small exp/lm/english.arpa \
 	--weight 0.6 --word-bonus 2.0 --beam 60 --blank-penalty 1

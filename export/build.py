@@ -10,12 +10,14 @@ from torch import nn
 from edge_asr.backends import find_backend
 from edge_asr.errors import BackendError, UsageError
 from edge_asr.native.library import BUILD, NativeWeights, library
-from edge_asr.package.manifest import BackendName, Dispatch, Precision
+from edge_asr.package.manifest import BackendName, Dispatch, Precision, Role
+from edge_asr.package.stripped import strip
 from edge_asr.package.writer import NewProgram
 from edge_asr.programs.loading import load_operators, missing_library
 from export.lowerings import lowering
-from export.native import native
+from export.native import PackedProgram, load, pack
 from export.program import Interface
+from export.stripping import find_inserts
 from quant.linear4 import QuantLinear4
 
 # What each precision can be lowered to.
@@ -26,11 +28,20 @@ DISPATCHES: dict[Precision, tuple[Dispatch, ...]] = {
 }
 
 
+Kind = tuple[Role, BackendName, Precision]
+
+
 @dataclass(frozen=True)
 class Built:
-    """A program, and what it needs beside it."""
+    """A program, and what it needs beside it.
+
+    Attributes:
+        program: as the package has it, without its integers where these are in a file.
+        data: as its backend reads it.
+    """
 
     program: NewProgram
+    data: bytes
     weights: bytes | None = None
     loaded: NativeWeights | None = None  # keeps the weights in memory while it is verified
 
@@ -74,27 +85,46 @@ def build_programs(
     Raises:
         BackendError: native programs are asked for, and the native libraries are not built.
     """
+    packed = pack(module) if "native" in DISPATCHES[precision] else None
     for dispatch in dispatches:
         if dispatch not in DISPATCHES[precision]:
             continue
-        if dispatch == "portable":
-            for backend in backends:
-                data, ending = _lower(module, interface, backend)
-                file = f"{interface.role}.{precision}.{ending}"
-                yield Built(NewProgram(interface.role, backend, precision, file, data))
-            continue
-        lowered = native(module)
-        weights = f"{interface.role}.{precision}.weights"
-        group = next((m.group for m in module.modules() if isinstance(m, QuantLinear4)), None)
-        library().edge_asr_set_threads(1)
         for backend in backends:
-            load_operators(backend)
-            data, ending = _lower(lowered.program, interface, backend)
-            file = f"{interface.role}.{precision}.native.{ending}"
-            program = NewProgram(
-                interface.role, backend, precision, file, data, lowered.native_ops, weights, group
-            )
-            yield Built(program, lowered.weights, lowered.loaded)
+            kind = interface.role, backend, precision
+            if dispatch == "native" and packed is not None:
+                yield _native(module, packed, interface, kind)
+            else:
+                yield _portable(module, packed, interface, kind)
+
+
+def _portable(
+    module: nn.Module, packed: PackedProgram | None, interface: Interface, kind: Kind
+) -> Built:
+    data, ending = _lower(module, interface, kind[1])
+    file = f"{_stem(kind)}.{ending}"
+    if packed is None:
+        return Built(NewProgram(*kind, file, data), data)
+    stored = strip(data, find_inserts(data, packed.file), packed.file.sha256)
+    program = NewProgram(*kind, file, stored, weights=f"{_stem(kind)}.weights")
+    return Built(program, data, packed.file.data)
+
+
+def _native(module: nn.Module, packed: PackedProgram, interface: Interface, kind: Kind) -> Built:
+    library().edge_asr_set_threads(1)
+    load_operators(kind[1])
+    loaded = load(packed)
+    data, ending = _lower(packed.program, interface, kind[1])
+    group = next((m.group for m in module.modules() if isinstance(m, QuantLinear4)), None)
+    stem = _stem(kind)
+    program = NewProgram(
+        *kind, f"{stem}.native.{ending}", data, packed.native_ops, f"{stem}.weights", group
+    )
+    return Built(program, data, packed.file.data, loaded)
+
+
+def _stem(kind: Kind) -> str:
+    role, _, precision = kind
+    return f"{role}.{precision}"
 
 
 def _lower(module: nn.Module, interface: Interface, backend: BackendName) -> tuple[bytes, str]:

@@ -7,7 +7,6 @@ decoders' attention, stay stock operators.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,8 +25,13 @@ from edge_asr.native.library import (
     share_weights,
     weights_id,
 )
-from export.native_weights import Residual, WeightsWriter, is_native_subsampling
-from export.program import MASKED, AnyProgram, Scorer, with_replaced
+from export.native_weights import (
+    Residual,
+    WeightsFile,
+    WeightsWriter,
+    is_native_subsampling,
+)
+from export.program import MASKED, Scorer, with_replaced
 from model.attention import merge_heads, split_heads
 from model.decoder import DecoderLayer
 from model.encoder import Encoder, EncoderLayer, EncoderState, with_positions
@@ -46,12 +50,11 @@ DOMAIN = "edge_asr"
 
 
 @dataclass(frozen=True)
-class NativeProgram:
+class PackedProgram:
     """A program on native operators, and the file of weights that it names."""
 
     program: nn.Module
-    weights: bytes
-    loaded: NativeWeights  # for as long as the program is traced and verified
+    file: WeightsFile
     native_ops: tuple[str, ...]
 
 
@@ -212,13 +215,9 @@ def layer_table(writer: WeightsWriter) -> dict[type, Callable[..., nn.Module]]:
     return {QuantLinear: layer, FeedForward: layer, MoeFeedForward: layer}
 
 
-def native(program: AnyProgram) -> NativeProgram:
-    """The quantized program with its layers moved into a file of weights.
-
-    Raises:
-        BackendError: the native libraries are not built.
-    """
-    define_operators()
+def pack(program: nn.Module) -> PackedProgram:
+    """The quantized program with its layers moved into a file of weights. Nothing of ours needs to
+    be built, until it is run."""
     writer = WeightsWriter()
     placed = with_replaced(
         program,
@@ -228,18 +227,27 @@ def native(program: AnyProgram) -> NativeProgram:
         }
         | layer_table(writer),
     )
-    weights = writer.finish()
-    number = weights_id(hashlib.sha256(weights).hexdigest())
+    file = writer.finish()
     layers = [module for module in placed.modules() if isinstance(module, NativeLayer)]
     for layer in layers:
-        layer.weights = number
+        layer.weights = weights_id(file.sha256)
+    used = sorted({layer.operator for layer in layers})
+    return PackedProgram(placed, file, tuple(f"{DOMAIN}::{name}" for name in used))
+
+
+def load(packed: PackedProgram) -> NativeWeights:
+    """Its weights in memory, and its operators known to torch: what tracing and running it need.
+
+    Raises:
+        BackendError: the native libraries are not built.
+    """
+    define_operators()
+    file = packed.file
 
     def read(memory: memoryview) -> None:
-        memory[:] = weights
+        memory[:] = file.data
 
-    loaded = share_weights(number, len(weights), read)
-    used = sorted({layer.operator for layer in layers})
-    return NativeProgram(placed, weights, loaded, tuple(f"{DOMAIN}::{name}" for name in used))
+    return share_weights(weights_id(file.sha256), len(file.data), read)
 
 
 def on_native(program: nn.Module) -> bool:

@@ -6,9 +6,11 @@ encoder with its norm and residual.
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_asr.package.stripped import DEPTH_MULTIPLE, PANEL, Insert, Matrix
 from model.attention import PlainAttention, PositionAttention
 from model.convolution import CausalConvolution
 from model.feed_forward import FeedForward, MoeFeedForward
@@ -27,8 +30,6 @@ from quant.linear4 import QuantLinear4
 MAGIC = b"EDGEASRW"
 VERSION = 1
 ALIGNMENT = 64
-PANEL = 32  # output channels
-DEPTH_MULTIPLE = 8  # input channels are padded to it
 LINEAR, FEED_FORWARD, SUBSAMPLING, ATTENTION, CONVOLUTION = range(1, 6)
 RESIDUAL, INNER_LAYER_NORM = 1, 2  # flags
 ACTIVATIONS: dict[type[nn.Module], int] = {nn.Identity: 0, nn.ReLU: 1, nn.SiLU: 2}
@@ -64,6 +65,61 @@ class LayerSizes:
 
 
 @dataclass(frozen=True)
+class Channels:
+    """A number for each output channel of linear layers that are one matrix, padded to panels."""
+
+    layers: tuple[npt.NDArray[np.generic], ...]
+
+    def data(self) -> bytes:
+        """As the file has it."""
+        return _channels(np.concatenate(self.layers))
+
+    def places(self, offset: int) -> Iterator[Insert]:
+        """Where the numbers of each layer are, if they begin at ``offset``."""
+        for values in self.layers:
+            yield Insert(0, values.nbytes, offset)
+            offset += values.nbytes
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The int8 matrices of linear layers over the same rows as one; ``bins``: see ``Matrix``."""
+
+    layers: tuple[npt.NDArray[np.int8], ...]
+    bins: int = 1
+
+    def data(self) -> bytes:
+        """As the file has it."""
+        return panels8(np.concatenate(self.layers)).tobytes()
+
+    def places(self, offset: int) -> Iterator[Insert]:
+        """Where the matrix of each layer is, if the panels begin at ``offset``."""
+        first = 0
+        for weight in self.layers:
+            rows, columns = weight.shape
+            yield Insert(0, weight.nbytes, offset, Matrix(columns, first, rows, self.bins))
+            first += rows
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Numbers of any kind."""
+
+    numbers: bytes
+
+    def data(self) -> bytes:
+        """As the file has it."""
+        return self.numbers
+
+    def places(self, offset: int) -> Iterator[Insert]:
+        """Where they are."""
+        yield Insert(0, len(self.numbers), offset)
+
+
+Part = Channels | Panels | Plain
+
+
+@dataclass(frozen=True)
 class Residual:
     """A block reads the norm of x and gives x + factor * its result. ``slot`` says which of the
     states is its own."""
@@ -73,12 +129,25 @@ class Residual:
     slot: int = 0
 
 
+@dataclass(frozen=True)
+class WeightsFile:
+    """The bytes of the file, and where in it the tensors of the network's layers are."""
+
+    data: bytes
+    places: tuple[Insert, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """By which programs name it."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
 class WeightsWriter:
     """Collects layers; each gets the number that its operator names."""
 
     def __init__(self) -> None:
         self._sizes: list[LayerSizes] = []
-        self._data: list[list[bytes]] = []
+        self._parts: list[list[Part]] = []
 
     def add(self, layer: nn.Module, residual: Residual | None = None) -> int:
         """The number of a layer, one of ``PARTS``, whose linear layers are quantized."""
@@ -94,7 +163,7 @@ class WeightsWriter:
             )
             parts = [_vector(residual.norm.weight), _vector(residual.norm.bias), *parts]
         self._sizes.append(sizes)
-        self._data.append([_aligned(part) for part in parts])
+        self._parts.append(parts)
         return len(self._sizes) - 1
 
     def add_linears(self, layers: Sequence[nn.Module]) -> int:
@@ -103,23 +172,27 @@ class WeightsWriter:
         widths = [layer.weight.shape for layer in layers]
         sizes = LayerSizes(LINEAR, int(widths[0][1]), sum(int(out) for out, _ in widths))
         self._sizes.append(sizes)
-        self._data.append([_aligned(part) for part in matrix_parts(layers)])
+        self._parts.append(matrix_parts(layers))
         return len(self._sizes) - 1
 
-    def finish(self) -> bytes:
+    def finish(self) -> WeightsFile:
         """The file."""
-        table = 64 + 128 * len(self._sizes)
-        total = table + sum(len(part) for parts in self._data for part in parts)
-        headers = [struct.pack("<8sIIQ40x", MAGIC, VERSION, len(self._sizes), total)]
-        offset = table
-        for sizes, parts in zip(self._sizes, self._data, strict=True):
-            size = sum(map(len, parts))
-            headers.append(sizes.pack(offset, size))
-            offset += size
-        return b"".join([*headers, *(part for parts in self._data for part in parts)])
+        headers: list[bytes] = []
+        data: list[bytes] = []
+        places: list[Insert] = []
+        offset = 64 + 128 * len(self._sizes)
+        for sizes, parts in zip(self._sizes, self._parts, strict=True):
+            begin = offset
+            for part in parts:
+                places += part.places(offset)
+                data.append(_aligned(part.data()))
+                offset += len(data[-1])
+            headers.append(sizes.pack(begin, offset - begin))
+        first = struct.pack("<8sIIQ40x", MAGIC, VERSION, len(headers), offset)
+        return WeightsFile(b"".join([first, *headers, *data]), tuple(places))
 
 
-def linear_parts(layer: QuantLinear) -> tuple[LayerSizes, list[bytes]]:
+def linear_parts(layer: QuantLinear) -> tuple[LayerSizes, list[Part]]:
     """One matrix."""
     out, dim = layer.weight.shape
     return LayerSizes(LINEAR, dim, out), matrix_parts([layer])
@@ -127,9 +200,10 @@ def linear_parts(layer: QuantLinear) -> tuple[LayerSizes, list[bytes]]:
 
 def feed_forward_parts(
     layer: FeedForward | MoeFeedForward,
-) -> tuple[LayerSizes, list[bytes]]:
+) -> tuple[LayerSizes, list[Part]]:
     """The router, and two matrices for each expert; or two matrices."""
     experts: list[FeedForward]
+    parts: list[Part]
     if isinstance(layer, MoeFeedForward):
         experts = [expert for expert in layer.experts if isinstance(expert, FeedForward)]
         parts, count, top_k = [_vector(layer.gate.weight)], len(experts), layer.n_expert_activated
@@ -157,7 +231,7 @@ def feed_forward_parts(
     return sizes, parts
 
 
-def subsampling_parts(layer: Subsampling) -> tuple[LayerSizes, list[bytes]]:
+def subsampling_parts(layer: Subsampling) -> tuple[LayerSizes, list[Part]]:
     """Two convolutions of 3x3 by 2 and the projection; see ``is_native_subsampling``."""
     first, second, project = layer.conv[0], layer.conv[2], layer.out[0]
     assert isinstance(first, nn.Conv2d) and isinstance(second, QuantConv2d)
@@ -173,13 +247,13 @@ def subsampling_parts(layer: Subsampling) -> tuple[LayerSizes, list[bytes]]:
         _vector(first.weight.reshape(channels, 9).t()),
         _vector(first.bias),
         *matrix_parts([second.window]),
-        *matrix_parts([projection]),
+        *matrix_parts([projection], bins),
     ]
 
 
 def attention_parts(
     layer: PositionAttention | PlainAttention,
-) -> tuple[LayerSizes, list[bytes]]:
+) -> tuple[LayerSizes, list[Part]]:
     """u and v; queries, keys and values as one matrix; positions; the output. Of attention without
     positions of its own, all that has to do with them is zero."""
     dim = layer.linear_q.weight.shape[1]
@@ -198,7 +272,7 @@ def attention_parts(
     ]
 
 
-def convolution_parts(layer: CausalConvolution) -> tuple[LayerSizes, list[bytes]]:
+def convolution_parts(layer: CausalConvolution) -> tuple[LayerSizes, list[Part]]:
     """The depthwise convolution, its norm, what stands for nothing, two pointwise matrices."""
     depthwise, norm = layer.depthwise_conv, layer.norm
     dim, kernel = depthwise.out_channels, depthwise.kernel_size[0]
@@ -234,13 +308,13 @@ def is_native_subsampling(layer: nn.Module) -> bool:
     return hasattr(layer, "out")
 
 
-def matrix_parts(layers: Sequence[nn.Module]) -> list[bytes]:
+def matrix_parts(layers: Sequence[nn.Module], bins: int = 1) -> list[Part]:
     """Scales, sums, biases and panels of linear layers over the same rows, as one matrix."""
     scale, total, bias, weight = (
-        torch.cat([getattr(layer, name) for layer in layers]).numpy()
+        tuple(getattr(layer, name).detach().numpy() for layer in layers)
         for name in ("weight_scale", "weight_sum", "bias", "weight")
     )
-    return [_channels(scale), _channels(total), _channels(bias), panels8(weight).tobytes()]
+    return [Channels(scale), Channels(total), Channels(bias), Panels(weight, bins)]
 
 
 def panels8(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -252,15 +326,13 @@ def panels8(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     )
 
 
-def matrix_parts4(layer: QuantLinear4) -> list[bytes]:
+def matrix_parts4(layer: QuantLinear4) -> list[Part]:
     """The same of a layer with int4 weights, whose scales lie in its panels."""
     scale = layer.weight_scale.view(torch.int16).numpy()
     total, bias = layer.scaled_sum.numpy(), layer.bias.numpy()
     return [
-        _channels(np.zeros_like(total)),
-        _channels(total),
-        _channels(bias),
-        panels4(layer.weight.numpy(), scale, layer.group).tobytes(),
+        *(Channels((values,)) for values in (np.zeros_like(total), total, bias)),
+        Plain(panels4(layer.weight.numpy(), scale, layer.group).tobytes()),
     ]
 
 
@@ -280,8 +352,8 @@ def panels4(
     return np.concatenate([first.view(np.uint8), both.reshape(count, groups, -1)], axis=2)
 
 
-def _vector(values: Tensor) -> bytes:
-    return values.detach().float().contiguous().numpy().tobytes()
+def _vector(values: Tensor) -> Plain:
+    return Plain(values.detach().float().contiguous().numpy().tobytes())
 
 
 def _channels(values: npt.NDArray[np.generic]) -> bytes:

@@ -42,7 +42,7 @@ def read_tensors(package: Package, role: Role) -> tuple[dict[str, Tensor], list[
         PackageError: the package has no such program, or it is damaged.
     """
     program = package.program(role, "onnx", "int8", "portable")
-    graph = onnx.load_model_from_string(package.read(program.file)).graph
+    graph = onnx.load_model_from_string(package.read_program(program)).graph
     named: dict[str, Tensor] = {}
     nameless: list[Tensor] = []
     for initializer in graph.initializer:

@@ -69,7 +69,7 @@ class EncoderExport:
             EncoderProgram(network), interface, precision, conf.backends, conf.dispatches
         ):
             backend, blank = built.program.backend, network.conf.blank
-            encoder = open_encoder(backend, built.program.data, spec)
+            encoder = open_encoder(backend, built.data, spec)
             label = (backend, precision)
             yield built, verify_program(encoder, expected, spec, units, blank, label)
 
@@ -119,7 +119,7 @@ class DecoderExport:
             DecoderProgram(network), interface, precision, conf.backends, conf.dispatches
         ):
             backend = built.program.backend
-            decoder = open_decoder(backend, built.program.data, spec)
+            decoder = open_decoder(backend, built.data, spec)
             yield built, verify_decoder(decoder, expected, spec, (backend, precision))
 
     def golden_file(self) -> tuple[str, bytes]:

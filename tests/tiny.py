@@ -13,6 +13,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ from edge_asr.package.manifest import (
     TensorSpec,
     UnitsSpec,
 )
+from edge_asr.package.seal import seal
 from edge_asr.package.units import Units
 from edge_asr.package.writer import NewProgram, write_package
 from edge_asr.programs.streaming import cut, stream_log_probs, whole_features
@@ -78,6 +80,14 @@ MANIFEST = Manifest(
         checkpoint_sha256="", created="2026-01-01", quantization="none", versions={}
     ),
 )
+
+
+def sealed(fields: dict[str, Any]) -> bytes:
+    """manifest.json of these fields, right or wrong, with the digest that belongs to them."""
+    given = {key: value for key, value in fields.items() if key != "digest"}
+    return seal(json.dumps(given, indent=2).encode())
+
+
 BOUNDS = ("golden_max_abs", "golden_mean_abs")
 _MIX = 0.1
 _THRESHOLD = 20.0  # of a log mel energy: between a tone and what it leaks into other bands

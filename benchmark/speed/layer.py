@@ -29,7 +29,7 @@ from edge_asr.native.library import NativeWeights, library
 from edge_asr.package.manifest import BackendName
 from export.executorch_layers import row_feed_forward
 from export.lowerings import lowering
-from export.native import native
+from export.native import load, pack
 from export.program import Interface
 from export.to_executorch import to_edge
 from model.config import FeedForwardConfig
@@ -153,14 +153,14 @@ def measure(dim: int, rows: int, portable: tuple[BackendName, ...], rounds: int)
     count = max(2, COLD_BYTES // (EXPERTS * bytes_of_expert))
     chain = Chain(dim, count).eval()
     x = np.random.default_rng(rows).normal(size=(1, rows, dim)).astype(np.float32)
-    lowered = native(chain)
-    runs = {"native": run_native(lowered.loaded, list(range(count)), x)}
+    weights = load(pack(chain))
+    runs = {"native": run_native(weights, list(range(count)), x)}
     for backend in portable:
         runs[backend] = open_portable(backend, chain, x)
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
-    lowered.loaded.counters()
+    weights.counters()
     limits, rates = LimitsLibrary(LIBRARY), list[Limits]()
     for _ in range(rounds):
         rates.append(limits.measure(1))
@@ -168,7 +168,7 @@ def measure(dim: int, rows: int, portable: tuple[BackendName, ...], rounds: int)
             began = time.perf_counter()
             run()
             times[name].append((time.perf_counter() - began) / count)
-    counters = lowered.loaded.counters()
+    counters = weights.counters()
     experts = counters.experts / counters.calls
     bandwidth = median(rate.read_bytes_per_s for rate in rates)
     peak = median(rate.int8_macs_per_s for rate in rates)

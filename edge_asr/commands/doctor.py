@@ -8,6 +8,7 @@ kernels are opened, to say what they can do here. That a program computes what i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import sys
@@ -189,6 +190,7 @@ def _bundled(packages: Path, backends: Sequence[str]) -> Iterator[Finding]:
 
 def _package(root: Path, backends: Sequence[str]) -> Finding:
     from edge_asr.package.files import open_package
+    from edge_asr.programs.loading import choose_program, preferred_dispatch
 
     try:
         package = open_package(root)
@@ -203,9 +205,13 @@ def _package(root: Path, backends: Sequence[str]) -> Finding:
     programs = package.manifest.programs
     offered = {program.backend for program in programs if program.role == "encoder"}
     if fitting := [name for name in backends if name in offered]:
-        return Finding(
-            root.name, f"opens; runs on {', '.join(fitting)}", f"edge-asr verify {root.name}"
-        )
+        found = f"opens; runs on {', '.join(fitting)}"
+        with contextlib.suppress(EdgeAsrError):  # it is for verify to say what is wrong
+            chosen = choose_program(package, "encoder", fitting[0])
+            preferred, why = preferred_dispatch(fitting[0])
+            reason = why if chosen.dispatch == preferred else f"it has no {preferred} one"
+            found += f"; takes the {chosen.dispatch} program ({reason})"
+        return Finding(root.name, found, f"edge-asr verify {root.name}")
     here, unknown = sorted(offered & BACKENDS.keys()), sorted(offered - BACKENDS.keys())
     return Finding(
         root.name,

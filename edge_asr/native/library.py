@@ -22,6 +22,7 @@ from edge_asr.errors import BackendError
 FOLDER = Path(__file__).parent
 ABI = 1
 BUILD = "build them with: make native"
+PLAIN_KERNEL = "portable"  # C++ without vector instructions, for any processor
 
 MAX_RANK = 8
 MAX_TENSORS = 8

@@ -36,6 +36,7 @@ from edge_asr.package.manifest import (
     Program,
     decode_manifest,
 )
+from edge_asr.package.stripped import restore
 from edge_asr.package.units import Units
 
 MANIFEST = "manifest.json"
@@ -131,6 +132,19 @@ class Package:
         """
         return _read_file(self.root, name, self.entry(name))
 
+    def read_program(self, program: Program) -> bytes:
+        """The bytes of a program as its backend reads it, with its integers where these are in a
+        file of their own.
+
+        Raises:
+            PackageError: see ``read``, or its integers are not in that file.
+        """
+        data = self.read(program.file)
+        if program.weights is None or program.native_ops:
+            return data
+        digest = self.entry(program.weights).sha256
+        return restore(data, self.read(program.weights), digest, str(self.root / program.file))
+
     def read_into(self, name: str, memory: memoryview) -> None:
         """Fill ``memory``, of the size that the manifest says, with the checked bytes of a file.
 
@@ -163,6 +177,8 @@ class Package:
         """
         for name in _listed(self.manifest):
             self.read(name)
+        for program in self.manifest.programs:
+            self.read_program(program)
 
     def golden(self, name: str = GOLDEN) -> dict[str, npt.NDArray[Any]]:
         """The arrays of a golden vector.

@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_asr.errors import PackageError
+from edge_asr.package.seal import seal, unseal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: a digest, and programs without their weights
 
 # What this version exports; "int4" is int8 with int4 experts.
 Precision = Literal["fp32", "int8", "int4"]
@@ -226,16 +227,16 @@ class Program(Strict, frozen=True, kw_only=True):
     bytes: FileBytes
     sha256: Sha256
     native_ops: tuple[OperatorName, ...] = ()
-    weights: FileName | None = None  # the file that native operators read
+    # The file that native operators read; of a portable program, where its integers are: see
+    # edge_asr.package.stripped.
+    weights: FileName | None = None
     group: Count | None = None  # input channels that share a scale of int4 weights, where known
 
     def __post_init__(self) -> None:
         if self.group is not None and self.precision != "int4":
             raise ValueError(f"{self.file!r} has a group, which is for int4, at {self.precision}")
-        if bool(self.native_ops) != bool(self.weights):
-            raise ValueError(
-                f"{self.file!r} must have both native_ops and weights, or neither of them"
-            )
+        if self.native_ops and not self.weights:
+            raise ValueError(f"{self.file!r} has native_ops, and no weights that they read")
 
     @property
     def dispatch(self) -> Dispatch:
@@ -314,16 +315,22 @@ def decode_manifest(text: bytes, where: str) -> Manifest:
     """Parse manifest.json.
 
     Raises:
-        PackageError: not JSON, an unknown key, a wrong type, or another schema version.
+        PackageError: changed since it was written, not JSON, an unknown key, a wrong type, or
+            another schema version.
     """
+    body = unseal(text, where)
     try:
-        version = msgspec.json.decode(text, type=dict[str, object]).get("schema_version")
+        version = msgspec.json.decode(body, type=dict[str, object]).get("schema_version")
         if version != SCHEMA_VERSION:
             raise PackageError(
                 f"{where}: schema_version is {version!r:.40}, this edge_asr reads "
                 f"{SCHEMA_VERSION}; export the package again or install the matching edge_asr"
             )
-        return msgspec.json.decode(text, type=Manifest)
+        if body is text:
+            raise PackageError(
+                f"{where}: has no digest in its first line; copy or export the package again"
+            )
+        return msgspec.json.decode(body, type=Manifest)
     except UnicodeDecodeError as error:
         raise PackageError(f"{where}: a string is not UTF-8; export the package again") from error
     except msgspec.MsgspecError as error:
@@ -335,9 +342,9 @@ def decode_manifest(text: bytes, where: str) -> Manifest:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """manifest.json as indented UTF-8 text."""
+    """manifest.json as indented UTF-8 text, with its digest."""
     tree = msgspec.to_builtins(manifest)
     for program in tree["programs"]:
         if program["group"] is None:  # so that runtimes that do not know the key read the rest
             del program["group"]
-    return msgspec.json.format(msgspec.json.encode(tree), indent=2) + b"\n"
+    return seal(msgspec.json.format(msgspec.json.encode(tree), indent=2) + b"\n")

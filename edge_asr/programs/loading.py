@@ -47,8 +47,8 @@ def choose_program(
     """The program to run.
 
     Where no backend is asked for, the first of BACKENDS that the package has a program for; those
-    of backends that are not among them are passed over. Where no dispatch is asked for, native
-    programs where they can run here, portable ones elsewhere.
+    of backends that are not among them are passed over. Where no dispatch is asked for, that of
+    ``preferred_dispatch``, if there are both.
 
     Raises:
         UsageError: no backend has that name.
@@ -56,10 +56,9 @@ def choose_program(
         BackendError: there are only native ones, and they cannot run here.
     """
     name = backend or _first_backend(package.manifest.programs, role, precision, dispatch)
-    obstacle = native_obstacle(name)
-    preferred: Dispatch = "portable" if obstacle else "native"
+    preferred, _ = preferred_dispatch(name)
     program = package.program(role, name, precision, dispatch, preferred)
-    if program.native_ops and obstacle:
+    if program.native_ops and (obstacle := native_obstacle(name)):
         raise BackendError(
             f"{package.root / program.file}: needs the native operators, and {obstacle.reason}; "
             f"{obstacle.cure}, or export the package with --dispatch both"
@@ -70,6 +69,20 @@ def choose_program(
 def offers(package: Package, role: Role, backend: str) -> bool:
     """Whether the package has any program of a role for a backend."""
     return any(p.role == role and p.backend == backend for p in package.manifest.programs)
+
+
+def preferred_dispatch(backend: str) -> tuple[Dispatch, str]:
+    """Whose programs are fastest on this processor, and why.
+
+    Raises:
+        UsageError: no backend has that name.
+    """
+    if obstacle := native_obstacle(backend):
+        return "portable", f"{obstacle.reason}; {obstacle.cure}"
+    kernel = library.running_kernel()
+    if kernel == library.PLAIN_KERNEL:
+        return "portable", "no kernel is made for this processor; stock operators beat plain C++"
+    return "native", f"kernels run with {kernel}"
 
 
 def native_obstacle(backend: str) -> Obstacle | None:
@@ -110,13 +123,14 @@ def load_operators(backend: str) -> None:
 
 
 def load_weights(package: Package, program: Program) -> NativeWeights | None:
-    """The native weights of a program, read unless they are in memory already.
+    """The weights of a native program, read unless they are in memory already; of a portable one
+    None.
 
     Raises:
         PackageError: the file is damaged.
         BackendError: the kernels are not built or refuse it.
     """
-    if program.weights is None:
+    if program.weights is None or not program.native_ops:
         return None
     name = program.weights
     entry = package.entry(name)
@@ -151,7 +165,7 @@ def load_encoder(package: Package, program: Program, threads: int = 1) -> Encode
         PackageError: a file is damaged.
         BackendError: the backend is not installed or refuses the program.
     """
-    data, spec = package.read(program.file), package.manifest.encoder
+    data, spec = package.read_program(program), package.manifest.encoder
     weights = load_weights(package, program)
     if weights is None:
         return open_encoder(program.backend, data, spec, threads)
@@ -170,7 +184,7 @@ def load_decoder(package: Package, program: Program, threads: int = 1) -> Decode
     spec = package.manifest.decoder
     if spec is None:
         raise PackageError(f"{package.root}: the manifest describes no decoder; export it again")
-    data, weights = package.read(program.file), load_weights(package, program)
+    data, weights = package.read_program(program), load_weights(package, program)
     if weights is None:
         return open_decoder(program.backend, data, spec, threads)
     return _NativeDecoder(

@@ -19,7 +19,7 @@ import soundfile
 from edge_asr.__main__ import COMMANDS, main
 from edge_asr.backends.table import BACKENDS
 from edge_asr.package.files import Package
-from tests.tiny import RATE, tones
+from tests.tiny import RATE, sealed, tones
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ def damage_program(package: Package, speech: str) -> list[str]:
 
 def unknown_manifest_key(package: Package, speech: str) -> list[str]:
     path = package.root / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"surprise": 1}))
+    path.write_bytes(sealed(json.loads(path.read_text()) | {"surprise": 1}))
     return ["inspect", str(package.root)]
 
 

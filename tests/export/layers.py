@@ -16,7 +16,7 @@ def load_layer(layer: nn.Module, residual: Residual | None = None) -> NativeWeig
     """A layer in a file of weights of its own, loaded."""
     writer = WeightsWriter()
     assert writer.add(layer, residual) == 0
-    file = writer.finish()
+    file = writer.finish().data
 
     def read(memory: memoryview) -> None:
         memory[:] = file

@@ -155,7 +155,7 @@ def test_a_decoder_is_added(encoder_alone: Path, tmp_path: Path) -> None:
     assert (package.manifest.name, package.manifest.language) == ("tiny", "en")
     assert {path.name for path in out.iterdir()} == kept | {
         "manifest.json", "parity.json", "README.md", "decoder.fp32.onnx", "decoder.int8.onnx",
-        "golden_decoder.npz",
+        "decoder.int8.weights", "golden_decoder.npz",
     }  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == [out.name], "nothing is left beside it"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from edge_asr.search.prefix import BEAM, PrefixSearch
 from edge_asr.streams.recognizer import Recognizer
 from export.addition import join_files, join_programs
 from export.language_model import FILE, main
-from tests.tiny import RATE, tones
+from tests.tiny import RATE, sealed, tones
 
 # What is said is less probable, in this language, than what sounds a little alike.
 TEXT = ["two twos", "two two", "twos two"]
@@ -171,8 +172,10 @@ def test_a_model_that_does_not_fit(
 
 
 def test_a_file_that_is_not_listed(package: Package) -> None:
-    before, _, after = (package.root / "manifest.json").read_text().rpartition(FILE)
-    (package.root / "manifest.json").write_text(f"{before}other.arpa{after}")
+    path = package.root / "manifest.json"
+    fields = json.loads(path.read_bytes())
+    fields["language_model"]["file"] = "other.arpa"
+    path.write_bytes(sealed(fields))
     with pytest.raises(PackageError, match="does not list"):
         open_package(package.root)
 

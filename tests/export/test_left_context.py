@@ -86,7 +86,7 @@ def made(
     (built,) = build_programs(
         EncoderProgram(network), interface, precision, [backend], [dispatch]
     )  # it keeps its weights in memory
-    yield Made(open_encoder(backend, built.program.data, spec), network, spec, precision)
+    yield Made(open_encoder(backend, built.data, spec), network, spec, precision)
 
 
 def stream(encoder: Encoder, spec: EncoderSpec, limits: list[int]) -> list[FloatArray]:

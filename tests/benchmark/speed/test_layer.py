@@ -9,7 +9,7 @@ import torch
 from benchmark.speed import layer
 from benchmark.speed.layer import Chain, Figure, cells, measure
 from edge_asr.native.library import built
-from export.native import native
+from export.native import load, pack
 
 needs_native = pytest.mark.skipif(
     not built() or not built("torch"), reason="not built; run: make native"
@@ -21,7 +21,7 @@ def test_a_chain_computes_what_torch_does() -> None:
     torch.manual_seed(1)
     chain = Chain(32, 1).eval()
     x = np.random.default_rng(2).normal(size=(1, 7, 32)).astype(np.float32)
-    (found,) = native(chain).loaded.run(0, x)
+    (found,) = load(pack(chain)).run(0, x)
     with torch.no_grad():
         expected = chain.layers[0](torch.from_numpy(x)).numpy()
     assert np.abs(found - expected).max() < 1e-5 < np.abs(expected).max()

@@ -18,7 +18,8 @@ from edge_asr.commands.doctor import Devices, Finding, examine, verdict
 from edge_asr.errors import DeviceError
 from edge_asr.native import library as native
 from edge_asr.package.files import Package
-from tests.tiny import DECODER
+from edge_asr.programs import loading
+from tests.tiny import DECODER, sealed
 
 ROOT = Path(__file__).resolve().parents[3]
 MICROPHONE: Devices = [
@@ -55,10 +56,11 @@ def test_a_package_runs_where_its_encoder_does(
     decoder = {"role": "decoder", "backend": "torchscript", "file": "decoder.fp32.pt"}
     fields["programs"].append(encoder | decoder)
     fields["decoder"] = msgspec.to_builtins(DECODER)
-    path.write_text(json.dumps(fields))
+    path.write_bytes(sealed(fields))
     shutil.copy(packages / "tiny/encoder.fp32.onnx", packages / "tiny/decoder.fp32.pt")
+    monkeypatch.setattr(loading, "preferred_dispatch", lambda backend: ("native", "they run"))
     found = named(list(examine(packages, lambda: MICROPHONE)), "tiny").found
-    assert found == "opens; runs on onnx"
+    assert found == "opens; runs on onnx; takes the portable program (it has no native one)"
 
 
 def test_no_microphone(packages: Path) -> None:
@@ -148,7 +150,7 @@ def test_a_backend_not_known_here_is_said(
     for backend in [*others, "openvino"]:
         fields["programs"].append(encoder | {"backend": backend, "file": f"encoder.{backend}"})
         (folder / f"encoder.{backend}").write_bytes(data)
-    (folder / "manifest.json").write_text(json.dumps(fields))
+    (folder / "manifest.json").write_bytes(sealed(fields))
     missing = dataclasses.replace(BACKENDS["onnx"], libraries=("no_such_library",))
     monkeypatch.setitem(BACKENDS, "onnx", missing)
     findings = list(examine(packages, lambda: MICROPHONE))

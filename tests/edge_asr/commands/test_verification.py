@@ -18,7 +18,7 @@ from edge_asr.errors import PackageError
 from edge_asr.package.files import Package, open_package
 from edge_asr.package.writer import NewProgram, write_package
 from edge_asr.streams.recognizer import load
-from tests.tiny import BOUNDS, DECODER, MANIFEST, tiny_files, tiny_onnx
+from tests.tiny import BOUNDS, DECODER, MANIFEST, sealed, tiny_files, tiny_onnx
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def newer(two_backends: Package) -> Package:
     path = two_backends.root / "manifest.json"
     fields = json.loads(path.read_text())
     fields["programs"][1] |= {"backend": "from-2030", "precision": "int2"}
-    path.write_text(json.dumps(fields))
+    path.write_bytes(sealed(fields))
     return open_package(two_backends.root)
 
 

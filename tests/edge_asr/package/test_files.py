@@ -17,7 +17,7 @@ import pytest
 from edge_asr.errors import PackageError
 from edge_asr.package.files import GOLDEN, PARITY, Package, open_package
 from edge_asr.package.writer import NewProgram, write_package
-from tests.tiny import MANIFEST, SYMBOLS, tiny_files, tiny_onnx, write_tiny_package
+from tests.tiny import MANIFEST, SYMBOLS, sealed, tiny_files, tiny_onnx, write_tiny_package
 
 PROGRAM = "encoder.fp32.onnx"
 
@@ -39,7 +39,7 @@ def rewritten(package: Package, change: Callable[[dict[str, Any]], None]) -> Non
     path = package.root / "manifest.json"
     manifest = json.loads(path.read_bytes())
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    path.write_bytes(sealed(manifest))
 
 
 def test_a_good_package_opens(tiny_package: Package) -> None:
@@ -81,38 +81,19 @@ def test_a_file_of_another_size_is_refused(tiny_package: Package, name: str, dam
             "long": data + b"\n",
         }
         path.write_bytes(sizes[damage])
-    if (name, damage) in {("manifest.json", "long"), ("manifest.json", "short")}:
-        open_package(tiny_package.root)  # the same JSON: white space at the end
-        return
     assert str(tiny_package.root) in refused(tiny_package.root)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "manifest.json"])
+@pytest.mark.parametrize("name", ALL)
 def test_each_flipped_bit_is_found(tiny_package: Package, name: str) -> None:
     path = tiny_package.root / name
     data = path.read_bytes()
     random = np.random.default_rng(0)
-    for place in random.integers(0, len(data), 32):
+    for place in random.integers(0, len(data), 64):
         path.write_bytes(
             data[:place] + bytes([data[place] ^ 1 << random.integers(8)]) + data[place + 1 :]
         )
         assert name in refused(tiny_package.root)
-
-
-def test_a_flipped_bit_of_the_manifest_changes_nothing_that_is_pinned(
-    tiny_package: Package,
-) -> None:
-    # Nothing vouches for the manifest itself; but it cannot let a damaged file through.
-    path = tiny_package.root / "manifest.json"
-    data, pinned = path.read_bytes(), tiny_package.read(PROGRAM)
-    for place in range(0, len(data), 23):
-        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        try:
-            package = open_package(tiny_package.root)
-            package.check_files()
-        except PackageError:
-            continue
-        assert package.read(PROGRAM) == pinned
 
 
 def test_an_unlisted_file_is_refused(tiny_package: Package) -> None:

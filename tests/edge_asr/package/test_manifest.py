@@ -18,7 +18,8 @@ from edge_asr.package.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from tests.tiny import DECODER, ENCODER, MANIFEST
+from edge_asr.package.seal import seal, unseal
+from tests.tiny import DECODER, ENCODER, MANIFEST, sealed
 
 SHA = "0" * 64
 PROGRAM = Program(
@@ -30,7 +31,7 @@ INTEGERS = {"name": "last", "shape": [1], "dtype": "int64", "hide": HIDE | {"axi
 
 def tree() -> dict[str, Any]:
     """A good manifest, to spoil."""
-    found: dict[str, Any] = json.loads(encode_manifest(MANIFEST))
+    found: dict[str, Any] = json.loads(unseal(encode_manifest(MANIFEST), "m"))
     for key, record in (
         ("programs", PROGRAM),
         ("files", FileEntry(file="units.txt", bytes=1, sha256=SHA)),
@@ -43,41 +44,41 @@ def tree() -> dict[str, Any]:
 
 def test_what_is_written_is_read() -> None:
     assert decode_manifest(encode_manifest(MANIFEST), "m") == MANIFEST
-    assert decode_manifest(json.dumps(tree()).encode(), "m").decoder == DECODER
+    assert decode_manifest(sealed(tree()), "m").decoder == DECODER
 
 
 def test_a_package_may_have_no_decoder() -> None:
     """As every package before decoders were exported."""
     found = tree()
     del found["decoder"]
-    assert decode_manifest(json.dumps(found).encode(), "m").decoder is None
+    assert decode_manifest(sealed(found), "m").decoder is None
 
 
 def test_a_program_may_not_say_its_group() -> None:
     """As in every package before this was told; the group is that of int4 weights."""
     found = tree()
     del found["programs"][0]["group"]
-    without = decode_manifest(json.dumps(found).encode(), "m")
+    without = decode_manifest(sealed(found), "m")
     assert without.programs[0].group is None
     assert b'"group"' not in encode_manifest(without)
     found["programs"][0] |= {"precision": "int4", "group": 64}
-    assert decode_manifest(json.dumps(found).encode(), "m").programs[0].group == 64
+    assert decode_manifest(sealed(found), "m").programs[0].group == 64
 
 
 def test_a_state_may_not_say_how_to_hide_frames() -> None:
     """As in every package before this was known."""
     found = tree()
     del found["encoder"]["state"][0]["hide"]
-    assert decode_manifest(json.dumps(found).encode(), "m").encoder.state[0].hide is None
+    assert decode_manifest(sealed(found), "m").encoder.state[0].hide is None
     found["encoder"]["state"][0]["hide"] = HIDE | {"axis": 0}
-    (state,) = decode_manifest(json.dumps(found).encode(), "m").encoder.state
+    (state,) = decode_manifest(sealed(found), "m").encoder.state
     assert state.shape[0] == ENCODER.left_context and state.hide == HideSpec(axis=0, value=-1e9)
 
 
 def test_a_program_may_be_for_a_backend_and_of_a_precision_that_came_later() -> None:
     found = tree()
     found["programs"][0] |= {"backend": "from_2030-b", "precision": "int2"}
-    (program,) = decode_manifest(json.dumps(found).encode(), "m").programs
+    (program,) = decode_manifest(sealed(found), "m").programs
     assert (program.backend, program.precision) == ("from_2030-b", "int2")
 
 
@@ -104,9 +105,9 @@ def decoder_without_interface(found: Any) -> None:
 
 
 BAD = {
-    "another version": put("schema_version", value=2),
+    "another version": put("schema_version", value=1),
     "no version": drop("schema_version"),
-    "version as text": put("schema_version", value="1"),
+    "version as text": put("schema_version", value="2"),
     "long version": put("schema_version", value="1" * 5000),
     "unknown key": put("colour", value="red"),
     "unknown key with escapes": put("a\nb\x1b[31m\u202e", value=1),
@@ -150,7 +151,6 @@ BAD = {
     "precision with escape": put("programs", 0, "precision", value="int8\x1b"),
     "operator name": put("programs", 0, "native_ops", value=["a\nb"]),
     "native_ops without weights": put("programs", 0, "weights", value=None),
-    "weights without native_ops": put("programs", 0, "native_ops", value=[]),
     "weights not listed": put("programs", 0, "weights", value="other"),
     "group without int4": put("programs", 0, "group", value=32),
     "group of nothing": lambda found: found["programs"][0].update(precision="int4", group=0),
@@ -187,7 +187,7 @@ BAD = {
 def test_a_bad_manifest_is_refused_in_one_line(kind: str) -> None:
     found = tree()
     BAD[kind](found)
-    refused(json.dumps(found).encode())
+    refused(sealed(found))
 
 
 def refused(text: bytes) -> None:
@@ -219,13 +219,24 @@ GOOD = json.dumps(tree()).encode()
         GOOD.replace(b'"en"', b"1e999"),
         GOOD.replace(b'"en"', b"9" * 6000),
         GOOD.replace(b'"en"', b"[" * 100_000),
-        GOOD.replace(b'"schema_version": 1', b'"schema_version": ' + b"9" * 6000),
-        GOOD.replace(b'"schema_version": 1', b'"schema_version": {"a": "\\u001b"}'),
+        GOOD.replace(b'"schema_version": 2', b'"schema_version": ' + b"9" * 6000),
+        GOOD.replace(b'"schema_version": 2', b'"schema_version": {"a": "\\u001b"}'),
     ],
     ids=range(15),
 )
 def test_bad_json_is_refused_in_one_line(text: bytes) -> None:
+    refused(seal(text))
     refused(text)
+
+
+def test_a_manifest_without_a_digest_is_refused() -> None:
+    with pytest.raises(PackageError, match="m: has no digest in its first line; copy or export"):
+        decode_manifest(GOOD, "m")
+
+
+def test_an_older_manifest_without_a_digest_is_refused_as_older() -> None:
+    with pytest.raises(PackageError, match="schema_version is 1, this edge_asr reads 2"):
+        decode_manifest(json.dumps(tree() | {"schema_version": 1}).encode(), "m")
 
 
 def test_a_chunk_reads_its_frames_and_the_context() -> None:

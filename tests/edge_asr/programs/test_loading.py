@@ -10,13 +10,19 @@ import pytest
 
 from edge_asr.backends.table import BACKENDS
 from edge_asr.errors import BackendError, PackageError, UsageError
+from edge_asr.native import library
 from edge_asr.native.library import Levers
 from edge_asr.package.files import Package, open_package
 from edge_asr.package.writer import NewProgram, write_package
 from edge_asr.programs import loading
-from edge_asr.programs.loading import choose_program, load_operators, set_levers
+from edge_asr.programs.loading import (
+    choose_program,
+    load_operators,
+    preferred_dispatch,
+    set_levers,
+)
 from edge_asr.streams.recognizer import load
-from tests.tiny import MANIFEST, tiny_files, tiny_onnx
+from tests.tiny import MANIFEST, sealed, tiny_files, tiny_onnx
 
 NATIVE = ("edge_asr::linear",), "encoder.weights"
 
@@ -43,7 +49,27 @@ def kind_of(found: Package, **wish: str) -> str:
 def built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     missing = None if request.param else "libedge_asr_onnx.so"
     monkeypatch.setattr(loading, "missing_library", lambda backend: missing)
+    monkeypatch.setattr(library, "running_kernel", lambda: "avx2")
     return bool(request.param)
+
+
+def test_portable_is_taken_where_kernels_are_plain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "missing_library", lambda backend: None)
+    monkeypatch.setattr(library, "running_kernel", lambda: library.PLAIN_KERNEL)
+    both = package(tmp_path / "a", "int8 portable", "int8 native")
+    assert kind_of(both) == "int8 portable"
+    assert kind_of(both, dispatch="native") == "int8 native"
+    assert kind_of(package(tmp_path / "b", "int8 native")) == "int8 native"
+    assert preferred_dispatch("onnx")[1].startswith("no kernel is made for this processor")
+
+
+def test_the_preferred_dispatch_says_why(built: bool) -> None:
+    expected = "native", "kernels run with avx2"
+    if not built:
+        expected = "portable", f"libedge_asr_onnx.so is not built; {library.BUILD}"
+    assert preferred_dispatch("onnx") == expected
 
 
 def test_native_is_taken_where_it_can_run(tmp_path: Path, built: bool) -> None:
@@ -82,7 +108,7 @@ def newer(package: Package, *changes: dict[str, str]) -> Package:
     fields = json.loads(path.read_text())
     for program, change in zip(fields["programs"], changes, strict=True):
         program |= change
-    path.write_text(json.dumps(fields))
+    path.write_bytes(sealed(fields))
     return open_package(package.root)
 
 

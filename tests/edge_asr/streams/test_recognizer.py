@@ -14,7 +14,7 @@ from edge_asr.events import Final
 from edge_asr.package.files import Package
 from edge_asr.package.writer import NewProgram, write_package
 from edge_asr.streams.recognizer import Recognizer, Transcript, load
-from tests.tiny import MANIFEST, RATE, tiny_files, tiny_onnx, tones
+from tests.tiny import MANIFEST, RATE, sealed, tiny_files, tiny_onnx, tones
 
 SPEECH = tones("▁one s 400 ▁two 1200 ▁one ty ▁two")
 
@@ -125,7 +125,7 @@ def test_the_first_backend_of_the_package_is_taken(tiny_package: Package) -> Non
     path = tiny_package.root / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["programs"][0]["backend"] = "torchscript"
-    path.write_text(json.dumps(manifest))
+    path.write_bytes(sealed(manifest))
     with pytest.raises(BackendError, match="TorchScript"):
         load(tiny_package.root)
 
