@@ -73,6 +73,7 @@ def inspect_package(package: Package) -> dict[str, Any]:
         "units": len(package.units),
         "state_bytes_per_stream": state_bytes(spec),
         "state_tensors": len(spec.state),
+        "fresh_context": manifest.fresh_context,
         "language_model": _language_model(package),
         "latency": [latency(manifest, frames) for frames in _chunks(manifest)],
         "metrics": dict(manifest.metrics),
@@ -162,6 +163,8 @@ def as_table(facts: dict[str, Any]) -> str:
         size = f"{program['bytes'] / 1e6:.2f} MB"
         rows.append((program["file"], f"{about}, {size}{native}{unknown}"))
         rows.append(("", _scalars(program["parity"])))
+    goes_on = "starts from zeros" if facts["fresh_context"] else "goes on with its context"
+    rows.append(("after silence", f"the encoder {goes_on}"))
     rows.append(("language model", _scalars(facts["language_model"])))
     rows.append(("other files", f"{facts['other_files_bytes'] / 1e6:.2f} MB"))
     for row in facts["latency"]:
