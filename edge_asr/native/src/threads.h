@@ -5,13 +5,14 @@
 
 namespace edge_asr {
 
-// At most so many threads, this one included, work on one call from now on.
+// At most so many threads, this one included, work on one call from now on; fewer where the system
+// gives no more, which `threads` says. A forked process gets threads of its own.
 void set_threads(int count);
 int threads();
 
 // Calls `part(i, n)` for every i in 0..n-1, on up to `threads()` threads, and waits for all. A call
 // from a second thread while the pool is busy runs on that thread alone. Results must not depend
-// on n. `part` must not throw.
+// on n. If parts throw, one of their exceptions is thrown once all have ended.
 void parallel(const std::function<void(int, int)>& part);
 
 }  // namespace edge_asr

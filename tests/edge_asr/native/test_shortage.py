@@ -1,0 +1,93 @@
+"""The kernels where the system gives no more memory or threads: a result or an error, never the end
+of the process."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+
+import numpy as np
+
+from edge_asr.errors import BackendError
+from edge_asr.native.library import NativeWeights, library
+from tests.child import in_child
+from tests.edge_asr.native.layers import same
+from tests.edge_asr.native.weights_file import Floats, Maker, load, pack_file
+
+DIM, HEADS, FRAMES = 24, 3, 9
+STACK_BYTES = 8 << 20  # of a thread, at least
+NOBODY = 65534
+
+
+def attention(cached: int) -> tuple[NativeWeights, list[Floats]]:
+    """A layer whose threads need memory of their own, the more the more is cached; its inputs."""
+    maker = Maker(np.random.default_rng(0))
+    cache = (1, 1, HEADS, cached, DIM // HEADS)
+    state = [maker.vector(*cache), maker.vector(*cache), maker.vector(*cache[:-1])]
+    x = [maker.vector(1, FRAMES, DIM), maker.vector(1, FRAMES, DIM)]
+    return load(pack_file([maker.attention(DIM, HEADS)])), [*x, np.zeros(1, np.float32), *state]
+
+
+def limit_memory(more_bytes: int | None) -> None:
+    """From now on the process gets no more than so many bytes; None: as many as it wants."""
+    most = resource.RLIM_INFINITY
+    if more_bytes is not None:
+        with open("/proc/self/statm") as file:
+            most = int(file.read().split()[0]) * resource.getpagesize() + more_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+
+def threads_and_result(limit: Callable[[], None]) -> tuple[int, bool]:
+    """How many of 16 threads there are under a limit, and whether they compute what one does."""
+    weights, inputs = attention(cached=7)
+    library().edge_asr_set_threads(1)
+    expected = weights.run(0, *inputs, outputs=4)
+
+    def run() -> tuple[int, bool]:
+        limit()
+        library().edge_asr_set_threads(16)
+        count = library().edge_asr_threads()
+        return count, same(weights.run(0, *inputs, outputs=4), expected)
+
+    return in_child(run)
+
+
+def test_as_many_threads_as_memory_allows(kernels: list[str]) -> None:
+    count, right = threads_and_result(lambda: limit_memory(5 * STACK_BYTES))
+    assert 1 <= count < 16 and right
+
+
+def test_no_more_threads(kernels: list[str]) -> None:
+    def limit() -> None:
+        if os.getuid() == 0:
+            os.setuid(NOBODY)  # root has no such limit
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+
+    assert threads_and_result(limit) == (1, True)
+
+
+def test_memory_that_ends_anywhere(kernels: list[str]) -> None:
+    weights, inputs = attention(cached=30_000)  # 1.5 MB for each thread
+    library().edge_asr_set_threads(1)
+    expected = weights.run(0, *inputs, outputs=4)
+
+    def outcomes() -> list[str]:
+        found = []
+        for more_bytes in [*range(0, 16 << 20, 1 << 20), 1 << 30]:
+            library().edge_asr_set_threads(1)
+            library().edge_asr_set_threads(4)  # which have no memory of their own yet
+            limit_memory(more_bytes)
+            try:
+                right = same(weights.run(0, *inputs, outputs=4), expected)
+                found.append("right" if right else "wrong")
+            except MemoryError:
+                found.append("numpy")
+            except BackendError as error:
+                found.append(str(error))
+            limit_memory(None)
+        return found
+
+    found = in_child(outcomes)
+    assert set(found) <= {"right", "numpy", "out of memory; use smaller chunks"}
+    assert found[-1] == "right" and "out of memory; use smaller chunks" in found
