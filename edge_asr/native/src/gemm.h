@@ -78,6 +78,10 @@ void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int 
 // Calls body(i) for i in 0..count-1, on all threads.
 void for_each(int64_t count, const std::function<void(int64_t)>& body);
 
+// Calls body(i, room) with so many `floats` of room, which is its thread's alone during the call.
+void for_each(int64_t count, Buffer<float>& rooms, int64_t floats,
+              const std::function<void(int64_t, float*)>& body);
+
 // x (rows, in) times a matrix to y (rows, out). `x` gives row i where it is asked for it, which may
 // be a copy in the memory that it is handed, (in,) floats.
 using RowSource = std::function<const float*(int64_t row, float* room)>;

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <memory>
@@ -16,7 +17,6 @@
 namespace edge_asr {
 namespace {
 
-constexpr int kMaxThreads = 64;
 constexpr int kSpins = 2000;  // some tens of microseconds; then sleep, as between two chunks
 
 void pause() {
@@ -52,8 +52,9 @@ class Pool {
 
   int count() const { return count_; }
 
-  void run(const std::function<void(int, int)>& part) {
+  void run(const std::function<void(int, int)>& part, int most) {
     part_ = &part;
+    parts_ = std::min(count_, most);
     left_.store(static_cast<uint32_t>(count_ - 1), std::memory_order_relaxed);
     turn_.fetch_add(1, std::memory_order_release);
     turn_.notify_all();
@@ -86,8 +87,9 @@ class Pool {
 
   // What a part throws is kept until no thread works on the call any more.
   void attempt(int index) noexcept {
+    if (index >= parts_) return;
     try {
-      (*part_)(index, count_);
+      (*part_)(index, parts_);
     } catch (...) {
       errors_[index] = std::current_exception();
     }
@@ -103,7 +105,7 @@ class Pool {
     if (first) std::rethrow_exception(first);
   }
 
-  int count_ = 1;  // read by workers after their first turn only
+  int count_ = 1, parts_ = 1;
   const std::function<void(int, int)>* part_ = nullptr;
   std::atomic<uint32_t> turn_{0}, left_{0};
   std::atomic<bool> stop_{false};
@@ -151,14 +153,14 @@ void set_threads(int count) {
 
 int threads() { return current; }
 
-void parallel(const std::function<void(int, int)>& part) {
+void parallel(const std::function<void(int, int)>& part, int most) {
   std::unique_lock<std::mutex> lock(busy, std::try_to_lock);
   if (lock.owns_lock() && to_remake) make_pool(to_remake);
   if (!lock.owns_lock() || !pool()) {
     part(0, 1);
     return;
   }
-  pool()->run(part);
+  pool()->run(part, most);
 }
 
 }  // namespace edge_asr

@@ -68,13 +68,13 @@ def test_no_more_threads(kernels: list[str]) -> None:
 
 
 def test_memory_that_ends_anywhere(kernels: list[str]) -> None:
-    weights, inputs = attention(cached=30_000)  # 1.5 MB for each thread
+    weights, inputs = attention(cached=100_000)  # 5 MB for each thread
     library().edge_asr_set_threads(1)
     expected = weights.run(0, *inputs, outputs=4)
 
     def outcomes() -> list[str]:
         found = []
-        for more_bytes in [*range(0, 16 << 20, 1 << 20), 1 << 30]:
+        for more_bytes in [*range(0, 64 << 20, 4 << 20), 1 << 30]:
             library().edge_asr_set_threads(1)
             library().edge_asr_set_threads(4)  # which have no memory of their own yet
             limit_memory(more_bytes)
