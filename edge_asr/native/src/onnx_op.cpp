@@ -222,6 +222,7 @@ extern "C" EDGE_ASR_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
   if (!api) api = base->GetApi(kApiVersion);
   // Without the table not even an error can be made; the session will not know the operators.
   if (!api) return nullptr;
+  if (edge_asr_abi() != EDGE_ASR_ABI) return create_status(kFail, EDGE_ASR_OTHER_BUILD);
   OrtCustomOpDomain* made = nullptr;
   EDGE_RETURN_IF_ERROR(domain(&made));
   return add_domain(options, made);

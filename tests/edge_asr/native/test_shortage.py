@@ -1,9 +1,10 @@
 """The kernels where the system gives no more memory or threads: a result or an error, never the end
-of the process."""
+of the process. And what they keep of the memory that they got."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 from collections.abc import Callable
@@ -102,3 +103,31 @@ def test_memory_that_ends_anywhere(kernels: list[str]) -> None:
     found = [in_child(partial(outcome, more << 20)) for more in [*range(0, 64, 4), 1024]]
     assert set(found) <= {"right", "numpy has no memory", "out of memory; use smaller chunks"}
     assert found[-1] == "right" and "out of memory; use smaller chunks" in found
+
+
+class Mallinfo(ctypes.Structure):
+    _fields_ = tuple((f"field_{i}", ctypes.c_size_t) for i in range(10))
+
+
+def allocated_bytes() -> int:
+    """Of all threads, as the C library counts."""
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = Mallinfo
+    found = mallinfo()
+    return int(found.field_7 + found.field_4)  # of its heaps, and mapped
+
+
+def test_what_one_large_call_took_is_given_back(kernels: list[str]) -> None:
+    maker = Maker(np.random.default_rng(0))
+    bins, channels, many = 80, 32, 500
+    weights = load(pack_file([maker.subsampling(bins, channels, 8)]))
+    small, large = maker.vector(1, 7, bins), maker.vector(1, 4 * many + 3, bins)
+    rows_bytes = 4 * many * ((bins - 1) // 2 - 1) // 2 * channels
+
+    weights.run(0, small)
+    before = allocated_bytes()
+    weights.run(0, large)
+    assert allocated_bytes() - before > rows_bytes
+    for _ in range(600):
+        weights.run(0, small)
+    assert allocated_bytes() - before < rows_bytes / 8
