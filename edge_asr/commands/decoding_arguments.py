@@ -133,8 +133,8 @@ def _add_segments(segments: argparse._ArgumentGroup) -> None:
     segments.add_argument(
         "--keep-context",
         action=argparse.BooleanOptionalAction,
-        help="let the encoder look back over the silence that ended a segment, or restart it there, "
-        "like an utterance of its training (default: the package's choice)",
+        help="let the encoder look back over the silence that ended a segment, or restart it "
+        "there, like an utterance of its training (default: the package's choice)",
     )
     segments.add_argument(
         "--commit-margin",
