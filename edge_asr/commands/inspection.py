@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from edge_asr.package.manifest import EncoderSpec, Manifest
 
 _CHUNKS_SHOWN_MS = (160, 320, 640, 1280)
+_AFTER_SILENCE = {  # by fresh_context
+    True: "the encoder starts from zeros",
+    False: "the encoder goes on with its context",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,8 +167,7 @@ def as_table(facts: dict[str, Any]) -> str:
         size = f"{program['bytes'] / 1e6:.2f} MB"
         rows.append((program["file"], f"{about}, {size}{native}{unknown}"))
         rows.append(("", _scalars(program["parity"])))
-    goes_on = "starts from zeros" if facts["fresh_context"] else "goes on with its context"
-    rows.append(("after silence", f"the encoder {goes_on}"))
+    rows.append(("after silence", _AFTER_SILENCE[facts["fresh_context"]]))
     rows.append(("language model", _scalars(facts["language_model"])))
     rows.append(("other files", f"{facts['other_files_bytes'] / 1e6:.2f} MB"))
     for row in facts["latency"]:
