@@ -52,16 +52,17 @@ export-int8: $(DEV)/.ready ## a package from a checkpoint: [CKPT=folder] [OUT=fo
 	@TORCH_CPP_LOG_LEVEL=ERROR $(DEV)/bin/python -m export "$(CKPT)" --out "$(OUT)" \
 	$(if $(wildcard edge_asr/native/libedge_asr_torch.so),--dispatch both) $(ARGS)
 
-# A package to publish: $(1) is the checkpoint, $(2) the folder. Its card and its metrics are in the
-# folder of that name in model/checkpoints.
+# A package to publish: $(1) is the checkpoint, $(2) the folder, $(3) what streams do after silence
+# (docs/benchmarks/contexts.md). Its card and its metrics are in the folder of that name in
+# model/checkpoints.
 define published
 $(DEV)/bin/python -m export $(1) --out $(2) --backends onnx --dispatch both --language en --license Apache-2.0 --replace \
 	--card model/checkpoints/$(notdir $(2))/README.md --metrics model/checkpoints/$(notdir $(2))/metrics.json \
-	--ctc-weight 0.5 --reverse-weight 0.5 $(ARGS)
+	--ctc-weight 0.5 --reverse-weight 0.5 $(3) $(ARGS)
 endef
 
 bundle: native ## rebuild the package that is part of edge_asr, from its checkpoint
-	@$(call published,model/checkpoints/commands-en,edge_asr/packages/commands-en)
+	@$(call published,model/checkpoints/commands-en,edge_asr/packages/commands-en,--keep-context)
 
 english-small: native exp/lm/english.arpa ## rebuild packages/english-small, from exp/english-small
 	@$(call published,exp/english-small,packages/english-small)

@@ -92,6 +92,12 @@ def _add_interface(parser: argparse.ArgumentParser) -> None:
             type=float,
             help=f"{name}_weight of the second pass (default: the training's)",
         )
+    add(
+        "--keep-context",
+        action="store_true",
+        help="streams go on with the encoder's context over the silence that ended a segment "
+        "(default: the encoder starts from zeros there)",
+    )
 
 
 def _add_package(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +149,7 @@ def _config(options: argparse.Namespace) -> ExportConfig:
         add=options.add,
         ctc_weight=options.ctc_weight,
         reverse_weight=options.reverse_weight,
+        fresh_context=not options.keep_context,
     )
 
 
@@ -153,8 +160,9 @@ def _check_addition(options: argparse.Namespace, roles: tuple[Role, ...]) -> Non
             "--add takes --roles decoder: the golden vector is of the encoders, which are made "
             "together; for others --replace the package"
         )
-    for option in ("name", "language", "license", "replace"):
-        if getattr(options, option) != _parser().get_default(option):
+    for option in ("name", "language", "license", "replace", "keep-context"):
+        dest = option.replace("-", "_")
+        if getattr(options, dest) != _parser().get_default(dest):
             raise UsageError(f"--{option} does not go with --add; the package keeps what it has")
 
 

@@ -68,6 +68,7 @@ class ExportConfig:
     add: bool = False  # to the package that ``out`` is
     ctc_weight: float | None = None  # of the second pass; None is that of the training
     reverse_weight: float | None = None
+    fresh_context: bool = True  # what streams do after silence unless they say otherwise
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Source:
             ),
             metrics=self.conf.metrics,
             decoder=self.decoder,
+            fresh_context=self.conf.fresh_context,
         )
         # Reading is where a manifest is checked; a bad name should not cost an export first.
         return decode_manifest(encode_manifest(manifest), str(self.conf.out))

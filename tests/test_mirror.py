@@ -55,6 +55,7 @@ TESTS_OF_SEVERAL = {
     "tests/edge_asr/native/test_kernels.py": "the C++ of all instruction sets",
     "tests/edge_asr/native/test_levers.py": "the C++ of the experts, through library.py",
     "tests/edge_asr/native/test_onnx_op.py": "src/onnx_op.cpp",
+    "tests/edge_asr/native/test_shortage.py": "the C++ where memory or threads end",
     "tests/edge_asr/native/test_weights.py": "src/weights.cpp",
     "tests/edge_asr/streams/test_stream_changes.py": "stream.py: streams changed while they run",
     "tests/edge_asr/streams/test_stream_input.py": "stream.py: input that it refuses",

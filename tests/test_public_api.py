@@ -54,7 +54,7 @@ Decoding
     grammar: Automaton | None = None
     endpoint: EndpointRule = <factory>
     commit: CommitRule = <factory>
-    fresh_context: bool = True
+    fresh_context: bool | None = None
 EncoderRequest
     feats: Frames
     offset: int

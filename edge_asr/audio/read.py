@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import soundfile
 
-from edge_asr.audio.background import Background
+from edge_asr.audio.background import Background, check_process
 from edge_asr.audio.containers import find_samples
 from edge_asr.audio.content import (
     Content,
@@ -64,7 +64,7 @@ def read_blocks(
         AudioError: a folder, not audio, damaged, empty, a rate or channel count that speech does
             not have, or values that are not numbers.
         TruncatedError: after the last block: the input has, or promises, more than was read.
-        UsageError: ``source`` is of another type.
+        UsageError: ``source`` is of another type, or the process was forked since the block before.
     """
     if hasattr(source, "read"):
         where = f"file object {str(getattr(source, 'name', type(source).__name__))!r}"
@@ -135,7 +135,7 @@ def _path_blocks(
 
 def _checked(blocks: Blocks, where: str) -> Blocks:
     """The blocks that are speech's, and one line for whatever ends them early."""
-    heard_s = 0.0
+    heard_s, reader = 0.0, os.getpid()
     try:
         with contextlib.closing(blocks):
             for block, rate in blocks:
@@ -149,6 +149,7 @@ def _checked(blocks: Blocks, where: str) -> Blocks:
                     check_samples(block, where)
                     heard_s += len(block) / rate
                     yield block, rate
+                    check_process(reader)
     except (soundfile.SoundFileError, Incomplete, OSError) as error:
         # The text of libsndfile's exception itself names a descriptor instead of the file.
         words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error

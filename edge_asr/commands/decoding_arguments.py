@@ -132,9 +132,9 @@ def _add_segments(segments: argparse._ArgumentGroup) -> None:
     )
     segments.add_argument(
         "--keep-context",
-        action="store_true",
-        help="let the encoder look back over the silence that ended a segment (default: it "
-        "restarts there, like an utterance of its training)",
+        action=argparse.BooleanOptionalAction,
+        help="let the encoder look back over the silence that ended a segment, or restart it "
+        "there, like an utterance of its training (default: the package's choice)",
     )
     segments.add_argument(
         "--commit-margin",

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from edge_asr.package.manifest import EncoderSpec, Manifest
 
 _CHUNKS_SHOWN_MS = (160, 320, 640, 1280)
+_AFTER_SILENCE = {  # by fresh_context
+    True: "the encoder starts from zeros",
+    False: "the encoder goes on with its context",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +77,7 @@ def inspect_package(package: Package) -> dict[str, Any]:
         "units": len(package.units),
         "state_bytes_per_stream": state_bytes(spec),
         "state_tensors": len(spec.state),
+        "fresh_context": manifest.fresh_context,
         "language_model": _language_model(package),
         "latency": [latency(manifest, frames) for frames in _chunks(manifest)],
         "metrics": dict(manifest.metrics),
@@ -162,6 +167,7 @@ def as_table(facts: dict[str, Any]) -> str:
         size = f"{program['bytes'] / 1e6:.2f} MB"
         rows.append((program["file"], f"{about}, {size}{native}{unknown}"))
         rows.append(("", _scalars(program["parity"])))
+    rows.append(("after silence", _AFTER_SILENCE[facts["fresh_context"]]))
     rows.append(("language model", _scalars(facts["language_model"])))
     rows.append(("other files", f"{facts['other_files_bytes'] / 1e6:.2f} MB"))
     for row in facts["latency"]:

@@ -113,7 +113,7 @@ def _decoding(
     _check_combination(arguments, model_settings, recognizer)
     settings = {
         "second_pass": second_pass if recognizer.decoder else "off",
-        "fresh_context": not arguments.keep_context,
+        "fresh_context": None if arguments.keep_context is None else not arguments.keep_context,
         "language_model": "off" if arguments.no_lm else None,
         **_nested(_given(arguments, _DECODING_OPTIONS)),
     }

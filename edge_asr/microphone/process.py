@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_asr.console import clean
-from edge_asr.errors import DeviceError
+from edge_asr.errors import DeviceError, UsageError
 from edge_asr.microphone.devices import CaptureFailedError, missing_configuration
 from edge_asr.microphone.frames import Frame, FrameError, FrameReader, Kind, Reason
 
@@ -35,6 +35,7 @@ class CaptureProcess:
     """
 
     def __init__(self, arguments: Sequence[str], command: Sequence[str] = CAPTURE_COMMAND) -> None:
+        self._owner = os.getpid()
         self._reader = FrameReader()
         self._broken: FrameError | None = None
         self.ended = False
@@ -66,7 +67,13 @@ class CaptureProcess:
 
         Raises:
             FrameError: the child wrote something else than frames.
+            UsageError: this process was forked from the one that started it.
         """
+        if os.getpid() != self._owner:  # each would get frames that the other misses
+            raise UsageError(
+                "the microphone is read by the process that opened it, and this one was forked "
+                "from it; open the microphone after the fork"
+            )
         if self._broken is not None:
             raise self._broken
         readable, _, _ = select.select([self._fd], [], [], timeout_s)

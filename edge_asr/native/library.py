@@ -6,6 +6,7 @@ Everything here is optional. Where the library is not built, packages run their 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -243,6 +244,16 @@ def _describe(arrays: Sequence[npt.NDArray[np.float32]]) -> Any:
 _loaded: weakref.WeakValueDictionary[int, NativeWeights] = weakref.WeakValueDictionary()
 _owners: dict[int, object] = {}
 _lock = threading.RLock()  # a collection of garbage may unload while this thread holds it
+
+
+def _renew_lock() -> None:
+    """In a forked process: a thread that it does not have may have held the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _load(number: int, memory: int, size: int) -> object:

@@ -278,6 +278,9 @@ class Manifest(Strict, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     decoder: DecoderSpec | None = None
     language_model: LanguageModelSpec | None = None
+    # Whether the encoder starts from zeros after silence has ended a segment, where a stream does
+    # not say so; chosen on development data.
+    fresh_context: bool = True
 
     @property
     def frame_samples(self) -> int:

@@ -46,7 +46,8 @@ class Decoding:
             before the end of a segment then, since any text may turn out not to be allowed.
         endpoint, commit: where segments end, and what is promised not to change.
         fresh_context: after silence has ended a segment the encoder starts from zeros, as at the
-            beginning of the utterances that it was trained on; else its context goes on.
+            beginning of the utterances that it was trained on; else its context goes on. None is
+            what the package wants.
 
     Raises:
         UsageError: a value outside what is allowed, or a beam or automata for greedy search.
@@ -66,7 +67,7 @@ class Decoding:
     grammar: Automaton | None = None
     endpoint: EndpointRule = field(default_factory=EndpointRule)
     commit: CommitRule = field(default_factory=CommitRule)
-    fresh_context: bool = True
+    fresh_context: bool | None = None
 
     def __post_init__(self) -> None:
         choices = {

@@ -9,6 +9,7 @@ read it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -77,6 +78,7 @@ class Segments:
         self._in_background = second_pass is not None and decoding.second_pass != "inline"
         self._pool: ThreadPoolExecutor | None = None
         self._running: dict[int, Future[list[Ranked]]] = {}  # by segment
+        self._process = os.getpid()  # the one that both are of
 
     def push(
         self,
@@ -150,6 +152,7 @@ class Segments:
         Where a backend fails, the first pass has the last word and a Status of now says so.
         """
         events: list[Event] = []
+        self._leave_to_parent()
         if self._in_background:
             for cut in state.waiting:
                 self._submit(cut)
@@ -171,6 +174,7 @@ class Segments:
 
     def forget(self) -> None:
         """Drop work under way, as its segments are no longer those of the state."""
+        self._leave_to_parent()
         for future in self._running.values():
             future.cancel()
         self._running.clear()
@@ -181,6 +185,13 @@ class Segments:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
+
+    def _leave_to_parent(self) -> None:
+        """After a fork, know nothing of the thread and its work: they are the parent's, and whoever
+        waited for them here, or for their locks, would wait for ever. What the segments are read
+        from is in the state, so they are read again."""
+        if self._process != os.getpid():
+            self._pool, self._running, self._process = None, {}, os.getpid()
 
     def _frames_to_look_at(self, state: SegmentState, runs: npt.NDArray[np.int64]) -> list[int]:
         """Of frames with ``runs`` (T',) of silence, those in which a segment might end: in silence

@@ -73,6 +73,8 @@ class Stream:
         self._segments = Segments(
             units, manifest.units.blank, manifest.frame_ms, self._decoding, second_pass
         )
+        chosen = self._decoding.fresh_context
+        self._fresh_context = manifest.fresh_context if chosen is None else chosen
         self._closed = False
         self._state = StreamState(
             windows=Windows(self._spec, chunk_frames),
@@ -239,7 +241,7 @@ class Stream:
             state.frames_seen_by_encoder += keep
             encoder_out = result.encoder_out[0, :keep]
             is_pause = self._segments.push(state.text, log_probs, encoder_out, clock, state.end_ms)
-            if is_pause and self._decoding.fresh_context:
+            if is_pause and self._fresh_context:
                 state.restart_encoder()
         else:
             events.append(self._pass_over(keep))

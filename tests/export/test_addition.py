@@ -117,6 +117,7 @@ def test_a_file_that_programs_read_never_changes(tiny_package: Package) -> None:
         ([*ADD, "--replace"], 64, "--replace"),
         ([*ADD, "--language", "en"], 64, "--language"),
         ([*ADD, "--name", "other"], 64, "--name"),
+        ([*ADD, "--keep-context"], 64, "--keep-context"),
         ([*ADD], 66, "no such package"),
     ],
 )
@@ -133,7 +134,8 @@ def test_refused_in_one_line(
 def encoder_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("export") / "tiny"
     options = ["--roles", "encoder", "--precision", "fp32", "--backends", "onnx"]
-    assert main([str(CHECKPOINT), "-o", str(out), *options, "--language", "en"]) == 0
+    options += ["--language", "en", "--keep-context"]
+    assert main([str(CHECKPOINT), "-o", str(out), *options]) == 0
     return out
 
 
@@ -153,6 +155,7 @@ def test_a_decoder_is_added(encoder_alone: Path, tmp_path: Path) -> None:
         assert (out / name).read_bytes() == (encoder_alone / name).read_bytes()
     assert package.manifest.programs[0] == before.manifest.programs[0]
     assert (package.manifest.name, package.manifest.language) == ("tiny", "en")
+    assert not before.manifest.fresh_context and not package.manifest.fresh_context
     assert {path.name for path in out.iterdir()} == kept | {
         "manifest.json", "parity.json", "README.md", "decoder.fp32.onnx", "decoder.int8.onnx",
         "decoder.int8.weights", "golden_decoder.npz",

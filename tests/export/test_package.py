@@ -64,6 +64,7 @@ def test_what_is_written(exported: Path) -> None:
     package = open_package(exported)
     manifest = package.manifest
     assert (manifest.name, manifest.language, manifest.license) == ("tiny", "en", "CC0-1.0")
+    assert manifest.fresh_context
     assert (manifest.encoder.left_context, manifest.encoder.default_chunk) == (64, 16)
     assert tuple(tensor.name for tensor in manifest.encoder.state) == STATE_NAMES
     assert (manifest.units.blank, manifest.units.sos, manifest.units.eos) == (0, 2, 2)

@@ -46,8 +46,7 @@ void shift(const float* before, const float* added, const Sizes& sizes, float* a
 }
 
 void run_head(const Kernel& kernel, const Layer& layer, const AttentionIo& io, const Sizes& sizes,
-              const Frames& all, int64_t head) {
-  static thread_local Buffer<float> scratch;
+              const Frames& all, int64_t head, float* scratch) {
   const int frames = sizes.frames, left = sizes.left, width = sizes.width, dim = sizes.dim;
   const int64_t place = at(layer.slot, sizes.heads) + head, first = at(head, width);
   const float *u = layer.vectors[0] + first, *v = layer.vectors[1] + first;
@@ -67,7 +66,7 @@ void run_head(const Kernel& kernel, const Layer& layer, const AttentionIo& io, c
   const Cached cache{
       .keys = {keys, new_keys}, .values = {values, new_values}, .frames = {left, frames}};
   kernel.attend(all.qkv + first, frames, 3 * dim, cache, scores, sizes.hidden, width,
-                all.mixed + first, dim, scratch.reserve(attend_scratch(sizes.all(), width)));
+                all.mixed + first, dim, scratch);
 
   shift(keys, new_keys, sizes, io.new_key.data + at(head, sizes.cached()));
   shift(values, new_values, sizes, io.new_value.data + at(head, sizes.cached()));
@@ -83,7 +82,7 @@ int64_t attend_scratch(int frames, int width) {
 
 void run_attention(const Kernel& kernel, const Layer& layer, const AttentionIo& io) {
   static thread_local Buffer<float> normed_buffer, qkv_buffer, positions_buffer, mixed_buffer,
-      key_buffer, value_buffer, score_buffer;
+      key_buffer, value_buffer, score_buffer, rooms;
   const Matrix &to_qkv = layer.matrices[0], &to_positions = layer.matrices[1];
   const Matrix& to_output = layer.matrices[2];
   const Sizes sizes = sizes_of(layer, io);
@@ -102,7 +101,8 @@ void run_attention(const Kernel& kernel, const Layer& layer, const AttentionIo& 
                       .value = value_buffer.reserve(numbers),
                       .score = score_buffer.reserve(at(sizes.heads, sizes.all())),
                       .mixed = mixed};
-  for_each(sizes.heads, [&](int64_t head) { run_head(kernel, layer, io, sizes, all, head); });
+  for_each(sizes.heads, rooms, attend_scratch(sizes.all(), sizes.width),
+           [&](int64_t head, float* room) { run_head(kernel, layer, io, sizes, all, head, room); });
   multiply(kernel, to_output, mixed, frames, Activation::kNone, io.y.data);
   add_residual(kernel, layer, io.x.data, frames, io.y.data);
 }

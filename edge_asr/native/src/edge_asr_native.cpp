@@ -67,12 +67,10 @@ void edge_asr_free(void* memory, size_t) { std::free(memory); }
 
 int edge_asr_load(int64_t id, void* memory, size_t bytes) {
   return static_cast<int>(guarded([&] {
-    // The weights are parsed first: on an error the memory stays the caller's.
-    auto weights = std::make_unique<Weights>(static_cast<const uint8_t*>(memory), bytes);
-    register_weights(id, std::shared_ptr<Weights>(weights.release(), [memory](Weights* owned) {
-                       delete owned;
-                       std::free(memory);
-                     }));
+    // Last of all, so that on any error the memory stays the caller's.
+    auto weights = std::make_shared<Weights>(static_cast<const uint8_t*>(memory), bytes);
+    register_weights(id, weights);
+    weights->own(memory);
     return 0;
   }));
 }

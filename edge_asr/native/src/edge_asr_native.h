@@ -13,7 +13,10 @@ extern "C" {
 #define EDGE_ASR_API __attribute__((visibility("default")))
 #define EDGE_ASR_ABI 1
 
+// Of the kernels. Operators that were built with another EDGE_ASR_ABI refuse to run.
 EDGE_ASR_API int edge_asr_abi(void);
+#define EDGE_ASR_OTHER_BUILD \
+  "the native kernels are of another build than the operators; build both with: make native"
 
 // What went wrong in this thread's last call; never nullptr.
 EDGE_ASR_API const char* edge_asr_error(void);

@@ -30,6 +30,8 @@ bool describe(const Tensor& tensor, EdgeAsrTensor& described) {
 template <int Inputs, int Outputs>
 void run(KernelRuntimeContext& context, Span<EValue*> values) {
   EdgeAsrTensor in[Inputs] = {}, out[Outputs] = {};
+  ET_KERNEL_CHECK_MSG(context, edge_asr_abi() == EDGE_ASR_ABI, InvalidState, , "%s",
+                      EDGE_ASR_OTHER_BUILD);
   for (int i = 0; i < Inputs; i++)
     ET_KERNEL_CHECK_MSG(context, describe(values[i]->toTensor(), in[i]), InvalidArgument, ,
                         "edge_asr operator: float32 tensors of at most 8 dimensions expected");

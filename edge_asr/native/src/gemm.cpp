@@ -90,6 +90,18 @@ void for_each(int64_t count, const std::function<void(int64_t)>& body) {
   });
 }
 
+void for_each(int64_t count, Buffer<float>& rooms, int64_t floats,
+              const std::function<void(int64_t, float*)>& body) {
+  const int most = threads();
+  float* room = rooms.reserve(at(most, floats));
+  parallel(
+      [&](int index, int parts) {
+        for (int64_t i = count * index / parts; i < count * (index + 1) / parts; i++)
+          body(i, room + at(index, floats));
+      },
+      most);
+}
+
 void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int depth,
                    uint8_t* bytes, RowScale* scales) {
   for_each(count, [&](int64_t row) {
@@ -101,6 +113,7 @@ void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, in
               Activation activation, float* y) {
   static thread_local Buffer<uint8_t> bytes_buffer, packed_buffer;
   static thread_local Buffer<RowScale> scale_buffer;
+  static thread_local Buffer<float> rooms;
   static thread_local std::vector<float*> out;
   static thread_local std::vector<const uint8_t*> pointers;
   const int block = std::max(kernel.max_rows, kBlockBytes / matrix.depth);
@@ -109,9 +122,8 @@ void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, in
     uint8_t* bytes = bytes_buffer.reserve(at(count, matrix.depth));
     uint8_t* packed = packed_buffer.reserve(at(count, matrix.depth));
     RowScale* scales = scale_buffer.reserve(count);
-    for_each(count, [&](int64_t row) {
-      static thread_local Buffer<float> room;
-      const float* from = x(begin + row, room.reserve(matrix.in));
+    for_each(count, rooms, matrix.in, [&](int64_t row, float* room) {
+      const float* from = x(begin + row, room);
       scales[row] = kernel.quantize(from, matrix.in, matrix.depth, bytes + at(row, matrix.depth));
     });
     out.resize(count);

@@ -1,6 +1,7 @@
 // Rows times matrices: what linear layers and experts are made of.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -18,7 +19,8 @@ constexpr bool kReuseMemory = false;  // so that what lies past the end is never
 constexpr bool kReuseMemory = true;
 #endif
 
-// Memory that grows and is used again, aligned to a cache line. Contents are lost when it grows.
+// Memory that is used again, aligned to a cache line. It grows when more is wanted, and shrinks
+// when less than half was, for many calls; contents are lost then.
 template <class T>
 class Buffer {
  public:
@@ -28,21 +30,34 @@ class Buffer {
   ~Buffer() { std::free(data_); }
 
   T* reserve(int64_t count) {
-    if (count > capacity_ || !kReuseMemory) {
-      std::free(data_);
-      data_ = nullptr;
-      capacity_ = 0;
-      void* memory = nullptr;
-      if (posix_memalign(&memory, 64, sizeof(T) * count) != 0) throw std::bad_alloc();
-      data_ = static_cast<T*>(memory);
-      capacity_ = count;
+    most_ = std::max(most_, count);
+    if (count > capacity_ || !kReuseMemory) allocate(count);
+    if (++calls_ == kCallsTogether) {
+      if (capacity_ > 2 * most_) allocate(most_);
+      most_ = count;
+      calls_ = 0;
     }
     return data_;
   }
 
  private:
+  // More than one step of a large encoder makes with any of them.
+  static constexpr int kCallsTogether = 256;
+
+  void allocate(int64_t count) {
+    std::free(data_);
+    data_ = nullptr;
+    capacity_ = 0;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, sizeof(T) * count) != 0) throw std::bad_alloc();
+    data_ = static_cast<T*>(memory);
+    capacity_ = count;
+  }
+
   T* data_ = nullptr;
   int64_t capacity_ = 0;
+  int64_t most_ = 0;  // that was wanted in `calls_` calls
+  int calls_ = 0;
 };
 
 // Quantized rows: bytes (count, depth), and each row's scale.
@@ -77,6 +92,10 @@ void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int 
 
 // Calls body(i) for i in 0..count-1, on all threads.
 void for_each(int64_t count, const std::function<void(int64_t)>& body);
+
+// Calls body(i, room) with so many `floats` of room, which is its thread's alone during the call.
+void for_each(int64_t count, Buffer<float>& rooms, int64_t floats,
+              const std::function<void(int64_t, float*)>& body);
 
 // x (rows, in) times a matrix to y (rows, out). `x` gives row i where it is asked for it, which may
 // be a copy in the memory that it is handed, (in,) floats.

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -248,8 +249,8 @@ std::vector<PeakRound> choose_peaks() { return {peak_portable}; }
 
 // Bytes per second that `threads` threads read together from a buffer of `bytes`, which should be
 // several times larger than the caches. 0 where `bytes` is less than 1 MB, `threads` is not 1 to
-// 64, or there is not as much memory.
-extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) {
+// 64, or there are not as much memory and as many threads.
+extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) try {
   if (bytes < (std::size_t{1} << 20) || threads < 1 || threads > 64) return 0.0;
   const std::size_t lane = bytes / static_cast<std::size_t>(threads) / kStreams / 256 * 256;
   const std::size_t slice = lane * kStreams;
@@ -262,7 +263,10 @@ extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) {
   std::atomic<int> arrived{0};
   std::atomic<std::uint64_t> checksum{0};
   std::vector<double> begins(static_cast<std::size_t>(threads) * kReadRounds), ends(begins.size());
+  std::atomic<bool> all_there{false}, give_up{false};
   const auto run = [&](int thread) {
+    while (!all_there && !give_up) std::this_thread::yield();
+    if (give_up) return;
     for (int round = 0; round < kReadRounds; ++round) {
       arrived.fetch_add(1);
       while (arrived.load() < (round + 1) * threads) std::this_thread::yield();
@@ -273,9 +277,15 @@ extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) {
     }
   };
   std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
+  try {
+    for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
+    all_there = true;
+  } catch (const std::exception&) {
+    give_up = true;
+  }
   run(0);
   for (std::thread& other : others) other.join();
+  if (give_up) return 0.0;
 
   double best = 0.0;
   for (int round = 0; round < kReadRounds; ++round) {
@@ -286,6 +296,8 @@ extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) {
     best = std::max(best, all / std::max(ended - began, 1e-9));
   }
   return best;
+} catch (const std::exception&) {
+  return 0.0;
 }
 
 // 8-bit multiply-adds per second of the calling thread, with the fastest instruction that this

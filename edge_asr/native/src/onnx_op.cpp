@@ -4,6 +4,7 @@
 // table, which only ever grows at its end (a test pins them against the installed runtime).
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -127,8 +128,8 @@ OrtStatus* create_kernel(const OrtCustomOp* op, OrtApi*, const OrtKernelInfo* in
   Node node{0, 0, self(op).inputs, self(op).outputs};
   EDGE_RETURN_IF_ERROR(int_attribute(info, "weights", &node.weights));
   EDGE_RETURN_IF_ERROR(int_attribute(info, "layer", &node.layer));
-  *out = new Node(node);
-  return nullptr;
+  *out = new (std::nothrow) Node(node);  // nothing may be thrown into ONNX Runtime
+  return *out ? nullptr : create_status(kFail, "out of memory");
 }
 
 OrtStatus* read_tensor(const OrtValue* value, EdgeAsrTensor& tensor) {
@@ -221,6 +222,7 @@ extern "C" EDGE_ASR_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
   if (!api) api = base->GetApi(kApiVersion);
   // Without the table not even an error can be made; the session will not know the operators.
   if (!api) return nullptr;
+  if (edge_asr_abi() != EDGE_ASR_ABI) return create_status(kFail, EDGE_ASR_OTHER_BUILD);
   OrtCustomOpDomain* made = nullptr;
   EDGE_RETURN_IF_ERROR(domain(&made));
   return add_domain(options, made);

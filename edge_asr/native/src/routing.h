@@ -16,6 +16,8 @@ struct Routing {
   int touched = 0;          // experts with at least one row
 };
 
+// Of experts with equal logits the first are chosen, as ONNX defines its TopK; torch defines
+// nothing, and takes others.
 void choose_experts(const Kernel& kernel, const Layer& layer, const Levers& levers, const float* x,
                     int rows, Routing& routing);
 

@@ -23,6 +23,7 @@ EdgeAsrTensor describe(const Tensor& tensor) {
 template <size_t Outputs>
 std::array<Tensor, Outputs> run(std::initializer_list<Tensor> given, int64_t weights,
                                 int64_t layer) {
+  TORCH_CHECK(edge_asr_abi() == EDGE_ASR_ABI, EDGE_ASR_OTHER_BUILD);
   std::vector<Tensor> inputs;
   EdgeAsrTensor in[EDGE_ASR_MAX_TENSORS], out[Outputs] = {};
   for (const Tensor& tensor : given) {

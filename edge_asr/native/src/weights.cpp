@@ -1,5 +1,7 @@
 #include "weights.h"
 
+#include <pthread.h>
+
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -238,6 +240,12 @@ Registry& registry() {
   static Registry* one = new Registry;  // outlives the programs of a process that ends
   return *one;
 }
+
+void lock_registry() { registry().mutex.lock(); }
+void unlock_registry() { registry().mutex.unlock(); }
+// A process is not forked while a thread that it will not have holds the lock.
+[[maybe_unused]] const int handlers =
+    pthread_atfork(lock_registry, unlock_registry, unlock_registry);
 
 }  // namespace
 

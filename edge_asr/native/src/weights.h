@@ -31,6 +31,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -100,8 +101,14 @@ struct Counters {
 
 class Weights {
  public:
-  // Takes `bytes`, which `release` frees. Throws std::invalid_argument with what is wrong.
+  // Reads `bytes`, which must outlive it. Throws std::invalid_argument with what is wrong.
   Weights(const uint8_t* bytes, size_t size);
+  ~Weights() { std::free(owned_); }
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+
+  // From now on `memory` is its own, to free at its end.
+  void own(void* memory) noexcept { owned_ = memory; }
 
   // Throws std::out_of_range.
   const Layer& layer(int64_t index) const;
@@ -112,6 +119,7 @@ class Weights {
 
  private:
   std::vector<Layer> layers_;
+  void* owned_ = nullptr;
 };
 
 // Weights by the number that a program carries. Thread-safe.

@@ -11,6 +11,8 @@ import pytest
 
 from edge_asr.audio.background import Background
 from edge_asr.audio.features import Samples
+from edge_asr.errors import UsageError
+from tests.child import in_child
 
 BLOCK = np.zeros((1, 1), np.float32)
 
@@ -64,3 +66,20 @@ def test_who_stops_reading_stops_the_thread() -> None:
     del background
     gc.collect()
     assert ended.wait(10)
+
+
+def test_a_forked_process_is_refused_and_takes_nothing() -> None:
+    background = Background(lambda: iter([(BLOCK, rate) for rate in range(9)]))
+    assert next(background)[1] == 0
+
+    def refusals() -> list[str]:
+        found = []
+        for read in (lambda: next(background), lambda: background.wait(0)):
+            with pytest.raises(UsageError) as refused:
+                read()
+            found.append(str(refused.value))
+        return found
+
+    first, second = in_child(refusals)
+    assert first == second and first.endswith("open the input after the fork")
+    assert [rate for _, rate in background] == list(range(1, 9))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from edge_asr.audio.raw import RawFormat
 from edge_asr.audio.read import read_blocks
 from edge_asr.errors import AudioError, InputMissingError, TruncatedError, UsageError
+from tests.child import in_child
 from tests.edge_asr.audio import inputs
 from tests.edge_asr.audio.inputs import (
     CONTAINERS,
@@ -226,3 +227,20 @@ class Failing(io.BytesIO):
 def test_what_a_file_object_raises_is_raised(name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         listen(Failing(whole(name)[0] * 20))
+
+
+@pytest.mark.parametrize("name", ["wav", "opus"])
+def test_a_forked_process_is_refused_the_rest(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.{name}"
+    path.write_bytes(2 * encoded("opus") if name == "opus" else encoded(name))  # links: a thread
+    expected = len(listen(str(path))[0])
+    blocks = read_blocks(path, 0.1)
+    count = len(next(blocks)[0])
+
+    def go_on() -> str:
+        with pytest.raises(UsageError) as refused:
+            next(blocks)
+        return str(refused.value)
+
+    assert in_child(go_on).endswith("open the input after the fork")
+    assert count + sum(len(block) for block, _ in blocks) == expected

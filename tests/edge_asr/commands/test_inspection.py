@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import msgspec
@@ -36,6 +37,17 @@ def test_the_table_says_it_too(tiny_package: Package, capsys: pytest.CaptureFixt
     table = capsys.readouterr().out
     for text in ("CC0-1.0", "onnx fp32", "golden_max_abs 0.001", "0.016 KB per stream"):
         assert text in table
+
+
+@pytest.mark.parametrize(
+    ("fresh", "words"), [(True, "starts from zeros"), (False, "goes on with its context")]
+)
+def test_what_is_done_after_silence(tiny_package: Package, fresh: bool, words: str) -> None:
+    manifest = msgspec.structs.replace(tiny_package.manifest, fresh_context=fresh)
+    facts = inspect_package(dataclasses.replace(tiny_package, manifest=manifest))
+    assert facts["fresh_context"] is fresh
+    (row,) = [r for r in as_table(facts).splitlines() if r.startswith("after silence")]
+    assert row.endswith(words)
 
 
 def test_a_backend_not_known_here_is_said(

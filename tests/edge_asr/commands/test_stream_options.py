@@ -104,6 +104,12 @@ def test_every_option_is_a_field(recognizer: Recognizer, arpa: str, grammar: str
     assert options(recognizer, "--search", "greedy").decoding.search == "greedy"
 
 
+def test_the_context_after_silence(recognizer: Recognizer) -> None:
+    assert options(recognizer).decoding.fresh_context is None, "the package decides"
+    assert options(recognizer, "--keep-context").decoding.fresh_context is False
+    assert options(recognizer, "--no-keep-context").decoding.fresh_context is True
+
+
 def test_the_second_pass_of_a_command(recognizer: Recognizer) -> None:
     able = with_decoder(recognizer)
     assert options(able).decoding.second_pass == "inline"

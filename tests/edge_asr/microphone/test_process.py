@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr.errors import DeviceError
+from edge_asr.errors import DeviceError, UsageError
 from edge_asr.microphone import process
 from edge_asr.microphone.frames import FrameError, Kind
 from edge_asr.microphone.process import CaptureProcess, list_devices
+from tests.child import in_child
 from tests.fakemic.program import alive
 
 SEND = (
@@ -79,6 +80,20 @@ def test_a_child_that_dies_late_is_buried_later(monkeypatch: pytest.MonkeyPatch)
     assert child._process not in process._unburied
     for late in process._unburied:
         late.wait(9)
+
+
+def test_a_forked_process_neither_reads_nor_ends_the_capture() -> None:
+    child = started("os.write(fd, pack_facts(Kind.OPENED))\ntime.sleep(60)")
+
+    def refused() -> str:
+        with pytest.raises(UsageError) as error:
+            child.read(0)
+        child.kill()
+        return str(error.value)
+
+    assert in_child(refused).endswith("open the microphone after the fork")
+    assert len(child.read(5)) == 1 and alive(child.pid)
+    child.kill()
 
 
 def test_no_descriptor_is_left() -> None:

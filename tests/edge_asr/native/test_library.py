@@ -12,6 +12,7 @@ import pytest
 from edge_asr.errors import BackendError
 from edge_asr.native import library
 from edge_asr.native.library import NativeWeights, share_weights
+from tests.child import in_child
 from tests.edge_asr.native.layers import run_on
 from tests.edge_asr.native.weights_file import RELU, Floats, Maker, load, pack_file
 
@@ -69,6 +70,24 @@ def test_streams_that_open_together_share(kernels: list[str]) -> None:
     for thread in threads:
         thread.join()
     assert reader.count == 1 and len({id(weights) for weights in found}) == 1
+
+
+def test_a_forked_process_waits_for_no_lock_of_another_thread(kernels: list[str]) -> None:
+    reader = Reader(linear_file())
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with library._lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    rows = in_child(lambda: len(share_weights(82, len(reader.data), reader).run(0, x(2))[0]))
+    done.set()
+    thread.join()
+    assert rows == 2
 
 
 def test_the_end_of_weights_leaves_those_that_took_their_number(kernels: list[str]) -> None:

@@ -7,7 +7,12 @@ here: a wrong one crashes or gives another result.
 from __future__ import annotations
 
 import gc
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -26,6 +31,15 @@ ORT_ERRORS = (
     onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException,
 )
 DIM = 10
+OTHER_KERNELS = """
+extern "C" {
+int edge_asr_abi() { return 99; }
+const char* edge_asr_error() { return ""; }
+int edge_asr_operator() { return 0; }
+int edge_asr_shapes() { return 0; }
+int edge_asr_run() { return 0; }
+}
+"""
 
 
 def session(
@@ -132,3 +146,27 @@ def test_sessions_come_and_go(kernels: list[str]) -> None:
         sessions = [session("linear", 1, 1, weights=weights.number, layer=0) for _ in range(2)]
         for one in sessions:
             np.testing.assert_array_equal(run(one, x)[0], expected)
+
+
+@pytest.mark.slow
+def test_kernels_of_another_build_are_refused(tmp_path: Path) -> None:
+    if not (compiler := shutil.which("g++")):
+        pytest.skip("no g++ to build other kernels with")
+    name = library_path("kernels").name
+    build = [compiler, "-x", "c++", "-", "-shared", "-fPIC", f"-Wl,-soname,{name}"]
+    subprocess.run([*build, "-o", str(tmp_path / name)], input=OTHER_KERNELS, text=True, check=True)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, onnxruntime\n"
+            "onnxruntime.SessionOptions().register_custom_ops_library(sys.argv[1])",
+            str(library_path("onnx")),
+        ],
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "the native kernels are of another build than the operators" in result.stderr

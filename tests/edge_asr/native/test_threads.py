@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
 
 import numpy as np
+import pytest
 
 from edge_asr.native.library import Counters, Levers, NativeWeights, library
+from tests.child import in_child
 from tests.edge_asr.native.layers import Case, run_on, same
 from tests.edge_asr.native.weights_file import RELU, Floats, Maker, load, pack_file
 
@@ -69,3 +73,79 @@ def test_levers_and_threads_change_while_streams_run(kernels: list[str]) -> None
         ended.result()
     assert sum(counters.calls for counters in counted) == STREAMS * RUNS
     assert sum(counters.rows for counters in counted) == STREAMS * RUNS * 9
+
+
+class Model:
+    """Layers of each kind, and what they give."""
+
+    def __init__(self) -> None:
+        self.layers = cases(Maker(np.random.default_rng(0)))
+        self.weights = load(pack_file([case.layer for case in self.layers]))
+        library().edge_asr_set_threads(1)
+        self.expected = self.run()
+
+    def run(self) -> list[list[Floats]]:
+        return [outputs_of(self.weights, i, case) for i, case in enumerate(self.layers)]
+
+    def is_right(self) -> bool:
+        return all(same(*pair) for pair in zip(self.run(), self.expected, strict=True))
+
+
+def tasks() -> int:
+    """Threads of this process."""
+    return len(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("is_used", [True, False])
+def test_a_forked_process_has_threads_of_its_own(
+    kernels: list[str], threads: int, is_used: bool
+) -> None:
+    model = Model()
+    library().edge_asr_set_threads(threads)
+    if is_used:
+        assert model.is_right()
+
+    def more_threads() -> int:
+        before = tasks()
+        assert model.is_right() and model.is_right()
+        assert library().edge_asr_threads() == threads
+        return tasks() - before
+
+    assert in_child(more_threads) == threads - 1
+    assert in_child(lambda: in_child(more_threads)) == threads - 1, "a child of a child"
+    assert model.is_right()
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3])
+def test_a_forked_process_may_want_another_number(kernels: list[str], wanted: int) -> None:
+    model = Model()
+    library().edge_asr_set_threads(2)
+    assert model.is_right()
+
+    def more_threads() -> int:
+        before = tasks()
+        library().edge_asr_set_threads(wanted)
+        assert model.is_right() and library().edge_asr_threads() == wanted
+        return tasks() - before
+
+    assert in_child(more_threads) == wanted - 1
+
+
+def test_a_fork_while_streams_run(kernels: list[str]) -> None:
+    model, ended = Model(), threading.Event()
+    library().edge_asr_set_threads(3)
+
+    def stream() -> bool:
+        right = True
+        while not ended.is_set():
+            right &= model.is_right()
+        return right
+
+    with ThreadPoolExecutor(STREAMS) as pool:
+        streams = [pool.submit(stream) for _ in range(STREAMS)]
+        try:
+            assert all(in_child(model.is_right) for _ in range(10))
+        finally:
+            ended.set()
+    assert all(stream.result() for stream in streams)

@@ -54,6 +54,15 @@ def test_a_package_may_have_no_decoder() -> None:
     assert decode_manifest(sealed(found), "m").decoder is None
 
 
+def test_a_package_may_not_say_what_is_done_after_silence() -> None:
+    """As every package before this was told: the encoder starts from zeros."""
+    found = tree()
+    del found["fresh_context"]
+    assert decode_manifest(json.dumps(found).encode(), "m").fresh_context
+    going_on = msgspec.structs.replace(MANIFEST, fresh_context=False)
+    assert decode_manifest(encode_manifest(going_on), "m") == going_on
+
+
 def test_a_program_may_not_say_its_group() -> None:
     """As in every package before this was told; the group is that of int4 weights."""
     found = tree()

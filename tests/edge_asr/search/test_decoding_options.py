@@ -115,7 +115,7 @@ def test_a_shorter_segment_moves_what_depends_on_it(longest_ms: int) -> None:
         ({"language_model": "on"}, "language_model", "on", "automata, off, null"),
         ({"language_model": {"file": "x"}}, "language_model", {"file": "x"}, "automata, off, null"),
         ({"grammar": "a | b"}, "grammar", "a | b", "automata, null"),
-        ({"fresh_context": 1}, "fresh_context", 1, "true and false"),
+        ({"fresh_context": 1}, "fresh_context", 1, "true and false, null"),
         ({"endpoint": 700}, "endpoint", 700, "mappings of settings"),
         ({"commit": None}, "commit", None, "mappings of settings"),
         ({"endpoint": {"silence_ms": 1}}, "endpoint.silence_ms", 1, "80 to 30000 ms"),

@@ -22,6 +22,7 @@ from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import CONTEXT_FRAMES, MAX_WAITING
 from edge_asr.streams.stream import Stream
+from tests.child import in_child
 from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import DECODER, ENCODER, MANIFEST, FakeDecoder, Reciting, Samples
 
@@ -250,6 +251,46 @@ def test_a_snapshot_holds_the_segments_that_wait() -> None:
     with stream_of(script, FakeDecoder()) as other:
         other.state = snapshot
         assert finals(other.flush()) == first
+
+
+def test_a_forked_process_reads_what_the_parent_had_under_way() -> None:
+    script = [A, 0, *SILENCE, B, 0, *SILENCE]
+    decoder = FakeDecoder(gate=threading.Event())
+    with stream_of(script, decoder) as stream:
+        assert not finals(stream.push(audio(len(script))))
+        assert decoder.begun.wait(60)
+
+        def rest() -> list[Event]:
+            decoder.gate = None
+            return stream.flush()
+
+        there = in_child(rest)
+        assert decoder.gate is not None
+        decoder.gate.set()
+        assert finals(there) == finals(stream.flush())
+        assert [final.text for final in finals(there)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("end", ["close", "go back"])
+def test_a_forked_process_gives_up_a_stream_whose_thread_works(end: str) -> None:
+    gate, held = threading.Event(), threading.Event()
+    decoder = FakeDecoder(gate=gate)
+    stream = stream_of([A, 0, *SILENCE], decoder)
+    snapshot = copy.deepcopy(stream.state)
+    stream.push(audio(2 + len(SILENCE)))
+    assert decoder.begun.wait(60)
+    (future,) = stream._segments._running.values()
+
+    def hold() -> None:  # a lock that is the thread's in the moment of the fork
+        with future._condition:
+            held.set()
+            gate.wait(60)
+
+    threading.Thread(target=hold).start()
+    assert held.wait(60)
+    in_child(stream.close if end == "close" else lambda: setattr(stream, "state", snapshot))
+    gate.set()
+    stream.close()
 
 
 def test_two_streams_of_one_decoder_in_two_threads() -> None:

@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -353,6 +354,19 @@ def test_after_silence_the_encoder_starts_afresh(recognizer: Recognizer, chunk: 
         for begin in begins:
             assert not any(array.any() for array in encoder.states[begin])
     assert encoder.offsets == [chunk * index for index in range(len(encoder.offsets))]
+
+
+@pytest.mark.parametrize(
+    ("package", "stream", "runs"),
+    [(True, None, 2), (False, None, 1), (True, False, 1), (False, True, 2)],
+)
+def test_the_package_chooses_what_the_stream_does_not(
+    recognizer: Recognizer, package: bool, stream: bool | None, runs: int
+) -> None:
+    encoder = BrokenNow(recognizer.encoder, set(), one_nan)
+    manifest = msgspec.structs.replace(MANIFEST, fresh_context=package)
+    play(Stream(encoder, manifest, UNITS, 16, Decoding(fresh_context=stream)), SPEECH, RATE)
+    assert encoder.offsets.count(0) == runs
 
 
 def test_a_segment_begun_in_the_same_step_keeps_its_context(recognizer: Recognizer) -> None:
