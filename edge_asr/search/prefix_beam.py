@@ -1,111 +1,119 @@
-"""The hypotheses of a prefix beam search, as arrays: one row for each text.
+"""The hypotheses of a prefix beam search: one value for each text, which never changes.
 
 Two texts are the same if their 64-bit keys are: a key is extended as a text is, so the search
-finds in one comparison which text grows into which.
+finds with one look which text grows into which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from edge_asr.fusion import Fusion
+from edge_asr.fusion import Fusion, States
 from edge_asr.search import Hypothesis, Token
 
-IN_BLANK, IN_UNIT = 0, 1  # how an alignment ends
-TOKEN = np.dtype([("id", "i4"), ("log_prob", "f4"), ("start", "i8"), ("end", "i8")])
-_ROOM = 16  # tokens that arrays grow by
-_EMPTY_KEY = np.uint64(0x9E3779B97F4A7C15)
-_KEY_FACTOR = np.uint64(0xD1342543DE82EF95)
+NO_UNIT = -1  # the last unit of the empty text
+_EMPTY_KEY = 0x9E3779B97F4A7C15
+_KEY_FACTOR = 0xD1342543DE82EF95
+_KEY_MASK = (1 << 64) - 1
 
-Doubles = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-Keys = npt.NDArray[np.uint64]
-Paths = npt.NDArray[Any]
+
+Tokens = tuple[Token, ...]
+
+
+class Text(NamedTuple):
+    """One hypothesis. Scores are log-probabilities, kept apart by how an alignment ends: in blank
+    or in the last unit."""
+
+    last: int  # unit
+    key: int
+    parent: int  # key of the text without its last unit
+    score: float  # of all its alignments
+    in_blank: float
+    in_unit: float
+    best_in_blank: float  # of the best alignment
+    best_in_unit: float
+    blank_tokens: Tokens  # in that alignment
+    unit_tokens: Tokens
+    fusion: float  # what automata added
+
+    def __deepcopy__(self, memo: object) -> Text:
+        return self  # nothing in it changes
+
+    @property
+    def total(self) -> float:
+        """What texts are ranked by."""
+        return self.score + self.fusion
+
+    @property
+    def tokens(self) -> Tokens:
+        """In the best of all alignments."""
+        return self.unit_tokens if self.best_in_unit >= self.best_in_blank else self.blank_tokens
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Its units; all alignments have the same."""
+        return tuple([token.id for token in self.unit_tokens])
+
+    def into_blank(self, log_prob: float) -> Text:
+        """The text after frames in which every alignment is in blank."""
+        (last, key, parent, score, _, _, best_in_blank, best_in_unit, tokens, unit_tokens,
+         fusion) = self  # fmt: skip
+        if best_in_unit >= best_in_blank:
+            best_in_blank, tokens = best_in_unit, unit_tokens
+        score += log_prob
+        best_in_blank += log_prob
+        return Text(
+            last, key, parent, score, score, -math.inf, best_in_blank, -math.inf, tokens,
+            unit_tokens, fusion,
+        )  # fmt: skip
+
+
+_EMPTY = Text(NO_UNIT, _EMPTY_KEY, 0, 0.0, 0.0, -math.inf, 0.0, -math.inf, (), (), 0.0)
 
 
 @dataclass
 class Beam:
-    """B hypotheses."""
+    """B hypotheses, and the states (A, B) of the automata after them."""
 
-    scores: Doubles  # (2, B) log-probability of the text, over alignments in blank, and in a unit
-    viterbi: Doubles  # (2, B) of the best such alignment
-    paths: Paths  # (B, 2, L) of TOKEN: the best alignments
-    lengths: Integers  # (B,) tokens in use
-    last: Integers  # (B,) id of the last token; -1 without any
-    keys: Keys  # (B,)
-    parents: Keys  # (B,) key of the text without its last token
-    fusion: Doubles  # (B,) what automata added
-    states: Integers  # (A, B) of the automata
+    texts: list[Text]
+    states: States
 
     @classmethod
     def empty(cls, fusion: Fusion) -> Beam:
         """One hypothesis, which says nothing."""
-        nothing = np.array([[0.0], [-np.inf]])
-        return cls(
-            scores=nothing,
-            viterbi=nothing.copy(),
-            paths=np.zeros((1, 2, _ROOM), TOKEN),
-            lengths=np.zeros(1, np.int64),
-            last=np.full(1, -1),
-            keys=np.full(1, _EMPTY_KEY),
-            parents=np.zeros(1, np.uint64),
-            fusion=np.zeros(1),
-            states=fusion.start(1),
-        )
+        return cls([_EMPTY], fusion.start(1))
 
-    @property
-    def ids(self) -> npt.NDArray[np.int32]:
-        """(B, L) of the tokens; both paths have the same."""
-        ids: npt.NDArray[np.int32] = self.paths["id"][:, IN_UNIT]
-        return ids
-
-    def totals(self) -> Doubles:
-        """(B,) what hypotheses are ranked by."""
-        totals: Doubles = np.logaddexp(self.scores[0], self.scores[1]) + self.fusion
-        return totals
-
-    def best(self) -> int:
-        """The row of the best hypothesis."""
-        return int(self.totals().argmax())
-
-    def best_paths(self) -> Integers:
-        """(B,) which of the two paths is the better alignment."""
-        better: Integers = (self.viterbi[IN_UNIT] >= self.viterbi[IN_BLANK]).astype(np.int64)
-        return better
-
-    def tokens(self, row: int) -> list[Token]:
-        """The best alignment of one hypothesis."""
-        path = int(self.viterbi[IN_UNIT, row] >= self.viterbi[IN_BLANK, row])
-        alignment = self.paths[row, path, : self.lengths[row]]
-        fields = (alignment[name].tolist() for name in ("id", "start", "end", "log_prob"))
-        return [Token(*values) for values in zip(*fields, strict=True)]
-
-    def rows(self, rows: Integers) -> Beam:
-        """These hypotheses alone, in this order."""
-        return Beam(
-            self.scores[:, rows],
-            self.viterbi[:, rows],
-            self.paths[rows],
-            self.lengths[rows],
-            self.last[rows],
-            self.keys[rows],
-            self.parents[rows],
-            self.fusion[rows],
-            self.states[:, rows],
-        )
+    def best(self) -> Text:
+        """The best hypothesis."""
+        return max(self.texts, key=_total)
 
     def into_blank(self, log_prob: float) -> None:
         """Pass frames in which every alignment is in blank."""
-        self.paths[:, IN_BLANK] = self.paths[np.arange(len(self.lengths)), self.best_paths()]
-        self.viterbi[IN_BLANK] = self.viterbi.max(axis=0) + log_prob
-        self.scores[IN_BLANK] = np.logaddexp(self.scores[0], self.scores[1]) + log_prob
-        self.viterbi[IN_UNIT] = self.scores[IN_UNIT] = -np.inf
+        self.texts = [text.into_blank(log_prob) for text in self.texts]
+
+    def agreed(self, margin: float) -> int:
+        """How many units all texts begin with that are within ``margin`` of the best."""
+        totals = [text.score + text.fusion for text in self.texts]
+        lowest = max(totals) - margin
+        rivals = [
+            text.ids for text, total in zip(self.texts, totals, strict=True) if total >= lowest
+        ]
+        first, last = min(rivals), max(rivals)  # all others are between: they share what these do
+        shared = zip(first, last, strict=False)
+        return next((place for place, (a, b) in enumerate(shared) if a != b), len(first))
+
+    def keep(self, count: int) -> None:
+        """Drop the texts that do not begin with the first ``count`` units of the best."""
+        wanted = self.best().ids[:count]
+        rows = [row for row, text in enumerate(self.texts) if text.ids[:count] == wanted]
+        if len(rows) < len(self.texts):
+            self.texts, self.states = [self.texts[row] for row in rows], self.states[:, rows]
 
     def split(self, frame: int, kept: int, fusion: Fusion) -> tuple[list[Hypothesis], Beam]:
         """Cut each hypothesis where ``frame`` is, but not before its first ``kept`` tokens are
@@ -116,56 +124,45 @@ class Beam:
             what is behind it. Hypotheses that became the same are one.
         """
         heads: dict[tuple[int, ...], tuple[list[Token], float]] = {}
-        tails: dict[tuple[int, ...], list[int]] = {}
-        counts = []
-        scores = np.logaddexp(self.scores[0], self.scores[1])
-        for row in np.argsort(-self.totals(), kind="stable").tolist():
-            tokens = self.tokens(row)
+        tails: dict[tuple[int, ...], list[tuple[Text, int]]] = {}
+        for text in sorted(self.texts, key=_total, reverse=True):
+            tokens, ids = text.tokens, text.ids
             count = max(kept, sum(token.start < frame for token in tokens))
-            counts.append((row, count))
-            ids = tuple(token.id for token in tokens)
-            known, score = heads.get(ids[:count], (_before(frame, tokens[:count]), -np.inf))
-            heads[ids[:count]] = known, float(np.logaddexp(score, scores[row]))
-            tails.setdefault(ids[count:], []).append(row)
-        lengths = np.array([len(ids) for ids in heads])
-        padded = np.zeros((len(heads), int(lengths.max())), np.int64)
-        for place, ids in enumerate(heads):
-            padded[place, : len(ids)] = ids
-        added = fusion.scores(padded, lengths).tolist()
+            known, score = heads.get(ids[:count], (_before(frame, tokens[:count]), -math.inf))
+            heads[ids[:count]] = known, log_add(score, text.score)
+            tails.setdefault(ids[count:], []).append((text, count))
+        added = fusion.scores(*_padded(list(heads))).tolist()
         ranked = [
             Hypothesis(tuple(tokens), score, bonus)
             for (tokens, score), bonus in zip(heads.values(), added, strict=True)
         ]
-        ranked = [hypothesis for hypothesis in ranked if hypothesis.score > -np.inf]
+        ranked = [hypothesis for hypothesis in ranked if hypothesis.score > -math.inf]
         ranked.sort(key=lambda hypothesis: -hypothesis.score)
-        return ranked, self._tails(list(tails.values()), dict(counts), fusion)
-
-    def _tails(self, groups: list[list[int]], counts: dict[int, int], fusion: Fusion) -> Beam:
-        """One hypothesis for each group of rows, without its first ``counts[row]`` tokens."""
-        rest = self.rows(np.array([rows[0] for rows in groups]))
-        for place, rows in enumerate(groups):
-            count = counts[rows[0]]
-            rest.lengths[place] -= count
-            rest.paths[place] = np.roll(rest.paths[place], -count, axis=-1)
-            rest.scores[:, place] = np.logaddexp.reduce(self.scores[:, rows], axis=1)
-            rest.viterbi[:, place] = self.viterbi[:, rows].max(axis=1)
-        rest.scores -= rest.scores.max()
-        rest.viterbi -= rest.viterbi.max()
-        width = max(_ROOM, int(rest.lengths.max()))
-        rest.paths = rest.paths[:, :, :width].copy()
-        rest.last = np.full(len(groups), -1)
-        rest.keys, rest.parents = np.full(len(groups), _EMPTY_KEY), np.zeros(len(groups), np.uint64)
-        for index in range(int(rest.lengths.max())):
-            longer = np.flatnonzero(rest.lengths > index)
-            ids = rest.ids[longer, index]
-            rest.last[longer], rest.parents[longer] = ids, rest.keys[longer]
-            rest.keys[longer] = extended_keys(rest.keys[longer], ids)
-        rest.rescan(fusion)
-        return rest
+        return ranked, _tails(tails, fusion)
 
     def rescan(self, fusion: Fusion) -> None:
         """Let automata read all texts from their beginning."""
-        self.fusion, self.states = fusion.read(self.ids.astype(np.int64), self.lengths)
+        added, self.states = fusion.read(*_padded([text.ids for text in self.texts]))
+        self.texts = [
+            text._replace(fusion=bonus)
+            for text, bonus in zip(self.texts, added.tolist(), strict=True)
+        ]
+
+
+def log_add(a: float, b: float) -> float:
+    """``log(exp(a) + exp(b))``."""
+    if a < b:
+        a, b = b, a
+    return a if b == -math.inf else a + math.log1p(math.exp(b - a))
+
+
+def extended_key(key: int, unit: int) -> int:
+    """The key of a text with one more unit."""
+    return (key * _KEY_FACTOR + unit + 1) & _KEY_MASK
+
+
+def _total(text: Text) -> float:
+    return text.score + text.fusion
 
 
 def _before(frame: int, tokens: Sequence[Token]) -> list[Token]:
@@ -176,28 +173,60 @@ def _before(frame: int, tokens: Sequence[Token]) -> list[Token]:
     ]
 
 
-def extended_keys(keys: Keys, ids: npt.NDArray[np.integer[Any]]) -> Keys:
-    """The keys (N,) of texts with one of ids (N,) behind each."""
-    extended: Keys = keys * _KEY_FACTOR + (ids + 1).astype(np.uint64)
-    return extended
+def _padded(texts: Sequence[tuple[int, ...]]) -> tuple[States, States]:
+    """Texts as ids (N, L), and how many of them (N,) count."""
+    lengths = np.array([len(ids) for ids in texts])
+    padded = np.zeros((len(texts), int(lengths.max())), np.int64)
+    for row, ids in enumerate(texts):
+        padded[row, : len(ids)] = ids
+    return padded, lengths
 
 
-def write_tokens(
-    paths: Paths, rows: Integers, lengths: Integers, ids: Integers, log_probs: Doubles, frame: int
-) -> Paths:
-    """Write the last token of the texts in ``rows``, which begins in ``frame``."""
-    if int(lengths.max()) > paths.shape[2]:
-        paths = np.concatenate([paths, np.zeros((*paths.shape[:2], _ROOM), TOKEN)], axis=2)
-    at = (rows, IN_UNIT, lengths[rows] - 1)
-    paths["id"][at], paths["log_prob"][at] = ids[rows], log_probs[rows]
-    paths["start"][at], paths["end"][at] = frame, frame + 1
-    return paths
+def _tails(groups: dict[tuple[int, ...], list[tuple[Text, int]]], fusion: Fusion) -> Beam:
+    """One hypothesis for each tail: of its texts, each without its first units, so many."""
+    texts = [_tail(ids, members) for ids, members in groups.items()]
+    highest = max(max(text.in_blank, text.in_unit) for text in texts)
+    likeliest = max(max(text.best_in_blank, text.best_in_unit) for text in texts)
+    beam = Beam([_lowered(text, highest, likeliest) for text in texts], fusion.start(len(texts)))
+    beam.rescan(fusion)
+    return beam
 
 
-def extend_tokens(
-    paths: Paths, rows: Integers, lengths: Integers, log_probs: Doubles, frame: int
-) -> None:
-    """Let the last token of the texts in ``rows`` sound on through ``frame``."""
-    at = (rows, IN_UNIT, lengths[rows] - 1)
-    paths["end"][at] = frame + 1
-    paths["log_prob"][at] = np.maximum(paths["log_prob"][at], log_probs[rows])
+def _tail(ids: tuple[int, ...], members: list[tuple[Text, int]]) -> Text:
+    """One text of all ``members``, each without its first units, so many."""
+    keys = _keys(ids)
+    best_in_blank, blank_count = max(members, key=lambda member: member[0].best_in_blank)
+    best_in_unit, unit_count = max(members, key=lambda member: member[0].best_in_unit)
+    return Text(
+        last=ids[-1] if ids else NO_UNIT,
+        key=keys[-1],
+        parent=keys[-2] if ids else 0,
+        score=-math.inf,  # until it is lowered
+        in_blank=reduce(log_add, [text.in_blank for text, _ in members]),
+        in_unit=reduce(log_add, [text.in_unit for text, _ in members]),
+        best_in_blank=best_in_blank.best_in_blank,
+        best_in_unit=best_in_unit.best_in_unit,
+        blank_tokens=best_in_blank.blank_tokens[blank_count:],
+        unit_tokens=best_in_unit.unit_tokens[unit_count:],
+        fusion=0.0,
+    )
+
+
+def _lowered(text: Text, score: float, best: float) -> Text:
+    """``text`` with less: ``score`` of its sums, ``best`` of its best alignments."""
+    in_blank, in_unit = text.in_blank - score, text.in_unit - score
+    return text._replace(
+        score=log_add(in_blank, in_unit),
+        in_blank=in_blank,
+        in_unit=in_unit,
+        best_in_blank=text.best_in_blank - best,
+        best_in_unit=text.best_in_unit - best,
+    )
+
+
+def _keys(ids: Iterable[int]) -> list[int]:
+    """Of a text and all that it begins with, the empty one first."""
+    keys = [_EMPTY_KEY]
+    for unit in ids:
+        keys.append(extended_key(keys[-1], unit))
+    return keys

@@ -2,172 +2,163 @@
 
 Each of the B texts may stay as it is, in blank or in its last unit, or grow by one of the K units
 that may be heard in the frame. A text that grows into another one of the beam becomes part of that.
+
+The candidates are numbered: the B texts as they stay, then each text with each unit. Their totals
+are one array; of those that grow only the texts that remain in the beam are made.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from edge_asr.search.prefix_beam import (
-    IN_BLANK,
-    IN_UNIT,
-    Beam,
-    Doubles,
-    Flags,
-    Integers,
-    Paths,
-    extend_tokens,
-    extended_keys,
-    write_tokens,
-)
+from edge_asr.fusion import Fusion
+from edge_asr.search import Token
+from edge_asr.search.prefix_beam import Beam, Text, Tokens, extended_key, log_add
+
+Doubles = npt.NDArray[np.float64]
 
 
 class Frame(NamedTuple):
-    """What may be heard in a frame. A column is the place of a unit among the K."""
+    """What may be heard in a frame."""
 
     number: int
-    units: Integers  # (K,)
-    log_probs: Doubles  # (K,)
-    blank_column: int  # -1 where blank is not among the units
-    blank: float  # its log-probability, -inf there
-    last: Integers  # (B,) column of the last unit of each text, -1 where it is not among the units
+    units: list[int]  # (K,) without blank
+    log_probs: list[float]  # (K,)
+    columns: dict[int, int]  # where a unit is among them
+    blank: float  # log-probability of blank, -inf where it may not be heard
 
 
-class Growth(NamedTuple):
-    """One way of each text to go on; arrays of one shape, with a place for each text after it."""
-
-    score: Doubles  # log-probability, summed over alignments
-    viterbi: Doubles  # of the best alignment
-    path: Integers  # that this goes on: 2 * row in the beam + IN_BLANK or IN_UNIT
-
-    def followed_by(self, other: Growth) -> Growth:
-        """Both in one, (N,), whatever their shapes."""
-        return Growth(
-            np.concatenate([self.score, other.score.ravel()]),
-            np.concatenate([self.viterbi, other.viterbi.ravel()]),
-            np.concatenate([self.path, other.path.ravel()]),
-        )
-
-
-def stay(beam: Beam, frame: Frame) -> tuple[Growth, Growth]:
-    """The texts (B,) with nothing added: alignments in blank, and those in the last unit."""
-    paths = 2 * np.arange(len(beam.lengths))
-    is_heard = frame.last >= 0
-    repeated = np.where(is_heard, frame.log_probs[frame.last], -np.inf)
-    in_blank = Growth(
-        np.logaddexp(beam.scores[IN_BLANK], beam.scores[IN_UNIT]) + frame.blank,
-        beam.viterbi.max(axis=0) + frame.blank,
-        paths + beam.best_paths(),
-    )
-    in_unit = Growth(
-        beam.scores[IN_UNIT] + repeated,
-        beam.viterbi[IN_UNIT] + repeated,
-        paths + IN_UNIT,
-    )
-    return in_blank, in_unit
+def next_beam(
+    beam: Beam, frame: Frame, fusion: Fusion, limit: int, score_beam: float
+) -> Beam | None:
+    """The beam after ``frame``: at most ``limit`` texts, best first, none of which is
+    ``score_beam`` below the best. None where nothing is possible."""
+    texts, states = beam.texts, beam.states
+    parents = rows_of_parents(texts)
+    stays = [
+        stay(text, None if row is None else texts[row], frame)
+        for text, row in zip(texts, parents, strict=True)
+    ]
+    totals = grow(texts, parents, frame)
+    added = None
+    if fusion:
+        added, grown = advance(beam, frame, fusion)
+        totals += added
+        states = np.concatenate([states, grown], axis=1)
+    stay_totals = [text.score + text.fusion for text in stays]
+    chosen = select(np.concatenate([stay_totals, totals]), limit, score_beam)
+    if not chosen:
+        return None
+    count = len(texts)
+    survivors = [
+        stays[number] if number < count else grown_text(texts, frame, number - count, added)
+        for number in chosen
+    ]
+    return Beam(survivors, states[:, chosen] if fusion else fusion.start(len(chosen)))
 
 
-def grow(beam: Beam, frame: Frame) -> Growth:
-    """Every text with every unit after it (B, K); its last unit again needs blank between."""
-    rows = np.arange(len(beam.lengths))
-    best = 2 * rows + beam.best_paths()
-    score = np.logaddexp(beam.scores[IN_BLANK], beam.scores[IN_UNIT])
-    grown = Growth(
-        score[:, None] + frame.log_probs,
-        beam.viterbi.max(axis=0)[:, None] + frame.log_probs,
-        np.repeat(best[:, None], len(frame.units), axis=1),
-    )
-    again = (frame.last >= 0).nonzero()[0]
-    column = frame.last[again]
-    log_probs = frame.log_probs[column]
-    grown.score[again, column] = beam.scores[IN_BLANK, again] + log_probs
-    grown.viterbi[again, column] = beam.viterbi[IN_BLANK, again] + log_probs
-    grown.path[again, column] = 2 * again + IN_BLANK
-    if frame.blank_column >= 0:
-        grown.score[:, frame.blank_column] = -np.inf
+def rows_of_parents(texts: Sequence[Text]) -> list[int | None]:
+    """(B,) where each text's beginning without its last unit is among ``texts``, if it is."""
+    rows = {text.key: row for row, text in enumerate(texts)}
+    return [rows.get(text.parent) for text in texts]
+
+
+def stay(text: Text, parent: Text | None, frame: Frame) -> Text:
+    """``text`` with nothing added, and what ``parent`` becomes by growing into it."""
+    (last, key, parent_key, score, _, in_unit, best_in_blank, best_in_unit, blank_tokens,
+     unit_tokens, fusion) = text  # fmt: skip
+    in_blank = score + frame.blank
+    if best_in_unit >= best_in_blank:
+        best_in_blank, blank_tokens = best_in_unit, unit_tokens
+    column = frame.columns.get(last)
+    if column is None:
+        return Text(
+            last, key, parent_key, in_blank, in_blank, -math.inf, best_in_blank + frame.blank,
+            -math.inf, blank_tokens, unit_tokens, fusion,
+        )  # fmt: skip
+    log_prob = frame.log_probs[column]
+    in_unit += log_prob
+    best_in_unit += log_prob
+    grown, grown_tokens = -math.inf, unit_tokens
+    if parent is not None:
+        grown_score, grown, grown_tokens = _before(parent, last)
+        in_unit = log_add(in_unit, grown_score + log_prob)
+        grown += log_prob
+    if grown > best_in_unit:
+        best_in_unit = grown
+        unit_tokens = (*grown_tokens, Token(last, frame.number, frame.number + 1, log_prob))
+    else:
+        unit_tokens = _sounding_on(unit_tokens, frame.number, log_prob)
+    return Text(
+        last, key, parent_key, log_add(in_blank, in_unit), in_blank, in_unit,
+        best_in_blank + frame.blank, best_in_unit, blank_tokens, unit_tokens, fusion,
+    )  # fmt: skip
+
+
+def grow(texts: Sequence[Text], parents: Sequence[int | None], frame: Frame) -> Doubles:
+    """(B * K,) log-probabilities of every text with every unit after it; -inf where that is
+    another one of ``texts``, which ``stay`` added it to."""
+    log_probs = np.array(frame.log_probs)
+    scores = np.array([text.score for text in texts])[:, None] + log_probs
+    columns = [frame.columns.get(text.last) for text in texts]
+    for row, column in enumerate(columns):
+        if column is not None:
+            scores[row, column] = texts[row].in_blank + frame.log_probs[column]
+    for parent, column in zip(parents, columns, strict=True):
+        if parent is not None and column is not None:
+            scores[parent, column] = -math.inf
+    grown: Doubles = scores.ravel()
     return grown
 
 
-def merge_into_existing(beam: Beam, frame: Frame, in_unit: Growth, grown: Growth) -> None:
-    """Move what grows into a text of the beam from ``grown`` (B, K) to ``in_unit`` (B,)."""
-    parent, child = np.nonzero(beam.keys[:, None] == beam.parents)
-    is_heard = frame.last[child] >= 0
-    parent = parent[is_heard]
-    child = child[is_heard]
-    if len(child) == 0:
-        return
-    column = frame.last[child]
-    in_unit.score[child] = np.logaddexp(in_unit.score[child], grown.score[parent, column])
-    is_better = grown.viterbi[parent, column] > in_unit.viterbi[child]
-    better = parent[is_better], column[is_better]
-    in_unit.viterbi[child[is_better]] = grown.viterbi[better]
-    in_unit.path[child[is_better]] = grown.path[better]
-    grown.score[parent, column] = -np.inf
+def advance(beam: Beam, frame: Frame, fusion: Fusion) -> tuple[Doubles, npt.NDArray[np.int64]]:
+    """What automata add to every text with every unit after it (B * K,), and their states after
+    those (A, B * K)."""
+    units = np.array(frame.units, np.int64)
+    before = np.repeat([text.fusion for text in beam.texts], len(units))
+    states = np.repeat(beam.states, len(units), axis=1)
+    added, states = fusion.advance(states, np.tile(units, len(beam.texts)))
+    return before + added, states
 
 
-class Candidates(NamedTuple):
-    """All N = B + B * K texts after a frame: those of the beam, then each with each unit after it.
-    ``in_blank`` is of the first B alone, as grown texts end in a unit."""
-
-    in_blank: Growth
-    in_unit: Growth
-    fusion: Doubles  # (N,) what automata added
-    states: Integers  # (A, N) of the automata
-
-    def totals(self) -> Doubles:
-        """(N,) what texts are ranked by."""
-        totals = self.in_unit.score.copy()
-        kept = slice(len(self.in_blank.score))
-        totals[kept] = np.logaddexp(self.in_blank.score, totals[kept])
-        totals += self.fusion
-        return totals
+def select(totals: Doubles, limit: int, score_beam: float) -> list[int]:
+    """The numbers of the candidates that stay in the beam, by their totals (N,); best first, and
+    of equals the first."""
+    order = (-totals).argsort(kind="stable")[:limit]
+    lowest = max(-math.inf, totals[order[0]] - score_beam)
+    chosen: list[int] = order[totals[order] > lowest].tolist()
+    return chosen
 
 
-def survivors(beam: Beam, frame: Frame, candidates: Candidates, chosen: Integers) -> Beam:
-    """The beam after the frame: of all candidates those with the numbers ``chosen``, in this
-    order."""
-    in_blank, in_unit, fusion, states = candidates
-    is_new = chosen >= len(beam.lengths)
-    row, column = np.divmod(chosen - len(beam.lengths), len(frame.units))
-    row = np.where(is_new, row, chosen)
-    column = np.where(is_new, column, frame.last[row])
-    keys = beam.keys[row]
-    last = np.where(is_new, frame.units[column], beam.last[row])
-    lengths = beam.lengths[row] + is_new
-    sources = np.stack([in_blank.path[row], in_unit.path[chosen]], axis=1)
-    is_longer = is_new | (sources[:, IN_UNIT] // 2 != row)
-    scores = np.stack([in_blank.score[row], in_unit.score[chosen]])
-    viterbi = np.stack([in_blank.viterbi[row], in_unit.viterbi[chosen]])
-    scores[IN_BLANK, is_new] = viterbi[IN_BLANK, is_new] = -np.inf
-    paths = beam.paths.reshape(-1, beam.paths.shape[2])[sources]
-    return Beam(
-        scores=scores,
-        viterbi=viterbi,
-        paths=_with_last_tokens(paths, frame, is_longer, lengths, last, column),
-        lengths=lengths,
-        last=last,
-        keys=np.where(is_new, extended_keys(keys, last), keys),
-        parents=np.where(is_new, keys, beam.parents[row]),
-        fusion=fusion[chosen],
-        states=states[:, chosen],
-    )
+def grown_text(texts: Sequence[Text], frame: Frame, place: int, added: Doubles | None) -> Text:
+    """The text at ``place`` of what ``grow`` gave; ``added`` as ``advance`` gave it."""
+    row, column = divmod(place, len(frame.units))
+    text, unit, log_prob = texts[row], frame.units[column], frame.log_probs[column]
+    score, best, tokens = _before(text, unit)
+    score += log_prob
+    tokens = (*tokens, Token(unit, frame.number, frame.number + 1, log_prob))
+    return Text(
+        unit, extended_key(text.key, unit), text.key, score, -math.inf, score, -math.inf,
+        best + log_prob, tokens, tokens, text.fusion if added is None else float(added[place]),
+    )  # fmt: skip
 
 
-def _with_last_tokens(
-    paths: Paths,
-    frame: Frame,
-    is_longer: Flags,
-    lengths: Integers,
-    ids: Integers,
-    columns: Integers,
-) -> Paths:
-    """``paths`` (N, 2, L) with the unit that is heard in the frame: as another token where the
-    path ``is_longer``, else as more of its last, unless that is not heard (column -1)."""
-    log_probs = frame.log_probs[columns]
-    begun = is_longer.nonzero()[0]
-    paths = write_tokens(paths, begun, lengths, ids, log_probs, frame.number)
-    repeated = (~is_longer & (columns >= 0)).nonzero()[0]
-    extend_tokens(paths, repeated, lengths, log_probs, frame.number)
-    return paths
+def _before(text: Text, unit: int) -> tuple[float, float, Tokens]:
+    """What ``text`` grows from by ``unit``, its last unit again needing blank between: the sum,
+    and the best alignment."""
+    if unit == text.last:
+        return text.in_blank, text.best_in_blank, text.blank_tokens
+    if text.best_in_unit >= text.best_in_blank:
+        return text.score, text.best_in_unit, text.unit_tokens
+    return text.score, text.best_in_blank, text.blank_tokens
+
+
+def _sounding_on(tokens: Tokens, frame: int, log_prob: float) -> Tokens:
+    """``tokens``, the last going on through ``frame``."""
+    unit, start, _, peak = tokens[-1]
+    return (*tokens[:-1], Token(unit, start, frame + 1, peak if peak >= log_prob else log_prob))
