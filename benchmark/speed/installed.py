@@ -30,7 +30,6 @@ from edge_asr.exits import errors_as_lines
 from edge_asr.package.files import Package, open_package
 from edge_asr.streams.recognizer import load
 
-MODULE = "benchmark.speed.installed"
 DISPATCHES = (None, "portable")  # what is taken where nothing is asked, and the other
 FLOOR = "import numpy, onnxruntime"
 
@@ -151,9 +150,12 @@ def measure(options: argparse.Namespace) -> Installed:
         floors += [floor] if keep else []
     ours, portable = found["default"], found["portable"]
     recognizer = load(package.root)
+    command = command_line("python -m benchmark.speed.installed", None)
     return Installed(
         origin=Origin.of(
-            recognizer, command_line(f"python -m {MODULE}", None), shared=options.shared
+            recognizer,
+            command_line("python -m benchmark.speed.installed", None),
+            shared=options.shared,
         ),
         dispatch=ours[0]["dispatch"],
         kernel=ours[0]["kernel"],
@@ -226,10 +228,10 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{middle} ({low} to {high})"
 
 
-@errors_as_lines(MODULE)
+@errors_as_lines("benchmark.speed.installed")
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = page_parser(MODULE, __doc__)
+    parser = page_parser("benchmark.speed.installed", __doc__)
     add_package(parser)
     parser.add_argument("--speech", type=Path, required=True, help="a recording of some seconds")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")

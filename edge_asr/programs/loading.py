@@ -92,7 +92,7 @@ def native_obstacle(backend: str) -> Obstacle | None:
         UsageError: no backend has that name.
     """
     if find_backend(backend).operator_library is None:
-        return Obstacle(f"backend {backend!r} has none", "choose another backend")
+        return Obstacle(f"backend {backend!r} has no native operators", "choose another backend")
     if missing := missing_library(backend):
         return Obstacle(f"{missing} is not built", library.BUILD)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,11 +16,10 @@ from torch import Tensor, nn
 
 import edge_asr
 from edge_asr.backends import BACKENDS, EncoderStep
-from edge_asr.errors import EdgeAsrError
 from edge_asr.package.files import open_package
 from edge_asr.programs.golden import check_golden
 from edge_asr.programs.golden_decoder import check_decoder_golden
-from edge_asr.programs.loading import load_decoder, missing_library
+from edge_asr.programs.loading import load_decoder
 from export import to_torchscript
 from export.__main__ import main
 from export.eager import EagerEncoder
@@ -30,7 +28,6 @@ from export.program import STATE_NAMES, EncoderProgram, Interface
 from quant.__main__ import main as quant_main
 from tests.export.checkpoints import checkpoint_at
 from tests.paths import DATA
-from tests.tiny import sealed
 
 CLIP = DATA / "an4" / "an406-fcaw-b.flac"
 
@@ -113,43 +110,6 @@ def test_the_runtime_opens_and_transcribes(exported: Path, backend: str, precisi
     transcript = recognizer.transcribe(CLIP)
     assert abs(transcript.duration_ms - 4000) < 100
     assert transcript == recognizer.transcribe(CLIP)
-
-
-@pytest.mark.slow
-def test_integers_are_in_a_package_once(exported: Path) -> None:
-    package = open_package(exported)
-    for program in package.manifest.programs:
-        stored, whole = package.read(program.file), package.read_program(program)
-        if program.precision == "fp32":
-            assert program.weights is None and stored == whole
-        else:  # the layers are so small that most stay where they are
-            assert program.weights is not None and len(stored) < len(whole)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(missing_library("onnx") is not None, reason="not built; run: make native")
-def test_both_dispatches_read_one_file(tmp_path: Path) -> None:
-    out = tmp_path / "both"
-    assert export(DATA / "wenet-moe", out, "--dispatch", "both", backends="onnx") == 0
-    package = open_package(out)
-    for role in ("encoder", "decoder"):
-        portable, native = (
-            package.program(role, "onnx", dispatch=dispatch) for dispatch in ("portable", "native")
-        )
-        assert portable.weights == native.weights == f"{role}.int8.weights"
-        assert {portable.file, native.file} <= package.parity.keys()
-    # Another file of weights in its place, which the manifest vouches for.
-    path = out / "encoder.int8.weights"
-    data = bytearray(path.read_bytes())
-    data[-65] ^= 1
-    path.write_bytes(data)
-    fields = json.loads((out / "manifest.json").read_bytes())
-    (entry,) = [entry for entry in fields["files"] if entry["file"] == path.name]
-    entry["sha256"] = hashlib.sha256(data).hexdigest()
-    (out / "manifest.json").write_bytes(sealed(fields))
-    for dispatch in ("portable", "native"):
-        with pytest.raises(EdgeAsrError):
-            edge_asr.load(out, dispatch=dispatch).transcribe(CLIP)
 
 
 @pytest.mark.slow

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import edge_asr
+from edge_asr.errors import EdgeAsrError
+from edge_asr.package.files import open_package
 from edge_asr.package.stripped import restore, strip
+from edge_asr.programs.loading import missing_library
+from export.__main__ import main
 from export.native import pack
 from export.native_weights import WeightsFile, WeightsWriter
 from export.stripping import SMALLEST_BYTES, find_inserts
 from quant.linear import quantize_linear
+from tests.paths import DATA
+from tests.tiny import sealed
+
+CLIP = DATA / "an4" / "an406-fcaw-b.flac"
 
 
 def linear(outputs: int, inputs: int, seed: int = 0) -> nn.Module:
@@ -78,3 +89,44 @@ def test_packing_needs_nothing_that_is_built(monkeypatch: pytest.MonkeyPatch) ->
     packed = pack(nn.Sequential(linear(8, 8)))
     assert packed.file.sha256 == hashlib.sha256(packed.file.data).hexdigest()
     assert packed.native_ops == ("edge_asr::linear",)
+
+
+@pytest.mark.slow
+def test_integers_are_in_a_package_once(tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    options = ["--precision", "int8,fp32", "--backends", "onnx,torchscript"]
+    assert main([str(DATA / "wenet-dense"), "-o", str(out), *options]) == 0
+    package = open_package(out)
+    for program in package.manifest.programs:
+        stored, whole = package.read(program.file), package.read_program(program)
+        if program.precision == "fp32":
+            assert program.weights is None and stored == whole
+        else:  # the layers are so small that most stay where they are
+            assert program.weights is not None and len(stored) < len(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing_library("onnx") is not None, reason="not built; run: make native")
+def test_both_dispatches_read_one_file(tmp_path: Path) -> None:
+    out = tmp_path / "both"
+    options = ["--dispatch", "both", "--backends", "onnx"]
+    assert main([str(DATA / "wenet-moe"), "-o", str(out), *options]) == 0
+    package = open_package(out)
+    for role in ("encoder", "decoder"):
+        portable, native = (
+            package.program(role, "onnx", dispatch=dispatch) for dispatch in ("portable", "native")
+        )
+        assert portable.weights == native.weights == f"{role}.int8.weights"
+        assert {portable.file, native.file} <= package.parity.keys()
+    # Another file of weights in its place, which the manifest vouches for.
+    path = out / "encoder.int8.weights"
+    data = bytearray(path.read_bytes())
+    data[-65] ^= 1
+    path.write_bytes(data)
+    fields = json.loads((out / "manifest.json").read_bytes())
+    (entry,) = [entry for entry in fields["files"] if entry["file"] == path.name]
+    entry["sha256"] = hashlib.sha256(data).hexdigest()
+    (out / "manifest.json").write_bytes(sealed(fields))
+    for dispatch in ("portable", "native"):
+        with pytest.raises(EdgeAsrError):
+            edge_asr.load(out, dispatch=dispatch).transcribe(CLIP)

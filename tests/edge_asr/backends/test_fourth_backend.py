@@ -134,7 +134,10 @@ def test_the_doctor_looks_for_it(package: Package, monkeypatch: pytest.MonkeyPat
         return {finding.subject: (finding.found, finding.advice) for finding in found}
 
     assert findings()["fourth"] == (f"pytest {pytest.__version__}", "")
-    assert findings()["fourth-only"][0] == "opens; runs on fourth"
+    assert findings()["fourth-only"][0] == (
+        "opens; runs on fourth; takes the portable program "
+        "(backend 'fourth' has no native operators; choose another backend)"
+    )
     monkeypatch.setitem(sys.modules, "pytest", None)
     missing = findings()
     assert missing["fourth"] == ("pytest not installed", "pip install the-fourth")

@@ -14,7 +14,7 @@ from edge_asr.commands.inspection import as_table, inspect_package, latency, sta
 from edge_asr.package.files import Package
 from edge_asr.package.manifest import TensorSpec
 from edge_asr.streams.stream import Stream
-from tests.tiny import ENCODER, MANIFEST, UNITS, FakeEncoder, tones
+from tests.tiny import ENCODER, MANIFEST, UNITS, FakeEncoder, sealed, tones
 
 
 def test_json_has_what_the_manifest_has(
@@ -54,7 +54,9 @@ def test_a_backend_not_known_here_is_said(
     tiny_package: Package, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tiny_package.root / "manifest.json"
-    path.write_text(path.read_text().replace('"onnx"', '"from-2030"'))
+    fields = json.loads(path.read_text())
+    fields["programs"][0]["backend"] = "from-2030"
+    path.write_bytes(sealed(fields))
     assert main(["inspect", str(tiny_package.root)]) == 0
     (row,) = [r for r in capsys.readouterr().out.splitlines() if r.startswith("encoder.fp32")]
     assert "from-2030 fp32" in row

@@ -91,7 +91,7 @@ def test_backends_not_known_here_alone_verify_nothing(
     newer: Package, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = newer.root / "manifest.json"
-    path.write_text(path.read_text().replace('"onnx"', '"from-2031"'))
+    path.write_bytes(sealed(json.loads(path.read_text().replace('"onnx"', '"from-2031"'))))
     assert main(["verify", str(newer.root)]) == 78
     out, err = capsys.readouterr()
     assert out.count("not known to this edge_asr") == 3

@@ -58,7 +58,7 @@ def test_a_package_may_not_say_what_is_done_after_silence() -> None:
     """As every package before this was told: the encoder starts from zeros."""
     found = tree()
     del found["fresh_context"]
-    assert decode_manifest(json.dumps(found).encode(), "m").fresh_context
+    assert decode_manifest(sealed(found), "m").fresh_context
     going_on = msgspec.structs.replace(MANIFEST, fresh_context=False)
     assert decode_manifest(encode_manifest(going_on), "m") == going_on
 
