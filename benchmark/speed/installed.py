@@ -152,11 +152,7 @@ def measure(options: argparse.Namespace) -> Installed:
     recognizer = load(package.root)
     command = command_line("python -m benchmark.speed.installed", None)
     return Installed(
-        origin=Origin.of(
-            recognizer,
-            command_line("python -m benchmark.speed.installed", None),
-            shared=options.shared,
-        ),
+        origin=Origin.of(recognizer, command, shared=options.shared),
         dispatch=ours[0]["dispatch"],
         kernel=ours[0]["kernel"],
         bytes=_bytes(package),

@@ -143,7 +143,8 @@ def test_a_backend_without_native_operators_says_so(
         choose_program(found, "encoder")
     assert str(caught.value) == (
         f"{found.root}/encoder.int8.native.onnx: needs the native operators, and backend 'onnx' "
-        "has no native operators; choose another backend, or export the package with --dispatch both"
+        "has no native operators; choose another backend, or export the package with "
+        "--dispatch both"
     )
     with pytest.raises(BackendError, match="'onnx' has no native operators; choose another"):
         load_operators("onnx")
