@@ -27,6 +27,7 @@ from export.executorch_layers import (
     split,
 )
 from export.native import on_native
+from export.partitions import sorted_once
 from export.program import MASKED, EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PlainAttention, PositionAttention
 from model.convolution import CausalConvolution
@@ -190,6 +191,17 @@ class _Encoder(nn.Module):
         return self.after_norm(x).unsqueeze(0), EncoderState(*new)
 
 
+class _Partitioner(XnnpackPartitioner):
+    """XNNPACK's, for programs whose operators it takes wherever they stand.
+
+    With a filter of single nodes, ExecuTorch traces the whole program twice more.
+    """
+
+    def ops_to_not_decompose(self, ep: Any) -> tuple[list[Any], None]:
+        operators, _ = super().ops_to_not_decompose(ep)
+        return operators, None
+
+
 class _AcceptsUnknownSizes:
     """A partitioner config that takes tensors of data-dependent size.
 
@@ -234,12 +246,13 @@ def to_edge(lowered: nn.Module, example: tuple[Tensor, ...], shapes: tuple[Any, 
         for config in ALL_PARTITIONER_CONFIGS
     ]
     # Between native operators there is nothing to gain from a delegate.
-    partitioner = [] if on_native(lowered) else [XnnpackPartitioner(configs=configs)]
-    return to_edge_transform_and_lower(
-        exported,
-        partitioner=partitioner,
-        compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
-    )
+    partitioner = [] if on_native(lowered) else [_Partitioner(configs=configs)]
+    with sorted_once():
+        return to_edge_transform_and_lower(
+            exported,
+            partitioner=partitioner,
+            compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
+        )
 
 
 def lower(program: nn.Module, interface: Interface) -> bytes:
