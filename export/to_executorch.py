@@ -27,7 +27,7 @@ from export.executorch_layers import (
     split,
 )
 from export.native import on_native
-from export.partitions import sorted_once
+from export.executorch_lowering import lean_lowering
 from export.program import MASKED, EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PlainAttention, PositionAttention
 from model.convolution import CausalConvolution
@@ -191,7 +191,7 @@ class _Encoder(nn.Module):
         return self.after_norm(x).unsqueeze(0), EncoderState(*new)
 
 
-class _Partitioner(XnnpackPartitioner):
+class WholeOperators(XnnpackPartitioner):
     """XNNPACK's, for programs whose operators it takes wherever they stand.
 
     With a filter of single nodes, ExecuTorch traces the whole program twice more.
@@ -246,8 +246,8 @@ def to_edge(lowered: nn.Module, example: tuple[Tensor, ...], shapes: tuple[Any, 
         for config in ALL_PARTITIONER_CONFIGS
     ]
     # Between native operators there is nothing to gain from a delegate.
-    partitioner = [] if on_native(lowered) else [_Partitioner(configs=configs)]
-    with sorted_once():
+    partitioner = [] if on_native(lowered) else [WholeOperators(configs=configs)]
+    with lean_lowering():
         return to_edge_transform_and_lower(
             exported,
             partitioner=partitioner,
