@@ -26,8 +26,8 @@ from export.executorch_layers import (
     row_feed_forward,
     split,
 )
-from export.native import on_native
 from export.executorch_lowering import lean_lowering
+from export.native import on_native
 from export.program import MASKED, EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PlainAttention, PositionAttention
 from model.convolution import CausalConvolution

@@ -39,7 +39,7 @@ DIM, MAX_ROWS = 8, 16
 pytestmark = pytest.mark.timeout(300)
 
 
-class Layers(nn.Module):
+class Layers(nn.Module):  # type: ignore[misc]
     """Quantized expert layers with norms between them, over rows (R, D)."""
 
     def __init__(self, count: int) -> None:
@@ -70,8 +70,7 @@ class Lowered:
     traces: int
 
     def run(self, rows: FloatArray) -> FloatArray:
-        result: FloatArray = choose_binding()(self.program, 1).run([rows])[0]
-        return result
+        return choose_binding()(self.program, 1).run([rows])[0].astype(np.float32, copy=False)
 
 
 def lower() -> Lowered:
