@@ -22,8 +22,12 @@ from torch.fx import Graph, Node
 from torch.fx.passes.infra.pass_base import PassResult
 from torch.utils import _pytree as pytree
 
-# What a pass overrides that changes a graph while it is traced.
-HOOKS = [name for name in dir(ExportPass) if not name.startswith("__") and name != "call"]
+# What a pass overrides that changes a graph while it is traced; every class has its own _abc_impl.
+HOOKS = [
+    name
+    for name in dir(ExportPass)
+    if not name.startswith("__") and name not in ("call", "_abc_impl")
+]
 
 
 @contextmanager
