@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.executorch_blocks import Block
 from export.executorch_layers import FeedForwardBlock, RowLinear, RowLinears, merge, split
-from export.executorch_repeat import Block
 from export.program import MASKED, Scorer
 from model.attention import Attention
 from model.decoder import DecoderLayer

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers quantized_decomposed
 from torch.nn import functional as F
 
-from export.executorch_repeat import Block
+from export.executorch_blocks import Block
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import LARGEST, QuantLinear
 

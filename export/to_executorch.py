@@ -20,10 +20,9 @@ from torch.fx import Node
 from torch.fx.passes.infra.partitioner import Partition
 from torch.nn import functional as F
 
+from export.executorch_blocks import Block, fold, regions, unfold
 from export.executorch_decoder import RowScorer
 from export.executorch_layers import FeedForwardBlock, RowLinear, RowLinears, merge, split
-from export.executorch_lowering import lean_lowering
-from export.executorch_repeat import Block, fold, regions, unfold
 from export.native import on_native
 from export.program import MASKED, EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PlainAttention, PositionAttention
@@ -263,9 +262,8 @@ def to_edge(
     # Between native operators there is nothing to gain from a delegate.
     partitioner = [] if on_native(lowered) else [WholeOperators(configs=configs)]
     config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
-    with lean_lowering():
-        edge = to_edge_transform_and_lower(exported, partitioner=partitioner, compile_config=config)
-        return EdgeProgramManager(unfold(edge.exported_program(), folded), compile_config=config)
+    edge = to_edge_transform_and_lower(exported, partitioner=partitioner, compile_config=config)
+    return EdgeProgramManager(unfold(edge.exported_program(), folded), compile_config=config)
 
 
 def lower(program: nn.Module, interface: Interface) -> bytes:
