@@ -3,7 +3,8 @@
     fold    the first block of a structure gets marks where it begins and ends, and each further one
             becomes a single operator
             -> torch.export, edge dialect, delegates
-    unfold  in the place of each such operator comes a copy of what the first block has become
+    unfold  in the place of each such operator comes a copy of what the first block has become;
+            all delegates get their weights
 
 ExecuTorch traces a program about fifteen times, a millisecond per node and trace. Without this,
 every layer costs 20 s; with it, 3 s.
@@ -154,11 +155,19 @@ def regions(graph: Graph) -> dict[Node, int]:
 
 
 def unfold(program: ExportedProgram, folded: Sequence[Folded]) -> ExportedProgram:
-    """A lowered program with all of its blocks; the one given is used up."""
+    """A program with planned delegates, with all of its blocks and delegates of XNNPACK; the one
+    given is used up."""
     inside = regions(program.graph)
+    delegates = {
+        node: Delegate(getattr(program.graph_module, node.target).original_module)
+        for node in program.graph.nodes
+        if node.op == "get_attr"
+    }
     for structure, blocks in enumerate(folded):
         body = [node for node in program.graph.nodes if inside.get(node) == structure]
-        _Unfolding(program, structure, blocks, body).run()
+        _Unfolding(program, structure, blocks, body, delegates).run()
+    for node, delegate in delegates.items():
+        setattr(program.graph_module, node.target, delegate.lowered({}))
     program.graph.lint()
     return ExportedProgram(
         root=program.graph_module,
@@ -176,17 +185,18 @@ class _Unfolding:
     """Puts the blocks of one structure into a program, in place."""
 
     def __init__(
-        self, program: ExportedProgram, structure: int, blocks: Folded, body: Sequence[Node]
+        self,
+        program: ExportedProgram,
+        structure: int,
+        blocks: Folded,
+        body: Sequence[Node],
+        delegates: Mapping[Node, Delegate],
     ) -> None:
         self.program, self.graph = program, program.graph
         self.structure, self.blocks, self.body = structure, blocks, body
+        self.delegates = delegates
         (self.begin,) = self._marks("enter")
         (self.end,) = self._marks("leave")
-        self.delegates = {
-            node: Delegate(getattr(program.graph_module, node.target))
-            for node in body
-            if node.op == "get_attr"
-        }
 
     def _marks(self, kind: str) -> Iterator[Node]:
         for node in self.graph.nodes:
@@ -201,13 +211,12 @@ class _Unfolding:
 
     def _copy_to(self, place: Node, name: str, block: Block) -> None:
         """The block of that name, in the place of an operator."""
-        renamed = (f"{self.blocks.first}.", f"{name}.")
-        tensors = {renamed[1] + key: one for key, one in _tensors(block).items()}
+        tensors = {f"{self.blocks.first}.{key}": one for key, one in _tensors(block).items()}
         made = {given: place.args[0][given.args[1]] for given in self.begin.users}
 
         def of(node: Node) -> Node:
             if node.op == "placeholder" and node not in made:
-                made[node] = self._input(node, renamed, tensors)
+                made[node] = self._input(node, name, tensors)
             return made.get(node, node)
 
         for node in self.body:
@@ -217,28 +226,29 @@ class _Unfolding:
                 of(given)  # inputs of the program stand before its nodes
             with self.graph.inserting_before(place):
                 if delegate := self.delegates.get(node):
-                    module = delegate.with_tensors(renamed, tensors)
+                    module = delegate.lowered(tensors)
                     target = get_lowered_module_name(self.program.graph_module, module)
                     made[node] = self.graph.get_attr(target)
                 else:
                     made[node] = self.graph.node_copy(node, of)
         _replace(place, [of(result) for result in self.end.args[0]])
 
-    def _input(self, node: Node, renamed: tuple[str, str], tensors: Mapping[str, Tensor]) -> Node:
-        """The input of a copy that stands for ``node``: itself where it is not of the block."""
+    def _input(self, node: Node, name: str, tensors: Mapping[str, Tensor]) -> Node:
+        """What the block ``name`` has for an input of the program: its own where ``tensors``,
+        which have the names of the first block's, are in its place."""
         specs = self.program.graph_signature.input_specs
         index = next(i for i, spec in enumerate(specs) if spec.arg.name == node.name)
         spec = specs[index]
-        if spec.target is None or not spec.target.startswith(renamed[0]):
+        if spec.target not in tensors:
             return node
-        target = spec.target.replace(*renamed, 1)
+        target = name + spec.target.removeprefix(self.blocks.first)
         with self.graph.inserting_after(node):
             new = self.graph.placeholder(f"{node.name}_{len(specs)}")
         new.meta = copy.copy(node.meta)
         argument = TensorArgument(new.name)
         specs.insert(index + 1, InputSpec(spec.kind, argument, target, spec.persistent))
         store = self.program.constants if spec.persistent is False else self.program.state_dict
-        store[target] = tensors[target]
+        store[target] = tensors[spec.target]
         return new
 
 

@@ -12,9 +12,10 @@ import math
 from typing import Any
 
 import torch
+from executorch import exir
 from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
+from executorch.exir.backend.partitioner import DelegationSpec
 from torch import Tensor, nn
 from torch.fx import Node
 from torch.fx.passes.infra.partitioner import Partition
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 
 from export.executorch_blocks import Block, fold, regions, unfold
 from export.executorch_decoder import RowScorer
+from export.executorch_delegate import PlannedBackend
 from export.executorch_layers import FeedForwardBlock, RowLinear, RowLinears, merge, split
 from export.native import on_native
 from export.program import MASKED, EncoderProgram, Interface, Scorer, with_replaced
@@ -197,6 +199,14 @@ class WholeOperators(XnnpackPartitioner):
     With a filter of single nodes, ExecuTorch traces the whole program twice more.
     """
 
+    def __init__(self) -> None:
+        configs = [
+            type(config.__name__, (_AcceptsUnknownSizes, config), {})
+            for config in ALL_PARTITIONER_CONFIGS
+        ]
+        super().__init__(configs=configs)
+        self.delegation_spec = DelegationSpec(PlannedBackend.__name__, [])
+
     def ops_to_not_decompose(self, ep: Any) -> tuple[list[Any], None]:
         operators, _ = super().ops_to_not_decompose(ep)
         return operators, None
@@ -250,20 +260,19 @@ def lower_edge(program: nn.Module, interface: Interface) -> Any:
 
 def to_edge(
     lowered: nn.Module, example: tuple[Tensor, ...], shapes: tuple[Any, ...]
-) -> EdgeProgramManager:
-    """A module in the forms of ``executorch_layers``, or on native layers, for XNNPACK."""
+) -> exir.EdgeProgramManager:
+    """A module in the forms of ``executorch_layers``, or on native layers, which is used up."""
     folded = fold(lowered)
     with torch.no_grad():
         exported = torch.export.export(lowered, example, dynamic_shapes=shapes, strict=False)
-    configs = [
-        type(config.__name__, (_AcceptsUnknownSizes, config), {})
-        for config in ALL_PARTITIONER_CONFIGS
-    ]
-    # Between native operators there is nothing to gain from a delegate.
-    partitioner = [] if on_native(lowered) else [WholeOperators(configs=configs)]
-    config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
-    edge = to_edge_transform_and_lower(exported, partitioner=partitioner, compile_config=config)
-    return EdgeProgramManager(unfold(edge.exported_program(), folded), compile_config=config)
+    config = exir.EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
+    if on_native(lowered):  # between native operators there is nothing to gain from a delegate
+        return exir.to_edge(exported, compile_config=config)
+    edge = exir.to_edge_transform_and_lower(
+        exported, partitioner=[WholeOperators()], compile_config=config
+    )
+    whole = unfold(edge.exported_program(), folded)
+    return exir.EdgeProgramManager(whole, compile_config=config)
 
 
 def lower(program: nn.Module, interface: Interface) -> bytes:
