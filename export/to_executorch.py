@@ -214,7 +214,7 @@ class WholeOperators(XnnpackPartitioner):
     def generate_partitions(self, ep: Any) -> list[Any]:
         """Stock partitions, of which none reaches over the border of a block."""
         inside = regions(ep.graph)
-        parts = []
+        parts: list[list[Node]] = []
         for whole in super().generate_partitions(ep):
             nodes: dict[int | None, list[Node]] = {}
             for node in whole.nodes:
