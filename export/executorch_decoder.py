@@ -12,47 +12,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.executorch_layers import (
-    RowLinear,
-    RowLinears,
-    merge,
-    row_feed_forward,
-    split,
-)
+from export.executorch_blocks import Block
+from export.executorch_layers import FeedForwardBlock, RowLinear, RowLinears, merge, split
 from export.program import MASKED, Scorer
 from model.attention import Attention
 from model.decoder import DecoderLayer
 
 
-class _SelfAttention(nn.Module):
-    def __init__(self, layer: Attention) -> None:
+class _SelfAttention(Block):
+    def __init__(self, layer: Attention, norm: nn.Module) -> None:
         super().__init__()
+        self.norm = norm
         self.heads = layer.heads
         self.qkv = RowLinears([layer.linear_q, layer.linear_k, layer.linear_v])
         self.out = RowLinear(layer.linear_out)
 
-    def forward(self, rows: Tensor, bias: Tensor) -> Tensor:
-        """rows (N * U, D) with bias (1, U, U) within each hypothesis."""
+    def forward(self, x: Tensor, bias: Tensor) -> tuple[Tensor]:
+        """x (N * U, D) with bias (1, U, U) within each hypothesis to x after it."""
         width = bias.size(2)
-        q, k, v = (split(part, self.heads) for part in self.qkv(rows))
+        q, k, v = (split(part, self.heads) for part in self.qkv(self.norm(x)))
         q, k, v = (part.reshape(-1, width, part.size(2)) for part in (q, k, v))  # (H * N, U, d)
         attended = torch.bmm(torch.softmax(_scores(q, k) + bias, dim=-1), v)
-        return self.out(merge(attended.reshape(self.heads, -1, attended.size(2))))
+        return (x + self.out(merge(attended.reshape(self.heads, -1, attended.size(2)))),)
 
 
-class _CrossAttention(nn.Module):
-    def __init__(self, layer: Attention) -> None:
+class _CrossAttention(Block):
+    def __init__(self, layer: Attention, norm: nn.Module) -> None:
         super().__init__()
+        self.norm = norm
         self.heads = layer.heads
         self.q = RowLinear(layer.linear_q)
         self.kv = RowLinears([layer.linear_k, layer.linear_v])
         self.out = RowLinear(layer.linear_out)
 
-    def forward(self, rows: Tensor, memory: Tensor) -> Tensor:
-        """rows (N * U, D) over memory (T', D)."""
-        q = split(self.q(rows), self.heads)
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor]:
+        """x (N * U, D) over memory (T', D) to x after it."""
+        q = split(self.q(self.norm(x)), self.heads)
         k, v = (split(part, self.heads) for part in self.kv(memory))
-        return self.out(merge(torch.bmm(torch.softmax(_scores(q, k), dim=-1), v)))
+        return (x + self.out(merge(torch.bmm(torch.softmax(_scores(q, k), dim=-1), v))),)
 
 
 def _scores(q: Tensor, k: Tensor) -> Tensor:
@@ -62,16 +59,15 @@ def _scores(q: Tensor, k: Tensor) -> Tensor:
 class _Layer(nn.Module):
     def __init__(self, layer: DecoderLayer, max_rows: int) -> None:
         super().__init__()
-        self.self_attention = _SelfAttention(layer.self_attn)
-        self.cross_attention = _CrossAttention(layer.src_attn)
-        self.feed_forward = row_feed_forward(layer.feed_forward, max_rows)
-        for name in ("norm1", "norm2", "norm3"):
-            setattr(self, name, getattr(layer, name))
+        self.self_attention = _SelfAttention(layer.self_attn, layer.norm1)
+        self.cross_attention = _CrossAttention(layer.src_attn, layer.norm2)
+        self.feed_forward = FeedForwardBlock(layer.feed_forward, layer.norm3, max_rows, 1)
 
     def forward(self, x: Tensor, bias: Tensor, memory: Tensor) -> Tensor:
-        x = x + self.self_attention(self.norm1(x), bias)
-        x = x + self.cross_attention(self.norm2(x), memory)
-        return x + self.feed_forward(self.norm3(x))
+        (x,) = self.self_attention(x, bias)
+        (x,) = self.cross_attention(x, memory)
+        (x,) = self.feed_forward(x)
+        return x
 
 
 class RowScorer(nn.Module):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  registers quantized_decomposed
 from torch.nn import functional as F
 
+from export.executorch_blocks import Block
 from model.feed_forward import FeedForward, MoeFeedForward
 from quant.linear import LARGEST, QuantLinear
 
@@ -137,6 +138,20 @@ def row_feed_forward(layer: nn.Module, max_rows: int) -> nn.Module:
         return RowMoe(layer, max_rows)
     assert isinstance(layer, FeedForward)
     return RowFeedForward(layer)
+
+
+class FeedForwardBlock(Block):
+    """A feed-forward layer with its norm and residual."""
+
+    def __init__(self, layer: nn.Module, norm: nn.Module, max_rows: int, factor: float) -> None:
+        super().__init__()
+        self.norm, self.factor = norm, factor
+        self.layer = row_feed_forward(layer, max_rows)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """x (R, D) to the same."""
+        y = self.layer(self.norm(x))
+        return (x + (y if self.factor == 1 else self.factor * y),)
 
 
 def split(rows: Tensor, heads: int) -> Tensor:

@@ -12,20 +12,19 @@ import math
 from typing import Any
 
 import torch
+from executorch import exir
 from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+from executorch.exir.backend.partitioner import DelegationSpec
 from torch import Tensor, nn
+from torch.fx import Node
+from torch.fx.passes.infra.partitioner import Partition
 from torch.nn import functional as F
 
+from export.executorch_blocks import Block, fold, regions, unfold
 from export.executorch_decoder import RowScorer
-from export.executorch_layers import (
-    RowLinear,
-    RowLinears,
-    merge,
-    row_feed_forward,
-    split,
-)
+from export.executorch_delegate import PlannedBackend
+from export.executorch_layers import FeedForwardBlock, RowLinear, RowLinears, merge, split
 from export.native import on_native
 from export.program import MASKED, EncoderProgram, Interface, Scorer, with_replaced
 from model.attention import PlainAttention, PositionAttention
@@ -40,9 +39,14 @@ from model.encoder import (
 from quant.linear import QuantLinear
 
 
-class _Attention(nn.Module):
-    def __init__(self, layer: PositionAttention | PlainAttention) -> None:
+class _Attention(Block):
+    """The attention of a layer, with its norm and residual."""
+
+    results = 4
+
+    def __init__(self, layer: PositionAttention | PlainAttention, norm: nn.Module) -> None:
         super().__init__()
+        self.norm = norm
         self.heads = layer.heads
         self.qkv = RowLinears([layer.linear_q, layer.linear_k, layer.linear_v])
         self.out = RowLinear(layer.linear_out)
@@ -56,17 +60,12 @@ class _Attention(nn.Module):
         self.register_buffer("v", blocks * layer.pos_bias_v.detach().reshape(1, -1))
 
     def forward(
-        self,
-        rows: Tensor,
-        positions: Tensor,
-        bias: Tensor,
-        key: Tensor,
-        value: Tensor,
-        score: Tensor,
+        self, x: Tensor, key: Tensor, value: Tensor, score: Tensor, positions: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """rows (T', D), bias (1, 1, C + T'), caches (H, C, d), (H, C, d), (H, C, 1) with their
-        new frames behind them in the results."""
-        q, k, v = self.qkv(rows)
+        """x (T', D), caches (H, C, d), (H, C, d), (H, C), positions (T', D), bias (1, 1, C + T')
+        to x and the caches after it."""
+        frames = x.size(0)
+        q, k, v = self.qkv(self.norm(x))
         if self.pos is None:
             new_score = torch.zeros_like(k[:, : self.heads])
         else:
@@ -80,12 +79,18 @@ class _Attention(nn.Module):
         scores = torch.bmm(split(q, self.heads), key.permute(0, 2, 1)) + score.view(heads, 1, -1)
         scores = scores * (1 / math.sqrt(key.size(2))) + bias
         attended = torch.bmm(torch.softmax(scores, dim=-1), value)
-        return self.out(merge(attended)), key, value, score
+        x = x + self.out(merge(attended))
+        return x, key[:, frames:], value[:, frames:], score[:, frames:]
 
 
-class _Convolution(nn.Module):
-    def __init__(self, layer: CausalConvolution) -> None:
+class _Convolution(Block):
+    """The convolution of a layer, with its norm and residual."""
+
+    results = 2
+
+    def __init__(self, layer: CausalConvolution, norm: nn.Module) -> None:
         super().__init__()
+        self.before = norm
         first = layer.pointwise_conv1
         half = first.weight.size(0) // 2
         self.pointwise_1 = RowLinears([_rows_of(first, 0, half), _rows_of(first, half, 2 * half)])
@@ -102,8 +107,9 @@ class _Convolution(nn.Module):
         self.activation = layer.activation
         self.pointwise_2 = RowLinear(layer.pointwise_conv2)
 
-    def forward(self, rows: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        left, right = self.pointwise_1(rows)
+    def forward(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
+        """x (T', D) and the cache (K - 1, D) to both after it."""
+        left, right = self.pointwise_1(self.before(x))
         gated = left * torch.sigmoid(right)
         if self.history:
             window = torch.cat([cache, gated - self.rest])
@@ -117,7 +123,7 @@ class _Convolution(nn.Module):
             y = y.squeeze(0).permute(1, 0)
         else:
             y = self.norm(y.squeeze(0).permute(1, 0))
-        return self.pointwise_2(self.activation(y)), window
+        return x + self.pointwise_2(self.activation(y)), window[x.size(0) :]
 
 
 def _rows_of(layer: nn.Module, start: int, stop: int) -> nn.Module:
@@ -134,25 +140,22 @@ def _rows_of(layer: nn.Module, start: int, stop: int) -> nn.Module:
 class _Layer(nn.Module):
     def __init__(self, layer: EncoderLayer, max_rows: int) -> None:
         super().__init__()
-        self.feed_forward_macaron = row_feed_forward(layer.feed_forward_macaron, max_rows)
-        self.attention = _Attention(layer.self_attn)
-        self.convolution = _Convolution(layer.conv_module)
-        self.feed_forward = row_feed_forward(layer.feed_forward, max_rows)
-        for name in ("norm_ff_macaron", "norm_mha", "norm_conv", "norm_ff", "norm_final"):
-            setattr(self, name, getattr(layer, name))
+        self.feed_forward_macaron = FeedForwardBlock(
+            layer.feed_forward_macaron, layer.norm_ff_macaron, max_rows, 0.5
+        )
+        self.attention = _Attention(layer.self_attn, layer.norm_mha)
+        self.convolution = _Convolution(layer.conv_module, layer.norm_conv)
+        self.feed_forward = FeedForwardBlock(layer.feed_forward, layer.norm_ff, max_rows, 0.5)
+        self.norm_final = layer.norm_final
 
     def forward(
         self, x: Tensor, positions: Tensor, bias: Tensor, key: Tensor, value: Tensor, score: Tensor,
         conv: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        x = x + 0.5 * self.feed_forward_macaron(self.norm_ff_macaron(x))
-        attended, key, value, score = self.attention(
-            self.norm_mha(x), positions, bias, key, value, score
-        )
-        x = x + attended
-        convolved, conv = self.convolution(self.norm_conv(x), conv)
-        x = x + convolved
-        x = x + 0.5 * self.feed_forward(self.norm_ff(x))
+        (x,) = self.feed_forward_macaron(x)
+        x, key, value, score = self.attention(x, key, value, score, positions, bias)
+        x, conv = self.convolution(x, conv)
+        (x,) = self.feed_forward(x)
         return self.norm_final(x), key, value, score, conv
 
 
@@ -182,12 +185,42 @@ class _Encoder(nn.Module):
                 x, positions, bias, state.key[index, 0], state.value[index, 0],
                 state.score[index, 0], state.conv[index, 0],
             )  # fmt: skip
-            keys.append(key[:, frames:])
-            values.append(value[:, frames:])
-            scores.append(score[:, frames:])
-            convs.append(conv[frames:])
+            keys.append(key)
+            values.append(value)
+            scores.append(score)
+            convs.append(conv)
         new = (torch.stack(part).unsqueeze(1) for part in (keys, values, scores, convs))
         return self.after_norm(x).unsqueeze(0), EncoderState(*new)
+
+
+class WholeOperators(XnnpackPartitioner):
+    """XNNPACK's, for programs whose operators it takes wherever they stand, block by block.
+
+    With a filter of single nodes, ExecuTorch traces the whole program twice more.
+    """
+
+    def __init__(self) -> None:
+        configs = [
+            type(config.__name__, (_AcceptsUnknownSizes, config), {})
+            for config in ALL_PARTITIONER_CONFIGS
+        ]
+        super().__init__(configs=configs)
+        self.delegation_spec = DelegationSpec(PlannedBackend.__name__, [])
+
+    def ops_to_not_decompose(self, ep: Any) -> tuple[list[Any], None]:
+        operators, _ = super().ops_to_not_decompose(ep)
+        return operators, None
+
+    def generate_partitions(self, ep: Any) -> list[Any]:
+        """Stock partitions, of which none reaches over the border of a block."""
+        inside = regions(ep.graph)
+        parts: list[list[Node]] = []
+        for whole in super().generate_partitions(ep):
+            nodes: dict[int | None, list[Node]] = {}
+            for node in whole.nodes:
+                nodes.setdefault(inside.get(node), []).append(node)
+            parts += nodes.values()
+        return [Partition(index, part) for index, part in enumerate(parts)]
 
 
 class _AcceptsUnknownSizes:
@@ -225,21 +258,21 @@ def lower_edge(program: nn.Module, interface: Interface) -> Any:
     return to_edge(lowered, interface.example, shapes)
 
 
-def to_edge(lowered: nn.Module, example: tuple[Tensor, ...], shapes: tuple[Any, ...]) -> Any:
-    """A module in the forms of ``executorch_layers``, or on native layers, for XNNPACK."""
+def to_edge(
+    lowered: nn.Module, example: tuple[Tensor, ...], shapes: tuple[Any, ...]
+) -> exir.EdgeProgramManager:
+    """A module in the forms of ``executorch_layers``, or on native layers, which is used up."""
+    folded = fold(lowered)
     with torch.no_grad():
         exported = torch.export.export(lowered, example, dynamic_shapes=shapes, strict=False)
-    configs = [
-        type(config.__name__, (_AcceptsUnknownSizes, config), {})
-        for config in ALL_PARTITIONER_CONFIGS
-    ]
-    # Between native operators there is nothing to gain from a delegate.
-    partitioner = [] if on_native(lowered) else [XnnpackPartitioner(configs=configs)]
-    return to_edge_transform_and_lower(
-        exported,
-        partitioner=partitioner,
-        compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
+    config = exir.EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
+    if on_native(lowered):  # between native operators there is nothing to gain from a delegate
+        return exir.to_edge(exported, compile_config=config)
+    edge = exir.to_edge_transform_and_lower(
+        exported, partitioner=[WholeOperators()], compile_config=config
     )
+    whole = unfold(edge.exported_program(), folded)
+    return exir.EdgeProgramManager(whole, compile_config=config)
 
 
 def lower(program: nn.Module, interface: Interface) -> bytes:
