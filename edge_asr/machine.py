@@ -12,7 +12,7 @@ from pathlib import Path
 from edge_asr.backends.table import backend_libraries
 
 # What edge_asr cannot work without, whatever the backend.
-REQUIRED = ("numpy", "kaldi-native-fbank", "soxr", "soundfile", "sounddevice", "msgspec", "rich")
+REQUIRED = ("numpy", "soxr", "soundfile", "sounddevice", "msgspec", "rich")
 # In the order of reports; those of the backends follow.
 LIBRARIES = ("edge_asr", *REQUIRED)
 # Of all that a processor can do, what decides how fast integers are multiplied.

@@ -62,7 +62,7 @@ class PrefixSearch:
         width = min(self.beam, heard.shape[1])
         # (frames, K) the best units of each frame that may hold one
         units = np.argpartition(heard, heard.shape[1] - width, axis=1)[:, -width:]
-        values = np.take_along_axis(heard, units, axis=1)
+        values = heard[np.arange(len(active))[:, None], units]
         done = 0
         for frame, ids, log_prob in zip(
             active.tolist(), units.tolist(), values.tolist(), strict=True
@@ -79,7 +79,7 @@ class PrefixSearch:
 
     def tokens(self) -> list[Token]:
         """See ``Search``."""
-        return list(self.hypotheses.best().best.tokens)
+        return list(self.hypotheses.best().tokens)
 
     def agreed(self, margin: float) -> int:
         """See ``Search``."""
@@ -113,7 +113,8 @@ class PrefixSearch:
             column = units.index(self.blank)
             del units[column]
             blank = log_probs.pop(column) - self.blank_penalty
-        frame = Frame(self.frames, units, log_probs, blank)
+        columns = {unit: column for column, unit in enumerate(units)}
+        frame = Frame(self.frames, units, log_probs, columns, blank)
         beam = next_beam(self.hypotheses, frame, self.fusion, self.beam, self.score_beam)
         if beam is not None:
             self.hypotheses = beam

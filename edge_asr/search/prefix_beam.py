@@ -23,28 +23,23 @@ _KEY_FACTOR = 0xD1342543DE82EF95
 _KEY_MASK = (1 << 64) - 1
 
 
-class Alignment(NamedTuple):
-    """The best alignment of a text that ends in one way."""
-
-    log_prob: float
-    tokens: tuple[Token, ...]
-
-    def without(self, count: int) -> Alignment:
-        """The same without its first ``count`` tokens."""
-        return Alignment(self.log_prob, self.tokens[count:])
+Tokens = tuple[Token, ...]
 
 
 class Text(NamedTuple):
-    """One hypothesis. Log-probabilities are sums over its alignments."""
+    """One hypothesis. Scores are log-probabilities, kept apart by how an alignment ends: in blank
+    or in the last unit."""
 
     last: int  # unit
     key: int
     parent: int  # key of the text without its last unit
-    score: float  # of both ends together
-    in_blank: float  # of alignments that end in blank
-    in_unit: float  # of those that end in the last unit
-    best_in_blank: Alignment
-    best_in_unit: Alignment
+    score: float  # of all its alignments
+    in_blank: float
+    in_unit: float
+    best_in_blank: float  # of the best alignment
+    best_in_unit: float
+    blank_tokens: Tokens  # in that alignment
+    unit_tokens: Tokens
     fusion: float  # what automata added
 
     def __deepcopy__(self, memo: object) -> Text:
@@ -56,35 +51,30 @@ class Text(NamedTuple):
         return self.score + self.fusion
 
     @property
-    def best(self) -> Alignment:
-        """The better one of both alignments."""
-        in_blank, in_unit = self.best_in_blank, self.best_in_unit
-        return in_unit if in_unit.log_prob >= in_blank.log_prob else in_blank
+    def tokens(self) -> Tokens:
+        """In the best of all alignments."""
+        return self.unit_tokens if self.best_in_unit >= self.best_in_blank else self.blank_tokens
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Its units; both alignments have the same."""
-        return tuple([token.id for token in self.best_in_unit.tokens])
+        """Its units; all alignments have the same."""
+        return tuple([token.id for token in self.unit_tokens])
 
     def into_blank(self, log_prob: float) -> Text:
         """The text after frames in which every alignment is in blank."""
-        score, best = self.score + log_prob, self.best
+        (last, key, parent, score, _, _, best_in_blank, best_in_unit, tokens, unit_tokens,
+         fusion) = self  # fmt: skip
+        if best_in_unit >= best_in_blank:
+            best_in_blank, tokens = best_in_unit, unit_tokens
+        score += log_prob
+        best_in_blank += log_prob
         return Text(
-            self.last,
-            self.key,
-            self.parent,
-            score,
-            score,
-            -math.inf,
-            Alignment(best.log_prob + log_prob, best.tokens),
-            Alignment(-math.inf, self.best_in_unit.tokens),
-            self.fusion,
-        )
+            last, key, parent, score, score, -math.inf, best_in_blank, -math.inf, tokens,
+            unit_tokens, fusion,
+        )  # fmt: skip
 
 
-_EMPTY = Text(
-    NO_UNIT, _EMPTY_KEY, 0, 0.0, 0.0, -math.inf, Alignment(0.0, ()), Alignment(-math.inf, ()), 0.0
-)
+_EMPTY = Text(NO_UNIT, _EMPTY_KEY, 0, 0.0, 0.0, -math.inf, 0.0, -math.inf, (), (), 0.0)
 
 
 @dataclass
@@ -136,7 +126,7 @@ class Beam:
         heads: dict[tuple[int, ...], tuple[list[Token], float]] = {}
         tails: dict[tuple[int, ...], list[tuple[Text, int]]] = {}
         for text in sorted(self.texts, key=_total, reverse=True):
-            tokens, ids = text.best.tokens, text.ids
+            tokens, ids = text.tokens, text.ids
             count = max(kept, sum(token.start < frame for token in tokens))
             known, score = heads.get(ids[:count], (_before(frame, tokens[:count]), -math.inf))
             heads[ids[:count]] = known, log_add(score, text.score)
@@ -196,7 +186,7 @@ def _tails(groups: dict[tuple[int, ...], list[tuple[Text, int]]], fusion: Fusion
     """One hypothesis for each tail: of its texts, each without its first units, so many."""
     texts = [_tail(ids, members) for ids, members in groups.items()]
     highest = max(max(text.in_blank, text.in_unit) for text in texts)
-    likeliest = max(text.best.log_prob for text in texts)
+    likeliest = max(max(text.best_in_blank, text.best_in_unit) for text in texts)
     beam = Beam([_lowered(text, highest, likeliest) for text in texts], fusion.start(len(texts)))
     beam.rescan(fusion)
     return beam
@@ -205,6 +195,8 @@ def _tails(groups: dict[tuple[int, ...], list[tuple[Text, int]]], fusion: Fusion
 def _tail(ids: tuple[int, ...], members: list[tuple[Text, int]]) -> Text:
     """One text of all ``members``, each without its first units, so many."""
     keys = _keys(ids)
+    best_in_blank, blank_count = max(members, key=lambda member: member[0].best_in_blank)
+    best_in_unit, unit_count = max(members, key=lambda member: member[0].best_in_unit)
     return Text(
         last=ids[-1] if ids else NO_UNIT,
         key=keys[-1],
@@ -212,25 +204,23 @@ def _tail(ids: tuple[int, ...], members: list[tuple[Text, int]]) -> Text:
         score=-math.inf,  # until it is lowered
         in_blank=reduce(log_add, [text.in_blank for text, _ in members]),
         in_unit=reduce(log_add, [text.in_unit for text, _ in members]),
-        best_in_blank=_best([text.best_in_blank.without(count) for text, count in members]),
-        best_in_unit=_best([text.best_in_unit.without(count) for text, count in members]),
+        best_in_blank=best_in_blank.best_in_blank,
+        best_in_unit=best_in_unit.best_in_unit,
+        blank_tokens=best_in_blank.blank_tokens[blank_count:],
+        unit_tokens=best_in_unit.unit_tokens[unit_count:],
         fusion=0.0,
     )
 
 
-def _best(alignments: Sequence[Alignment]) -> Alignment:
-    return max(alignments, key=lambda alignment: alignment.log_prob)
-
-
-def _lowered(text: Text, score: float, log_prob: float) -> Text:
-    """``text`` with less: ``score`` of its sums, ``log_prob`` of its best alignments."""
+def _lowered(text: Text, score: float, best: float) -> Text:
+    """``text`` with less: ``score`` of its sums, ``best`` of its best alignments."""
     in_blank, in_unit = text.in_blank - score, text.in_unit - score
     return text._replace(
         score=log_add(in_blank, in_unit),
         in_blank=in_blank,
         in_unit=in_unit,
-        best_in_blank=Alignment(text.best_in_blank.log_prob - log_prob, text.best_in_blank.tokens),
-        best_in_unit=Alignment(text.best_in_unit.log_prob - log_prob, text.best_in_unit.tokens),
+        best_in_blank=text.best_in_blank - best,
+        best_in_unit=text.best_in_unit - best,
     )
 
 

@@ -11,32 +11,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_asr.fusion import Fusion
 from edge_asr.search import Token
-from edge_asr.search.prefix_beam import Alignment, Beam, Text, extended_key, log_add
+from edge_asr.search.prefix_beam import Beam, Text, Tokens, extended_key, log_add
 
 Doubles = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """What may be heard in a frame."""
 
     number: int
-    units: Sequence[int]  # (K,) without blank
-    log_probs: Sequence[float]  # (K,)
+    units: list[int]  # (K,) without blank
+    log_probs: list[float]  # (K,)
+    columns: dict[int, int]  # where a unit is among them
     blank: float  # log-probability of blank, -inf where it may not be heard
-
-    @cached_property
-    def columns(self) -> dict[int, int]:
-        """Where a unit is among ``units``."""
-        return {unit: column for column, unit in enumerate(self.units)}
 
 
 def next_beam(
@@ -60,13 +54,12 @@ def next_beam(
     chosen = select(np.concatenate([stay_totals, totals]), limit, score_beam)
     if not chosen:
         return None
+    count = len(texts)
     survivors = [
-        stays[number]
-        if number < len(texts)
-        else grown_text(texts, frame, number - len(texts), added)
+        stays[number] if number < count else grown_text(texts, frame, number - count, added)
         for number in chosen
     ]
-    return Beam(survivors, states[:, chosen] if fusion else states[:, [0] * len(chosen)])
+    return Beam(survivors, states[:, chosen] if fusion else fusion.start(len(chosen)))
 
 
 def rows_of_parents(texts: Sequence[Text]) -> list[int | None]:
@@ -77,30 +70,34 @@ def rows_of_parents(texts: Sequence[Text]) -> list[int | None]:
 
 def stay(text: Text, parent: Text | None, frame: Frame) -> Text:
     """``text`` with nothing added, and what ``parent`` becomes by growing into it."""
-    best = text.best
-    in_blank = text.score + frame.blank
-    in_unit, best_in_unit = -math.inf, Alignment(-math.inf, text.best_in_unit.tokens)
-    column = frame.columns.get(text.last)
-    if column is not None:
-        log_prob = frame.log_probs[column]
-        in_unit = text.in_unit + log_prob
-        best_in_unit = _sounding_on(text.best_in_unit, frame.number, log_prob)
-        if parent is not None:
-            score, before = _before(parent, text.last)
-            in_unit = log_add(in_unit, score + log_prob)
-            if before.log_prob + log_prob > best_in_unit.log_prob:
-                best_in_unit = _begun(before, frame.number, text.last, log_prob)
+    (last, key, parent_key, score, _, in_unit, best_in_blank, best_in_unit, blank_tokens,
+     unit_tokens, fusion) = text  # fmt: skip
+    in_blank = score + frame.blank
+    if best_in_unit >= best_in_blank:
+        best_in_blank, blank_tokens = best_in_unit, unit_tokens
+    column = frame.columns.get(last)
+    if column is None:
+        return Text(
+            last, key, parent_key, in_blank, in_blank, -math.inf, best_in_blank + frame.blank,
+            -math.inf, blank_tokens, unit_tokens, fusion,
+        )  # fmt: skip
+    log_prob = frame.log_probs[column]
+    in_unit += log_prob
+    best_in_unit += log_prob
+    grown, grown_tokens = -math.inf, unit_tokens
+    if parent is not None:
+        grown_score, grown, grown_tokens = _before(parent, last)
+        in_unit = log_add(in_unit, grown_score + log_prob)
+        grown += log_prob
+    if grown > best_in_unit:
+        best_in_unit = grown
+        unit_tokens = (*grown_tokens, Token(last, frame.number, frame.number + 1, log_prob))
+    else:
+        unit_tokens = _sounding_on(unit_tokens, frame.number, log_prob)
     return Text(
-        text.last,
-        text.key,
-        text.parent,
-        log_add(in_blank, in_unit),
-        in_blank,
-        in_unit,
-        Alignment(best.log_prob + frame.blank, best.tokens),
-        best_in_unit,
-        text.fusion,
-    )
+        last, key, parent_key, log_add(in_blank, in_unit), in_blank, in_unit,
+        best_in_blank + frame.blank, best_in_unit, blank_tokens, unit_tokens, fusion,
+    )  # fmt: skip
 
 
 def grow(texts: Sequence[Text], parents: Sequence[int | None], frame: Frame) -> Doubles:
@@ -111,7 +108,7 @@ def grow(texts: Sequence[Text], parents: Sequence[int | None], frame: Frame) -> 
     columns = [frame.columns.get(text.last) for text in texts]
     for row, column in enumerate(columns):
         if column is not None:
-            scores[row, column] = texts[row].in_blank + log_probs[column]
+            scores[row, column] = texts[row].in_blank + frame.log_probs[column]
     for parent, column in zip(parents, columns, strict=True):
         if parent is not None and column is not None:
             scores[parent, column] = -math.inf
@@ -142,36 +139,26 @@ def grown_text(texts: Sequence[Text], frame: Frame, place: int, added: Doubles |
     """The text at ``place`` of what ``grow`` gave; ``added`` as ``advance`` gave it."""
     row, column = divmod(place, len(frame.units))
     text, unit, log_prob = texts[row], frame.units[column], frame.log_probs[column]
-    score, before = _before(text, unit)
-    best = _begun(before, frame.number, unit, log_prob)
+    score, best, tokens = _before(text, unit)
+    score += log_prob
+    tokens = (*tokens, Token(unit, frame.number, frame.number + 1, log_prob))
     return Text(
-        unit,
-        extended_key(text.key, unit),
-        text.key,
-        score + log_prob,
-        -math.inf,
-        score + log_prob,
-        Alignment(-math.inf, best.tokens),
-        best,
-        text.fusion if added is None else float(added[place]),
-    )
+        unit, extended_key(text.key, unit), text.key, score, -math.inf, score, -math.inf,
+        best + log_prob, tokens, tokens, text.fusion if added is None else float(added[place]),
+    )  # fmt: skip
 
 
-def _before(text: Text, unit: int) -> tuple[float, Alignment]:
-    """What ``text`` grows from by ``unit``: its last unit again needs blank between."""
+def _before(text: Text, unit: int) -> tuple[float, float, Tokens]:
+    """What ``text`` grows from by ``unit``, its last unit again needing blank between: the sum,
+    and the best alignment."""
     if unit == text.last:
-        return text.in_blank, text.best_in_blank
-    return text.score, text.best
+        return text.in_blank, text.best_in_blank, text.blank_tokens
+    if text.best_in_unit >= text.best_in_blank:
+        return text.score, text.best_in_unit, text.unit_tokens
+    return text.score, text.best_in_blank, text.blank_tokens
 
 
-def _begun(before: Alignment, frame: int, unit: int, log_prob: float) -> Alignment:
-    """``before``, and a token that begins in ``frame``."""
-    token = Token(unit, frame, frame + 1, log_prob)
-    return Alignment(before.log_prob + log_prob, (*before.tokens, token))
-
-
-def _sounding_on(alignment: Alignment, frame: int, log_prob: float) -> Alignment:
-    """``alignment``, its last token going on through ``frame``."""
-    unit, start, _, peak = alignment.tokens[-1]
-    token = Token(unit, start, frame + 1, peak if peak >= log_prob else log_prob)
-    return Alignment(alignment.log_prob + log_prob, (*alignment.tokens[:-1], token))
+def _sounding_on(tokens: Tokens, frame: int, log_prob: float) -> Tokens:
+    """``tokens``, the last going on through ``frame``."""
+    unit, start, _, peak = tokens[-1]
+    return (*tokens[:-1], Token(unit, start, frame + 1, peak if peak >= log_prob else log_prob))

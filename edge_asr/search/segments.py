@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_asr.backends import FloatArray
 from edge_asr.errors import EdgeAsrError
@@ -95,11 +94,11 @@ class Segments:
             Whether silence ended a segment, or went on for long, and nothing was said since.
         """
         quiet = log_probs[:, self._blank] > math.log(self._rule.blank_threshold)
-        runs = _runs(quiet, state.quiet_frames)
+        runs = _runs(quiet.tolist(), state.quiet_frames)
         searched, ended_in_silence = 0, False
         needed = self._needed_silence(state)
         for frame in self._frames_to_look_at(state, runs):
-            count, quiet_frames = frame + 1, int(runs[frame])
+            count, quiet_frames = frame + 1, runs[frame]
             is_silence_since_look = quiet_frames >= count - searched
             if is_silence_since_look and not self._may_end(quiet_frames, needed):
                 continue
@@ -108,7 +107,7 @@ class Segments:
             ended_in_silence |= self._end_segment(state, clock, end_ms)
             needed = self._needed_silence(state)
         self._search(state, log_probs[searched:], encoder_out[searched:])
-        state.quiet_frames = int(runs[-1]) if len(runs) else state.quiet_frames
+        state.quiet_frames = runs[-1] if runs else state.quiet_frames
         self._forget_encoder_out(state)
         return ended_in_silence and not state.search.tokens()
 
@@ -182,13 +181,15 @@ class Segments:
             self._pool.shutdown(wait=False)
             self._pool = None
 
-    def _frames_to_look_at(self, state: SegmentState, runs: npt.NDArray[np.int64]) -> list[int]:
+    def _frames_to_look_at(self, state: SegmentState, runs: Sequence[int]) -> list[int]:
         """Of frames with ``runs`` (T',) of silence, those in which a segment might end: in silence
         all that are long enough; in speech some, whatever the size of steps."""
-        is_silence = runs * self._frame_ms >= self._rule.shortest_silence_ms
-        counts = state.search.frames + 1 + np.arange(len(runs))
-        frames: list[int] = np.flatnonzero(is_silence | (counts % _LOOK_FRAMES == 0)).tolist()
-        return frames
+        shortest, first = self._rule.shortest_silence_ms, state.search.frames + 1
+        return [
+            frame
+            for frame, run in enumerate(runs)
+            if run * self._frame_ms >= shortest or (first + frame) % _LOOK_FRAMES == 0
+        ]
 
     def _may_end(self, quiet_frames: int, needed: int | None) -> bool:
         """Whether so much silence may end what ``_needed_silence`` was asked about."""
@@ -309,11 +310,12 @@ class Segments:
         return self._units.text(token.id for token in hypothesis.tokens)
 
 
-def _runs(quiet: npt.NDArray[np.bool_], before: int) -> npt.NDArray[np.int64]:
+def _runs(quiet: Sequence[bool], before: int) -> list[int]:
     """(T',) how many frames in a row were quiet, up to and with each; ``before`` preceded them."""
-    frames = np.arange(len(quiet))
-    last_sounds = np.maximum.accumulate(np.where(quiet, -1 - before, frames))
-    runs: npt.NDArray[np.int64] = frames - last_sounds
+    runs, run = [], before
+    for is_quiet in quiet:
+        run = run + 1 if is_quiet else 0
+        runs.append(run)
     return runs
 
 

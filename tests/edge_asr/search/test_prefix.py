@@ -288,7 +288,7 @@ def test_a_text_may_outgrow_any_room() -> None:
     ]
     assert [type(value) for value in tokens[0]] == [int, int, int, float]
     search.cut(300)
-    assert [text.best.tokens for text in search.hypotheses.texts] == [()]
+    assert [text.tokens for text in search.hypotheses.texts] == [()]
 
 
 def test_frames_without_numbers_end_a_token() -> None:

@@ -23,7 +23,8 @@ BLANK, A, B = 0.5, 0.3, 0.2
 
 
 def frame(number: int, blank: float = BLANK) -> Frame:
-    return Frame(number, [1, 2], [math.log(A), math.log(B)], math.log(blank) if blank else -np.inf)
+    log_probs = [math.log(A), math.log(B)]
+    return Frame(number, [1, 2], log_probs, {1: 0, 2: 1}, math.log(blank) if blank else -math.inf)
 
 
 def after_one_frame() -> Beam:
@@ -47,7 +48,7 @@ def alone(beam: Beam, heard: Frame) -> list[Text]:
 
 
 def places(text: Text) -> list[tuple[int, int, int]]:
-    return [token[:3] for token in text.best.tokens]
+    return [token[:3] for token in text.tokens]
 
 
 def test_the_first_unit_of_a_text() -> None:
@@ -65,11 +66,9 @@ def test_a_text_stays_in_blank_or_in_its_last_unit() -> None:
     in_blank = np.array([BLANK, A, B]) * BLANK
     np.testing.assert_allclose(np.exp([text.in_blank for text in texts]), in_blank)
     np.testing.assert_allclose(np.exp([text.in_unit for text in texts]), [0, A * A, B * B])
-    np.testing.assert_allclose(
-        np.exp([text.best_in_unit.log_prob for text in texts]), [0, A * A, B * B]
-    )
-    assert [token[:3] for token in texts[1].best_in_unit.tokens] == [(1, 0, 2)]
-    assert [token[:3] for token in texts[1].best_in_blank.tokens] == [(1, 0, 1)]
+    np.testing.assert_allclose(np.exp([text.best_in_unit for text in texts]), [0, A * A, B * B])
+    assert [token[:3] for token in texts[1].unit_tokens] == [(1, 0, 2)]
+    assert [token[:3] for token in texts[1].blank_tokens] == [(1, 0, 1)]
 
 
 def test_a_text_grows_by_every_unit() -> None:
@@ -90,16 +89,16 @@ def test_what_grows_into_a_text_of_the_beam_is_added_to_it() -> None:
     in_unit = [0, A * A + BLANK * A, B * B + BLANK * B]
     np.testing.assert_allclose(np.exp([text.in_unit for text in texts]), in_unit)
     best = [text.best_in_unit for text in texts]
-    np.testing.assert_allclose(np.exp([one.log_prob for one in best]), [0, BLANK * A, BLANK * B])
+    np.testing.assert_allclose(np.exp(best), [0, BLANK * A, BLANK * B])
     # "a" begins after blank, as that is likelier than a twice.
-    assert [token[:3] for token in best[1].tokens] == [(1, 1, 2)]
+    assert [token[:3] for token in texts[1].unit_tokens] == [(1, 1, 2)]
     grown = np.exp(grow(beam.texts, rows_of_parents(beam.texts), frame(1)))
     np.testing.assert_allclose(grown, [0, 0, 0, A * B, B * A, 0])
 
 
 def test_a_unit_that_is_not_heard_stays_in_blank_only() -> None:
     beam = after_one_frame()
-    only_b = Frame(1, [2], [math.log(B)], math.log(BLANK))
+    only_b = Frame(1, [2], [math.log(B)], {2: 0}, math.log(BLANK))
     in_unit = [text.in_unit for text in alone(beam, only_b)]
     np.testing.assert_allclose(np.exp(in_unit), [0, 0, B * B])
     without_blank = alone(beam, frame(1, blank=0))
@@ -123,5 +122,5 @@ def test_the_best_stay_and_of_equals_the_first() -> None:
 
 
 def test_where_nothing_is_possible_there_is_no_beam() -> None:
-    silent = Frame(1, [1], [-math.inf], -math.inf)
+    silent = Frame(1, [1], [-math.inf], {1: 0}, -math.inf)
     assert next_beam(after_one_frame(), silent, Fusion(), 10, 20.0) is None
