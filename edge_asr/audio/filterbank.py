@@ -1,14 +1,15 @@
 """Kaldi's log-mel filterbank of whole frames, all at once in numpy.
 
 Every frame is computed by itself and in one way, so its features are the same, bit for bit,
-whatever frames are computed with it. A product of matrices would not promise that, and would start
-threads.
+whatever frames are computed with it. That is why the bands are products of a vector and a matrix,
+one frame after another: a product of matrices would not promise it.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,17 +23,23 @@ Frames = npt.NDArray[np.float32]
 _FULL_SCALE = np.float32(32768.0)
 _LEAST_ENERGY = np.finfo(np.float32).eps
 _BLOCK_FRAMES = 32  # computed at once: a few arrays of 64 KB, which caches hold
+_BLOCK_WEIGHTS = 4096  # of bands computed at once; with twice as many a product may start threads
+
+
+class Bands(NamedTuple):
+    """Neighbouring bands: their weights (B', F') for a part of the spectrum, zero elsewhere."""
+
+    bins: slice
+    bands: slice
+    weights: Frames
 
 
 class Filterbank(NamedTuple):
-    """Constants of a ``FeatureSpec``. Band m lies between edges m and m + 2, its peak on m + 1;
-    span s is what of the spectrum lies between edges s and s + 1."""
+    """Constants of a ``FeatureSpec``."""
 
     fft_samples: int
     window: Frames  # (W,)
-    slopes: Frames  # (2, B) of a bin of the spectrum in the band that rises, and that falls there
-    spans: npt.NDArray[np.int64]  # (M + 1,) first bin of each
-    empty: npt.NDArray[np.int64]  # numbers of spans without a bin
+    groups: tuple[Bands, ...]
 
 
 def log_mel(signal: Frames, spec: FeatureSpec) -> Frames:
@@ -68,31 +75,32 @@ def filterbank(spec: FeatureSpec) -> Filterbank:
     low, high = _mel(np.array([spec.low_freq_hz, high_hz], np.float32))
     step = (high - low) / np.float32(spec.num_mel_bins + 1)
     edges = low + np.arange(spec.num_mel_bins + 2, dtype=np.float32) * step
-    hz = np.arange(fft_samples // 2 + 1, dtype=np.float32) * np.float32(
-        spec.sample_rate / fft_samples
-    )
-    places = _mel(hz)
-    first = np.searchsorted(places, edges, side="right")
-    span = np.searchsorted(edges, places) - 1  # of each bin
-    is_heard = (span >= 0) & (span <= spec.num_mel_bins)
-    is_heard[-1] = False  # Kaldi leaves out Nyquist
-    span = np.clip(span, 0, spec.num_mel_bins)
-    width = edges[span + 1] - edges[span]
-    slopes = np.stack([(places - edges[span]) / width, (edges[span + 1] - places) / width])
-    slopes *= is_heard
-    if narrow := np.flatnonzero(first[2:] == first[:-2]).tolist():
+    bins = np.arange(fft_samples // 2, dtype=np.float32)  # Kaldi leaves out Nyquist
+    places = _mel(bins * np.float32(spec.sample_rate / fft_samples))[:, None]
+    rising = (places - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - places) / (edges[2:] - edges[1:-1])
+    weights = np.maximum(np.minimum(rising, falling), np.float32(0))
+    if narrow := np.flatnonzero(~weights.any(axis=0)).tolist():
         raise ConfigError(
             f"features: num_mel_bins is {spec.num_mel_bins}, so no frequency of the spectrum is in "
             f"band {narrow[0] + 1}; allowed are fewer bins or more samples"
         )
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / (size - 1))
-    return Filterbank(
-        fft_samples=fft_samples,
-        window=(hann**0.85).astype(np.float32),
-        slopes=slopes,
-        spans=first[:-1],
-        empty=np.flatnonzero(first[1:] == first[:-1]),
-    )
+    return Filterbank(fft_samples, (hann**0.85).astype(np.float32), tuple(_groups(weights)))
+
+
+def _groups(weights: Frames) -> Iterator[Bands]:
+    """``weights`` (B, F) in parts that leave out most of the zeros."""
+    is_heard = weights > 0
+    first = is_heard.argmax(axis=0).tolist()
+    after = (len(weights) - is_heard[::-1].argmax(axis=0)).tolist()
+    begin, count = 0, len(first)
+    for end in range(1, count + 1):
+        if end < count and (after[end] - first[begin]) * (end + 1 - begin) <= _BLOCK_WEIGHTS:
+            continue
+        bins, bands = slice(first[begin], after[end - 1]), slice(begin, end)
+        yield Bands(bins, bands, np.ascontiguousarray(weights[bins, bands]))
+        begin = end
 
 
 def _mel(hz: Frames) -> Frames:
@@ -106,20 +114,16 @@ class _Scratch(NamedTuple):
     frames: Frames  # (T, W)
     padded: Frames  # (T, N), 0 from W on
     power: Frames  # (2, T, B)
-    in_bands: Frames  # (T, 2, B)
-    sums: Frames  # (T, 2, M + 1)
 
 
 @functools.lru_cache(maxsize=8)
 def _scratch(spec: FeatureSpec, thread: int) -> _Scratch:
     bank, rows = filterbank(spec), _BLOCK_FRAMES
-    bins = bank.slopes.shape[1]
+    bins = bank.fft_samples // 2 + 1
     return _Scratch(
         np.empty((rows, spec.window_samples), np.float32),
         np.zeros((rows, bank.fft_samples), np.float32),
         np.empty((2, rows, bins), np.float32),
-        np.empty((rows, 2, bins), np.float32),
-        np.empty((rows, 2, len(bank.spans)), np.float32),
     )
 
 
@@ -140,10 +144,9 @@ def _log_mel(windows: Frames, spec: FeatureSpec, bank: Filterbank, room: _Scratc
     np.multiply(spectrum.real, spectrum.real, out=power)
     np.multiply(spectrum.imag, spectrum.imag, out=imaginary)
     power += imaginary
-    in_bands = np.multiply(power[:, None], bank.slopes, out=room.in_bands[:count])
-    sums = np.add.reduceat(in_bands, bank.spans, axis=2, out=room.sums[:count])
-    sums[:, :, bank.empty] = 0  # reduceat gives the bin after an empty span
-    energies = sums[:, 0, :-1] + sums[:, 1, 1:]
+    energies = np.empty((count, 1, spec.num_mel_bins), np.float32)
+    for bins, bands, weights in bank.groups:
+        np.matmul(power[:, None, bins], weights, out=energies[:, :, bands])
     np.maximum(energies, _LEAST_ENERGY, out=energies)
-    features: Frames = np.log(energies, out=energies)
+    features: Frames = np.log(energies, out=energies)[:, 0]
     return features
