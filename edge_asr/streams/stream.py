@@ -329,6 +329,8 @@ def _check_gap(duration_ms: int, reason: object) -> None:
 def _as_integer(value: Any, field: str, what: str) -> int:
     """A Python integer, which never overflows, of any kind of whole number; ``what`` names the
     setting in a message."""
+    if type(value) is int:
+        return value
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError("a number to Python, but nobody means it")
