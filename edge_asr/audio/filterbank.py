@@ -22,7 +22,7 @@ Frames = npt.NDArray[np.float32]
 
 _FULL_SCALE = np.float32(32768.0)
 _LEAST_ENERGY = np.finfo(np.float32).eps
-# Computed at once: a few arrays of 80 KB, which caches hold. Two are a step of 640 ms, and a little.
+# Computed at once: a few arrays of 80 KB, which caches hold. Two of them are more than a step.
 _BLOCK_FRAMES = 40
 _BLOCK_WEIGHTS = 4096  # of bands computed at once; with twice as many a product may start threads
 
