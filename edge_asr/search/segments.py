@@ -185,7 +185,6 @@ class Segments:
             self._pool.shutdown(wait=False)
             self._pool = None
 
-<<<<<<< HEAD
     def _leave_to_parent(self) -> None:
         """After a fork, know nothing of the thread and its work: they are the parent's, and whoever
         waited for them here, or for their locks, would wait for ever. What the segments are read
@@ -193,8 +192,6 @@ class Segments:
         if self._process != os.getpid():
             self._pool, self._running, self._process = None, {}, os.getpid()
 
-=======
->>>>>>> h-speed
     def _frames_to_look_at(self, state: SegmentState, runs: Sequence[int]) -> list[int]:
         """Of frames with ``runs`` (T',) of silence, those in which a segment might end: in silence
         all that are long enough; in speech some, whatever the size of steps."""
