@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,7 +194,7 @@ def expert_figures(recognizer: Recognizer) -> ExpertFigures | None:
 def _play_all(
     recognizer: Recognizer,
     encoder: TimedEncoder,
-    clips: Sequence[Clip],
+    clips: Iterable[Clip],
     chunk_ms: int,
     tally: Tally,
 ) -> None:
@@ -216,7 +216,8 @@ def _play_with_quiet(
     from edge_asr.bench.play import Tally
 
     quiet_s = (1000 + 2 * chunk_ms + 500) / 1000  # until the endpoint, and two chunks more
-    quiet = [clip.with_quiet(quiet_s) for clip in clips[:_MAX_ENDPOINT_CLIPS]]
+    # One at a time: the memory of the process is measured too.
+    quiet = (clip.with_quiet(quiet_s) for clip in clips[:_MAX_ENDPOINT_CLIPS])
     tally = Tally()
     _play_all(recognizer, encoder, quiet, chunk_ms, tally)
     return tally
