@@ -8,10 +8,7 @@ decoder in ``export.executorch_decoder``, those of the encoder here.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -280,18 +277,4 @@ def to_edge(
 
 def lower(program: nn.Module, interface: Interface) -> bytes:
     """The program as one ExecuTorch file, for sizes up to the interface's largest."""
-    with _uncollected():
-        return bytes(lower_edge(program, interface).to_executorch().buffer)
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without a search for garbage: the nodes of a graph are many and stay, so that it finds little
-    and takes a tenth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+    return bytes(lower_edge(program, interface).to_executorch().buffer)
