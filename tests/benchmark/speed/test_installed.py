@@ -44,5 +44,6 @@ def test_the_page(tiny_package: Package, tmp_path: Path) -> None:
     assert main([str(tiny_package.root), *options, "-o", str(page)]) == 0
     figures = json.loads(page.with_suffix(".json").read_text())
     assert figures["dispatch"] == "portable" and figures["flips_accepted"] == 0
+    assert figures["median"]["load_s"] == pytest.approx(sum(figures["load_s"]) / 2, rel=1e-4)
     assert len(figures["rtf_ratio"]) == len(figures["first_caption_s"]) == 2
     assert "| package, both kinds" in page.read_text()
