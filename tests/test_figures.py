@@ -101,7 +101,7 @@ def test_pages_of_an_earlier_package_say_so() -> None:
         if "`commands-en`" in text and min(MEASURED.findall(text), default=created) < created
     }
     marked = {name for name, text in pages.items() if text.splitlines()[2].startswith(OUT_OF_DATE)}
-    assert {"levers.md", "hotwords.md"} <= stale
+    assert "hotwords.md" in stale
     assert marked == stale
 
 
