@@ -79,7 +79,10 @@ def preferred_dispatch(backend: str) -> tuple[Dispatch, str]:
     """
     if obstacle := native_obstacle(backend):
         return "portable", f"{obstacle.reason}; {obstacle.cure}"
-    kernel = library.running_kernel()
+    try:
+        kernel = library.running_kernel()
+    except BackendError as error:  # built, and of no use here: of another system, or of another age
+        return "portable", str(error)
     if kernel == library.PLAIN_KERNEL:
         return "portable", "no kernel is made for this processor; stock operators beat plain C++"
     return "native", f"kernels run with {kernel}"

@@ -65,6 +65,21 @@ def test_portable_is_taken_where_kernels_are_plain(
     assert preferred_dispatch("onnx")[1].startswith("no kernel is made for this processor")
 
 
+def test_portable_is_taken_where_the_kernels_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("kernels", "onnx"):
+        (tmp_path / f"libedge_asr_{name}.so").write_bytes(b"of another system")
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    library.library.cache_clear()
+    try:
+        both = package(tmp_path, "int8 portable", "int8 native")
+        assert kind_of(both) == kind_of(both, dispatch="portable") == "int8 portable"
+        assert "cannot be opened" in preferred_dispatch("onnx")[1]
+    finally:
+        library.library.cache_clear()
+
+
 def test_the_preferred_dispatch_says_why(built: bool) -> None:
     expected = "native", "kernels run with avx2"
     if not built:
