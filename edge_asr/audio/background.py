@@ -59,13 +59,13 @@ class Background(Iterator[tuple[Samples, int]]):
         self._closed.set()
 
 
-def check_process(reader: int) -> None:
+def check_process(reader: int, what: str = "input") -> None:
     """Raise UsageError in a process forked from that of id ``reader``. Both have one place in the
     input, so each would miss what the other reads, and threads are only in the first."""
     if os.getpid() != reader:
         raise UsageError(
-            "this input is read by the process that opened it, and this one was forked from it; "
-            "open the input after the fork"
+            f"this {what} is read by the process that opened it, and this one was forked from it; "
+            f"open the {what} after the fork"
         )
 
 

@@ -12,8 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_asr.audio.background import check_process
 from edge_asr.console import clean
-from edge_asr.errors import DeviceError, UsageError
+from edge_asr.errors import DeviceError
 from edge_asr.microphone.devices import CaptureFailedError, missing_configuration
 from edge_asr.microphone.frames import Frame, FrameError, FrameReader, Kind, Reason
 
@@ -69,11 +70,7 @@ class CaptureProcess:
             FrameError: the child wrote something else than frames.
             UsageError: this process was forked from the one that started it.
         """
-        if os.getpid() != self._owner:  # each would get frames that the other misses
-            raise UsageError(
-                "the microphone is read by the process that opened it, and this one was forked "
-                "from it; open the microphone after the fork"
-            )
+        check_process(self._owner, "microphone")
         if self._broken is not None:
             raise self._broken
         readable, _, _ = select.select([self._fd], [], [], timeout_s)
