@@ -139,11 +139,11 @@ class Package:
         Raises:
             PackageError: see ``read``, or its integers are not in that file.
         """
-        data = self.read(program.file)
-        if program.weights is None or program.native_ops:
+        data, integers = self.read(program.file), program.cut_out
+        if integers is None:
             return data
-        digest = self.entry(program.weights).sha256
-        return restore(data, self.read(program.weights), digest, str(self.root / program.file))
+        digest = self.entry(integers).sha256
+        return restore(data, self.read(integers), digest, str(self.root / program.file))
 
     def read_into(self, name: str, memory: memoryview) -> None:
         """Fill ``memory``, of the size that the manifest says, with the checked bytes of a file.

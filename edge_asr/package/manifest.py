@@ -243,6 +243,16 @@ class Program(Strict, frozen=True, kw_only=True):
         """Whether it needs operators of ours."""
         return "native" if self.native_ops else "portable"
 
+    @property
+    def native_weights(self) -> str | None:
+        """The file of weights that its operators read, of a native program."""
+        return self.weights if self.native_ops else None
+
+    @property
+    def cut_out(self) -> str | None:
+        """The file that has its integers, of a portable program without them."""
+        return None if self.native_ops else self.weights
+
 
 class FileEntry(Strict, frozen=True, kw_only=True):
     """A file of the package that is not a program."""
@@ -323,13 +333,13 @@ def decode_manifest(text: bytes, where: str) -> Manifest:
     """
     body = unseal(text, where)
     try:
-        version = msgspec.json.decode(body, type=dict[str, object]).get("schema_version")
+        version = msgspec.json.decode(text, type=dict[str, object]).get("schema_version")
         if version != SCHEMA_VERSION:
             raise PackageError(
                 f"{where}: schema_version is {version!r:.40}, this edge_asr reads "
                 f"{SCHEMA_VERSION}; export the package again or install the matching edge_asr"
             )
-        if body is text:
+        if body is None:
             raise PackageError(
                 f"{where}: has no digest in its first line; copy or export the package again"
             )

@@ -21,15 +21,15 @@ def seal(text: bytes) -> bytes:
     return f'{{\n  "digest": "{digest}",\n'.encode() + rest
 
 
-def unseal(sealed: bytes, where: str) -> bytes:
-    """The text that was sealed; as it is if it has no digest, which only older packages have not.
+def unseal(sealed: bytes, where: str) -> bytes | None:
+    """The text that was sealed; None if there is no digest, as in older packages.
 
     Raises:
         PackageError: it was changed.
     """
     match = _FIRST.match(sealed)
     if match is None:
-        return sealed
+        return None
     rest = sealed[match.end() :]
     if hashlib.sha256(rest).hexdigest() != match[1].decode():
         raise PackageError(

@@ -133,9 +133,9 @@ def load_weights(package: Package, program: Program) -> NativeWeights | None:
         PackageError: the file is damaged.
         BackendError: the kernels are not built or refuse it.
     """
-    if program.weights is None or not program.native_ops:
+    name = program.native_weights
+    if name is None:
         return None
-    name = program.weights
     entry = package.entry(name)
     return library.share_weights(
         library.weights_id(entry.sha256),

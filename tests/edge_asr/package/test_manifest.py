@@ -18,7 +18,7 @@ from edge_asr.package.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from edge_asr.package.seal import seal, unseal
+from edge_asr.package.seal import seal
 from tests.tiny import DECODER, ENCODER, MANIFEST, sealed
 
 SHA = "0" * 64
@@ -31,7 +31,8 @@ INTEGERS = {"name": "last", "shape": [1], "dtype": "int64", "hide": HIDE | {"axi
 
 def tree() -> dict[str, Any]:
     """A good manifest, to spoil."""
-    found: dict[str, Any] = json.loads(unseal(encode_manifest(MANIFEST), "m"))
+    found: dict[str, Any] = json.loads(encode_manifest(MANIFEST))
+    del found["digest"]
     for key, record in (
         ("programs", PROGRAM),
         ("files", FileEntry(file="units.txt", bytes=1, sha256=SHA)),
