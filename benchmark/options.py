@@ -35,6 +35,11 @@ def add_recordings(parser: argparse.ArgumentParser, what: str = "test sets") -> 
                         help=f"recording lists (TSV) of {what}")  # fmt: skip
 
 
+def add_chunk(parser: argparse.ArgumentParser) -> None:
+    """How streams are cut."""
+    parser.add_argument("--chunk-ms", type=int, help="audio per step (default: the package's)")
+
+
 def add_shared(parser: argparse.ArgumentParser) -> None:
     """Whether speeds can be trusted."""
     parser.add_argument("--shared", action="store_true",

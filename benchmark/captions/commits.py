@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 import edge_asr
-from benchmark.options import add_package, add_recordings, page_parser
+from benchmark.options import add_chunk, add_package, add_recordings, page_parser
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import Recording, microphone_block_s, read_clips, replay, set_name
 from benchmark.streams import PAUSES_S, UTTERANCES, record_streams
@@ -225,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_package(parser)
     add_recordings(parser)
     add = parser.add_argument
-    add("--chunk-ms", type=int, help="audio per step (default: the package's)")
+    add_chunk(parser)
     add("--ctc-weight", type=float, help="of the second pass (default: the package's)")
     add("--margins", type=_margins, default=MARGINS, help="nats (default: 0,1,2,3,6,10,20,inf)")
     add("--utterances", type=int, default=300, help="of each set (default: 300)")

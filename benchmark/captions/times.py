@@ -17,7 +17,7 @@ import numpy as np
 import edge_asr
 from benchmark.alignment import align
 from benchmark.captions.sounding import sounding_ms
-from benchmark.options import add_package, add_recordings, page_parser
+from benchmark.options import add_chunk, add_package, add_recordings, page_parser
 from benchmark.page import Origin, command_line, table, write
 from benchmark.replay import Recording, finals, read_clips, record_all, set_name
 from benchmark.words.errors import aligned
@@ -193,8 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = page_parser("benchmark.captions.times", __doc__)
     add_package(parser)
     add_recordings(parser)
-    add = parser.add_argument
-    add("--chunk-ms", type=int, help="audio per step (default: the package's)")
+    add_chunk(parser)
     options = parser.parse_args(argv)
     report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import edge_asr
-from benchmark.options import add_package, add_speed, page_parser
+from benchmark.options import add_chunk, add_package, add_speed, page_parser
 from benchmark.page import Origin, command_line, write
 from benchmark.replay import Recording, read_clips, record_all, texts
 from benchmark.search.decoding_speed import Played, measure_speed
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--dev", nargs="+", type=Path, required=True, help="TSV files to choose on")
     add("--test", nargs="+", type=Path, required=True, help="TSV files to measure on, in pairs")
-    add("--chunk-ms", type=int, help="audio per step (default: the package's)")
+    add_chunk(parser)
     add("--ctc-weight", type=float, help="of the second pass (default: the package's)")
     add("--min-errors", type=int, default=2, help="of a listed word (default: 2)")
     add("--min-rate", type=float, default=0.5, help="of a listed word (default: 0.5)")

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 import edge_asr
-from benchmark.options import add_speed, page_parser
+from benchmark.options import add_chunk, add_speed, page_parser
 from benchmark.page import Origin, command_line, picture_path, write
 from benchmark.replay import set_name
 from benchmark.speed.levers_report import Report, Row, draw, page
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--recordings", nargs="+", type=Path, required=True, metavar="LIST",
         help="recording lists (TSV) of test sets")  # fmt: skip
     add("--backend", default="onnx", help=f"{backend_choices()} (default: onnx)")
-    add("--chunk-ms", type=int, help="audio per step (default: the package's)")
+    add_chunk(parser)
     options = parser.parse_args(argv)
     report = measure(options, command_line(parser.prog, argv))
     lines = page(report, picture_path(options.out).name)

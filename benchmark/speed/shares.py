@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 import edge_asr
-from benchmark.options import add_package, add_speed, page_parser
+from benchmark.options import add_chunk, add_package, add_speed, page_parser
 from benchmark.page import Origin, command_line, table, write
 from edge_asr.bench.play import Clip, Tally, TimedEncoder, play
 from edge_asr.errors import UsageError
@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_speed(parser, rounds=7, audio_s=60)
     add = parser.add_argument
     add("--dispatch", choices=("native", "portable"), help="(default: native where it can run)")
-    add("--chunk-ms", type=int, help="audio per step (default: the package's)")
+    add_chunk(parser)
     options = parser.parse_args(argv)
     report = measure(options, command_line(parser.prog, argv))
     write(page(report), report, options.out)

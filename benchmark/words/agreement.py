@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 import edge_asr
-from benchmark.options import add_package, add_recordings
+from benchmark.options import add_chunk, add_package, add_recordings
 from benchmark.page import table
 from edge_asr.audio.recordings import Utterance, read_recordings
 from edge_asr.audio.windows import ChunkMs
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_package(parser)
     add_recordings(parser)
-    parser.add_argument("--chunk-ms", type=int, help="audio per step (default: the package's)")
+    add_chunk(parser)
     parser.add_argument("--whole", action="store_true", help="whole utterances, not streamed")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     options = parser.parse_args(argv)
