@@ -8,6 +8,7 @@ Every figure is of fresh processes, which take turns; ratios are of neighbours i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from benchmark.options import add_package, add_shared, page_parser
-from benchmark.page import Origin, command_line, page_path, table, write
-from edge_asr.errors import EdgeAsrError, PackageError
+from benchmark.page import Origin, command_line, table, write
+from edge_asr.errors import EdgeAsrError, PackageError, UsageError
 from edge_asr.exits import errors_as_lines
 from edge_asr.package.files import Package, open_package
 from edge_asr.streams.recognizer import load
@@ -109,23 +110,22 @@ def accepted_flips(root: Path, count: int, seed: int = 0) -> int:
     return accepted
 
 
-class _flipped:
+@contextlib.contextmanager
+def _flipped(path: Path, at: int, bit: int) -> Iterator[None]:
     """A file with one bit the other way round, for a while."""
+    _flip(path, at, bit)
+    try:
+        yield
+    finally:
+        _flip(path, at, bit)
 
-    def __init__(self, path: Path, at: int, bit: int) -> None:
-        self.path, self.at, self.bit = path, at, bit
 
-    def _flip(self) -> None:
-        with open(self.path, "r+b") as file:
-            file.seek(self.at)
-            (byte,) = file.read(1)
-            file.seek(self.at)
-            file.write(bytes([byte ^ 1 << self.bit]))
-
-    __enter__ = _flip
-
-    def __exit__(self, *_: object) -> None:
-        self._flip()
+def _flip(path: Path, at: int, bit: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 1 << bit]))
 
 
 def _accepts(root: Path, name: str) -> bool:
@@ -138,8 +138,14 @@ def _accepts(root: Path, name: str) -> bool:
     return True
 
 
-def measure(options: argparse.Namespace) -> Installed:
-    """All figures."""
+def measure(options: argparse.Namespace, command: str) -> Installed:
+    """All figures.
+
+    Raises:
+        EdgeAsrError: the package cannot be loaded, or the recording gives no caption.
+    """
+    if options.rounds < 1:
+        raise UsageError("--rounds must be 1 or more")
     package = open_package(options.package)
     python = options.python
     found: dict[str, list[dict[str, Any]]] = {"default": [], "portable": []}
@@ -157,7 +163,6 @@ def measure(options: argparse.Namespace) -> Installed:
         floors += [floor] if keep else []
     ours, portable = found["default"], found["portable"]
     recognizer = load(package.root)
-    command = command_line("python -m benchmark.speed.installed", None)
     return Installed(
         origin=Origin.of(recognizer, command, shared=options.shared),
         dispatch=ours[0]["dispatch"],
@@ -245,9 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
     add_shared(parser)
     options = parser.parse_args(arguments)
     options.python = os.path.abspath(options.python)
-    out = page_path(options.out) if options.out else None
-    found = measure(options)
-    write(lines(found), found.as_json(), out)
+    found = measure(options, command_line(parser.prog, arguments))
+    write(lines(found), found.as_json(), options.out)
     return 0
 
 
