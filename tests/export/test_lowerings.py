@@ -6,6 +6,7 @@ numbers that survive a moved last bit: most values are equal to rounding, few ar
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -63,6 +64,30 @@ def test_a_fourth_lowering_is_one_record(
         main(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert "comma-separated list of onnx, executorch, torchscript, fourth" in said
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_as_before_however_lowering_ends(
+    monkeypatch: pytest.MonkeyPatch, collects: bool
+) -> None:
+    seen = []
+
+    def fail(program: nn.Module, interface: Interface) -> bytes:
+        seen.append(gc.isenabled())
+        raise RuntimeError("cannot be lowered")
+
+    module = ModuleType("export.to_fourth")
+    module.lower = fail  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(LOWERINGS, "fourth", Lowering(module.__name__, "4th"))
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        with pytest.raises(RuntimeError):
+            lowering("fourth")[0](nn.Identity(), Interface("encoder", (), (), {}, {}, ()))
+        assert seen == [False] and gc.isenabled() is collects
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
 
 
 @dataclass(frozen=True)
