@@ -6,7 +6,8 @@ what ``advance`` gives to the score of CTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -39,9 +40,17 @@ class Automaton(Protocol):
 
 @dataclass(frozen=True)
 class Fusion:
-    """Several automata as one; a state is a column, one row for each of them."""
+    """Several automata as one; a state is a column, one row for each of them.
+
+    Attributes:
+        has_grammar: the last of them is a grammar: a phrase that a cut divides goes on after it.
+        phrase_state: the state of the grammar that such a phrase goes on from; None where a
+            segment begins with a phrase.
+    """
 
     automata: tuple[Automaton, ...] = ()
+    has_grammar: bool = False
+    phrase_state: int | None = None
 
     def __deepcopy__(self, memo: object) -> Fusion:
         return self  # nothing in it changes
@@ -52,6 +61,8 @@ class Fusion:
     def start(self, count: int) -> States:
         """(A, count) states before the first unit."""
         starts = [automaton.start for automaton in self.automata]
+        if self.phrase_state is not None:
+            starts[-1] = self.phrase_state
         return np.repeat(np.array(starts, np.int64)[:, None], count, axis=1)
 
     def advance(self, states: States, units: UnitIds) -> tuple[Scores, States]:
@@ -62,10 +73,11 @@ class Fusion:
             scores += added
         return scores, after
 
-    def finish(self, states: States) -> Scores:
-        """Scores (N,) to add where a segment ends in states (A, N)."""
+    def finish(self, states: States, *, inside_phrase: bool = False) -> Scores:
+        """Scores (N,) to add where a segment ends in states (A, N), if so inside a phrase."""
         scores = np.zeros(states.shape[1])
-        for row, automaton in enumerate(self.automata):
+        ending = self.automata[:-1] if inside_phrase and self.has_grammar else self.automata
+        for row, automaton in enumerate(ending):
             scores += automaton.finish(states[row])
         return scores
 
@@ -80,7 +92,16 @@ class Fusion:
             total[rows] += added
         return total, states
 
-    def scores(self, ids: UnitIds, lengths: States) -> Scores:
-        """(N,) what texts get as whole segments; see ``read``."""
+    def scores(self, ids: UnitIds, lengths: States, *, inside_phrase: bool = False) -> Scores:
+        """(N,) what texts get as whole segments; see ``read`` and ``finish``."""
         total, states = self.read(ids, lengths)
-        return total + self.finish(states)
+        return total + self.finish(states, inside_phrase=inside_phrase)
+
+    def after(self, ids: Sequence[int]) -> Fusion:
+        """For a segment that begins inside a phrase, after these units of it."""
+        _, states = self.read(np.array([ids], np.int64), np.array([len(ids)]))
+        return replace(self, phrase_state=int(states[-1, 0]))
+
+    def at(self, phrase_state: int | None) -> Fusion:
+        """For a segment that begins in this state of the grammar, if there is one."""
+        return replace(self, phrase_state=phrase_state if self.has_grammar else None)

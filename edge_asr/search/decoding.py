@@ -43,7 +43,9 @@ class Decoding:
         language_model: an automaton that scores; see ``edge_asr.fusion.language_model``. None is
             the package's, if it has one, for prefix search without a grammar.
         grammar: an automaton that forbids; see ``edge_asr.fusion.grammar``. Nothing is committed
-            before the end of a segment then, since any text may turn out not to be allowed.
+            before the end of a segment then, since any text may turn out not to be allowed. A
+            phrase ends with ``endpoint.silence_ms`` of silence; one that is longer than a segment
+            goes on in the next.
         endpoint, commit: where segments end, and what is promised not to change.
         fresh_context: after silence has ended a segment the encoder starts from zeros, as at the
             beginning of the utterances that it was trained on; else its context goes on. None is
@@ -111,7 +113,10 @@ class Decoding:
             raise UsageError("greedy search takes no hotwords; choose prefix search")
         model = None if self.language_model == "off" else self.language_model
         automata = (hotwords, model, self.grammar)
-        return Fusion(tuple(automaton for automaton in automata if automaton is not None))
+        return Fusion(
+            tuple(automaton for automaton in automata if automaton is not None),
+            has_grammar=self.grammar is not None,
+        )
 
     def new_search(self, blank: int, fusion: Fusion) -> Search:
         """A search at its beginning."""
@@ -143,6 +148,14 @@ class Decoding:
     def takes_language_model(self) -> bool:
         """Whether that of the package is meant, if it has one. Nothing else decides this."""
         return self.language_model is None and self.search == "prefix" and self.grammar is None
+
+    @property
+    def endpoint_rule(self) -> EndpointRule:
+        """``endpoint``; with a grammar the silence that ends a segment, and so its phrase, does not
+        fall with age."""
+        if self.grammar is None:
+            return self.endpoint
+        return replace(self.endpoint, min_silence_ms=self.endpoint.silence_ms)
 
     @property
     def commit_rule(self) -> CommitRule:

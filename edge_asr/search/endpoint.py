@@ -9,7 +9,8 @@ hypothesis has no token.
 3. At ``max_segment_ms`` the segment ends. On the way there the silence that is good enough for
    rule 2 falls, from ``relax_from_ms`` on, to ``min_silence_ms``; the last ``hold_ms`` are not
    committed, so that the cut can be at the longest pause between words in them. Where there is no
-   word to begin with, any unit is cut before after ``cut_words_from_ms``.
+   word to begin with, any unit is cut before after ``cut_words_from_ms``. Where no word has come
+   for ``silence_ms``, and noise kept that from being silence, the segment ends after its last.
 
 A segment begins with its first token. A cut groups text, it loses none.
 """
@@ -101,6 +102,9 @@ def endpoint(
     silence_ms = min(quiet_frames, frames - tokens[-1].end) * frame_ms
     if silence_ms >= rule.needed_silence_ms(age_ms):
         return frames
+    without_words_ms = (frames - tokens[-1].end) * frame_ms
+    if frames >= overdue_frame(tokens, frame_ms, rule) and without_words_ms >= rule.silence_ms:
+        return tokens[-1].end
     if age_ms < rule.max_segment_ms:
         return None
     free = range(max(1, committed), len(tokens))
@@ -118,6 +122,11 @@ def endpoint(
 def segment_age_ms(tokens: Sequence[Token], frame_ms: float) -> float:
     """From the first token of a segment to the end of its last."""
     return (tokens[-1].end - tokens[0].start) * frame_ms
+
+
+def overdue_frame(tokens: Sequence[Token], frame_ms: float, rule: EndpointRule) -> int:
+    """The frame from which on a segment is too old, whatever has been heard since its last token."""
+    return tokens[0].start + math.ceil(rule.max_segment_ms / frame_ms)
 
 
 def held_tokens(tokens: Sequence[Token], frame_ms: float, rule: EndpointRule) -> int:

@@ -92,14 +92,24 @@ class PrefixSearch:
 
     def cut(self, frame: int) -> list[Hypothesis]:
         """See ``Search``. Scores count from the last cut."""
-        heads, self.hypotheses = self.hypotheses.split(frame, self.kept, self.fusion)
-        self.kept = 0
+        head = self._head_of_phrase(frame)
+        after = self.fusion.after(head) if head else self.fusion.at(None)
+        heads, self.hypotheses = self.hypotheses.split(frame, self.kept, self.fusion, after, head)
+        self.fusion, self.kept = after, 0
         return heads
 
     def set_fusion(self, fusion: Fusion) -> None:
         """See ``Search``."""
-        self.fusion = fusion
-        self.hypotheses.rescan(fusion)
+        self.fusion = fusion.at(self.fusion.phrase_state)
+        self.hypotheses.rescan(self.fusion)
+
+    def _head_of_phrase(self, frame: int) -> tuple[int, ...]:
+        """The units before ``frame`` of the phrase of a grammar that goes on after it, if one does.
+        The best text alone decides: others would go on in other states of the grammar."""
+        best = self.hypotheses.best()
+        count = max(self.kept, sum(token.start < frame for token in best.tokens))
+        is_divided = self.fusion.has_grammar and count < len(best.tokens)
+        return best.ids[:count] if is_divided else ()
 
     def _pass_blank(self, log_probs: LogProbs) -> None:
         if len(log_probs):

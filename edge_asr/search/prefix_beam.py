@@ -115,9 +115,16 @@ class Beam:
         if len(rows) < len(self.texts):
             self.texts, self.states = [self.texts[row] for row in rows], self.states[:, rows]
 
-    def split(self, frame: int, kept: int, fusion: Fusion) -> tuple[list[Hypothesis], Beam]:
+    def split(
+        self, frame: int, kept: int, fusion: Fusion, after: Fusion, head: tuple[int, ...] = ()
+    ) -> tuple[list[Hypothesis], Beam]:
         """Cut each hypothesis where ``frame`` is, but not before its first ``kept`` tokens are
         over: what some align before the cut, others may align behind it.
+
+        Args:
+            fusion, after: what scores the texts before the cut, and those behind it.
+            head: the units of a phrase that goes on behind the cut, if one does. Texts that do not
+                begin with it are given up, and all others are cut after it.
 
         Returns:
             The texts before it, best first, without those that may not end there, and a beam of
@@ -127,18 +134,20 @@ class Beam:
         tails: dict[tuple[int, ...], list[tuple[Text, int]]] = {}
         for text in sorted(self.texts, key=_total, reverse=True):
             tokens, ids = text.tokens, text.ids
-            count = max(kept, sum(token.start < frame for token in tokens))
+            if ids[: len(head)] != head:
+                continue
+            count = len(head) or max(kept, sum(token.start < frame for token in tokens))
             known, score = heads.get(ids[:count], (_before(frame, tokens[:count]), -math.inf))
             heads[ids[:count]] = known, log_add(score, text.score)
             tails.setdefault(ids[count:], []).append((text, count))
-        added = fusion.scores(*_padded(list(heads))).tolist()
+        added = fusion.scores(*_padded(list(heads)), inside_phrase=bool(head)).tolist()
         ranked = [
             Hypothesis(tuple(tokens), score, bonus)
             for (tokens, score), bonus in zip(heads.values(), added, strict=True)
         ]
         ranked = [hypothesis for hypothesis in ranked if hypothesis.score > -math.inf]
         ranked.sort(key=lambda hypothesis: -hypothesis.score)
-        return ranked, _tails(tails, fusion)
+        return ranked, _tails(tails, after)
 
     def rescan(self, fusion: Fusion) -> None:
         """Let automata read all texts from their beginning."""

@@ -10,6 +10,7 @@ are one array; of those that grow only the texts that remain in the beam are mad
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from edge_asr.search import Token
 from edge_asr.search.prefix_beam import Beam, Text, Tokens, extended_key, log_add
 
 Doubles = npt.NDArray[np.float64]
+_IMPOSSIBLE = -sys.float_info.max  # no log-probability but -inf is below
 
 
 class Frame(NamedTuple):
@@ -37,7 +39,7 @@ def next_beam(
     beam: Beam, frame: Frame, fusion: Fusion, limit: int, score_beam: float
 ) -> Beam | None:
     """The beam after ``frame``: at most ``limit`` texts, best first, none of which is
-    ``score_beam`` below the best. None where nothing is possible."""
+    more than ``score_beam`` below the best. None where nothing is possible."""
     texts, states = beam.texts, beam.states
     parents = rows_of_parents(texts)
     stays = [
@@ -130,8 +132,8 @@ def select(totals: Doubles, limit: int, score_beam: float) -> list[int]:
     """The numbers of the candidates that stay in the beam, by their totals (N,); best first, and
     of equals the first."""
     order = (-totals).argsort(kind="stable")[:limit]
-    lowest = max(-math.inf, totals[order[0]] - score_beam)
-    chosen: list[int] = order[totals[order] > lowest].tolist()
+    lowest = max(_IMPOSSIBLE, totals[order[0]] - score_beam)  # the best stays, however narrow
+    chosen: list[int] = order[totals[order] >= lowest].tolist()
     return chosen
 
 

@@ -23,7 +23,7 @@ from edge_asr.package.units import Units
 from edge_asr.search import Hypothesis, LogProbs, Search
 from edge_asr.search.commit import committed_tokens
 from edge_asr.search.decoding import Decoding
-from edge_asr.search.endpoint import endpoint, held_tokens, segment_age_ms
+from edge_asr.search.endpoint import endpoint, held_tokens, overdue_frame, segment_age_ms
 from edge_asr.search.second_pass import Ranked, SecondPass, first_pass
 from edge_asr.search.words import FrameClock, assemble_words
 
@@ -72,7 +72,7 @@ class Segments:
         self._blank = blank
         self._frame_ms = frame_ms
         self._decoding = decoding
-        self._rule = decoding.endpoint
+        self._rule = decoding.endpoint_rule
         self._second_pass = second_pass
         self._in_background = second_pass is not None and decoding.second_pass != "inline"
         self._pool: ThreadPoolExecutor | None = None
@@ -242,15 +242,17 @@ class Segments:
         return frame == state.search.frames
 
     def _needed_silence(self, state: SegmentState) -> int | None:
-        """Frames of silence that will end the open segment as it is, 1 if it is so old that any
-        may; None if nothing was said."""
+        """Frames of silence that will end the open segment as it is, so many as there will be when
+        it is so old that any may; None if nothing was said."""
         tokens = state.search.tokens()
         if not tokens:
             return None
         age_ms = segment_age_ms(tokens, self._frame_ms)
         if age_ms >= self._rule.max_segment_ms:
             return 1
-        return math.ceil(self._rule.needed_silence_ms(age_ms) / self._frame_ms)
+        needed = math.ceil(self._rule.needed_silence_ms(age_ms) / self._frame_ms)
+        overdue = overdue_frame(tokens, self._frame_ms, self._rule) - state.search.frames
+        return max(1, min(needed, state.quiet_frames + overdue))
 
     def _cut(self, state: SegmentState, frame: int, clock: FrameClock, end_ms: int | None) -> None:
         """Take what began before ``frame`` out of the search, to wait for its Final."""

@@ -195,6 +195,64 @@ def test_what_a_grammar_cannot_end_is_no_text() -> None:
     assert [event.segment for event in events if isinstance(event, Final)] == [0]
 
 
+@pytest.mark.parametrize("search", ["greedy", "prefix"])
+@pytest.mark.parametrize("every", [8, 9, 11])
+def test_a_noise_that_is_no_word_keeps_no_segment_open(search: SearchName, every: int) -> None:
+    script = [1, *[0] * 74]  # 3 s: twice the longest segment
+    log_probs = sure(script)
+    log_probs[every::every] = math.log(0.25 / (len(SYMBOLS) - 1))
+    log_probs[every::every, 0] = math.log(0.75)
+    decoding = Decoding(fresh_context=False, search=search, endpoint=HASTY)
+    for chunk in (1, 7, 25):
+        with Stream(Reciting(SPEC, log_probs), SPOKEN, UNITS, chunk, decoding) as stream:
+            events = stream.push(np.zeros(len(script) * FRAME_SAMPLES, np.float32))
+        (final,) = (event for event in events if isinstance(event, Final))
+        assert (final.text, final.end_ms) == ("a", 40)
+
+
+@pytest.mark.parametrize("chunk", [1, 16, 200])
+@pytest.mark.parametrize("words", [2, 5, 9])
+def test_a_phrase_that_is_longer_than_a_segment_goes_on_in_the_next(words: int, chunk: int) -> None:
+    # Half a second a word, and 0.24 s between them, which would end an old segment.
+    grammar = Grammar.phrases(["a" + " b" * words, "ac"], UNITS)
+    script = [1, 0, 0, 0, 0, 0, 0] + [2, 0, 0, 0, 0, 0, 0] * words + [0] * 12 + [1, 3]
+    decoding = Decoding(fresh_context=False, grammar=grammar, endpoint=HASTY)
+    events = decoded(sure(script), chunk, decoding)
+    check_guarantees(events)
+    assert letters(events) == "a" + "b" * words + "ac"
+    finals = [event for event in events if isinstance(event, Final)]
+    assert len(finals) == (2 if words == 2 else 3 if words == 5 else 4)
+    assert finals[-1].text == "ac", "after silence another phrase begins"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    pauses=st.lists(st.integers(1, 12), min_size=2, max_size=24),
+    chunk=st.integers(1, 20),
+    rule=st.one_of(st.just(HASTY), rules),
+)
+def test_cuts_of_a_phrase_are_as_if_there_were_none(
+    pauses: list[int], chunk: int, rule: EndpointRule
+) -> None:
+    # The first word of a phrase is another than the rest; only silence ends a phrase.
+    script, before = [], math.inf
+    for pause in pauses:
+        script += [1 if before * 40 >= rule.silence_ms else 2, *[0] * pause]
+        before = pause
+    grammar = Grammar.jsgf("#JSGF V1.0; public <phrase> = a b*;", UNITS)
+    decoding = Decoding(fresh_context=False, grammar=grammar, endpoint=rule)
+    events = decoded(sure(script), chunk, decoding)
+    check_guarantees(events)
+    heard = UNITS.text(token.id for token in greedy(sure(script), 0))
+    assert letters(events) == heard.replace(" ", "")
+
+
+@pytest.mark.parametrize("score_beam", [0.0, 1e-300, 1e-9, math.inf])
+def test_the_narrowest_beam_has_the_best_text(score_beam: float) -> None:
+    decoding = Decoding(fresh_context=False, score_beam=score_beam)
+    assert letters(decoded(sure([1, 0, 2, 3, 0]), 4, decoding)) == "abc"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -89,6 +89,14 @@ def test_rule_3_cuts_no_word_before_25_s() -> None:
     assert cut(2600, *steady(WORD, 2501), quiet=0, committed=251) is None
 
 
+def test_rule_3_ends_after_the_last_word_where_noise_is_no_silence() -> None:
+    assert cut(1999, (WORD, 0), quiet=22) is None
+    assert cut(2000, (WORD, 0), quiet=22) == 1
+    # Another word may come: its predecessor ended less than a second ago.
+    assert cut(2050, (WORD, 0), (WORD, 1950), quiet=10) is None
+    assert cut(2051, (WORD, 0), (WORD, 1950), quiet=10) == 1951
+
+
 def test_the_last_stretch_is_held_back() -> None:
     tokens = spoken(*steady(WORD, 2100))
     assert held_tokens(tokens, 10.0, RULE) == 180
