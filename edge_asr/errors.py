@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from numbers import Number
+from numbers import Integral, Number, Real
 from reprlib import Repr
 from typing import Any
 
@@ -84,6 +84,28 @@ def check_type(field: str, value: object, types: Any, allowed: str) -> None:
     """
     if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
         raise UsageError.of_setting(field, value, allowed)
+
+
+def check_number(
+    field: str, value: object, low: float, high: float, allowed: str, *, whole: bool = False
+) -> None:
+    """Raise UsageError unless ``value`` is a number from ``low`` to ``high``; if ``whole``, of an
+    integer type. ``allowed`` is the range in words; True and NaN are no numbers."""
+    kind, name = (Integral, "whole numbers") if whole else (Real, "numbers")
+    if not isinstance(value, kind) or isinstance(value, bool):
+        words = allowed if allowed.startswith(name) else f"{name}, {allowed}"
+        raise UsageError.of_setting(field, value, words)
+    if not (low <= value <= high and _fits_float(value)):
+        raise UsageError.of_setting(field, value, allowed)
+
+
+def _fits_float(value: Real) -> bool:
+    """Whether it can be calculated with: integers of Python have no end."""
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

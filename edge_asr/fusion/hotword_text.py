@@ -113,9 +113,11 @@ def _check_phrase(phrase: str, where: str) -> None:
 
 def _check_bonus(bonus: float, where: str, field: str = "") -> None:
     """``field`` is the setting that it is of, where that is no file."""
-    if not 0 < bonus <= MAX_BONUS:  # not a number is refused too
+    is_number = isinstance(bonus, Real) and not isinstance(bonus, bool)
+    if not (is_number and 0 < bonus <= MAX_BONUS):  # NaN is refused too
         allowed = f"more than 0, up to {MAX_BONUS:g}"
-        message = f"{where}: a bonus per unit of {bonus:g}; allowed is {allowed}"
+        given = f"{bonus:g}" if is_number else shown(bonus)
+        message = f"{where}: a bonus per unit of {given}; allowed is {allowed}"
         raise UsageError(message, field=field, value=bonus, allowed=allowed)
 
 

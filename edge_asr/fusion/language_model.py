@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from edge_asr.errors import UsageError
+from edge_asr.errors import UsageError, check_number
 from edge_asr.fusion import Scores, States, UnitIds
 from edge_asr.fusion.arpa import BEGIN, END, UNKNOWN, Ngrams, Order, read_ngrams
 from edge_asr.fusion.ngram_contexts import NO_CONTEXT, NgramContexts
@@ -97,9 +97,12 @@ class LanguageModel:
         Raises:
             UsageError: they do not fit the units, or an argument is out of range.
         """
-        _check_range("weight", weight, 0.0, MAX_WEIGHT)
-        _check_range("word_bonus", word_bonus, -MAX_WEIGHT, MAX_WEIGHT)
-        _check_range("unknown_log_prob", unknown_log_prob, -1000.0, 0.0)
+        for name, value, low, high in (
+            ("weight", weight, 0.0, MAX_WEIGHT),
+            ("word_bonus", word_bonus, -MAX_WEIGHT, MAX_WEIGHT),
+            ("unknown_log_prob", unknown_log_prob, -1000.0, 0.0),
+        ):
+            check_number(name, value, low, high, f"{low:g} to {high:g}")
         if level not in get_args(Level):
             raise UsageError.of_setting("level", level, " and ".join(get_args(Level)))
         ngrams, unknown = _with_unknown(ngrams, unknown_log_prob)
@@ -164,11 +167,6 @@ class LanguageModel:
         scores, after = self._contexts.follow(contexts, np.where(heard, words, self._end))
         scores = scores * self.weight + self._bonus_of_unit[units]
         return np.where(heard, scores, 0.0), np.where(heard, after, contexts)
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:  # NaN too
-        raise UsageError.of_setting(name, value, f"{low:g} to {high:g}")
 
 
 def _index(ngrams: Ngrams, word: str, where: str) -> int:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.errors import UsageError
+from edge_asr.errors import UsageError, check_number, check_type
 from edge_asr.fusion.arpa import BEGIN, END, MAX_NGRAMS, UNKNOWN, Ngrams, Order
 from edge_asr.fusion.spelling import MAX_WORD_CHARS
 from edge_asr.fusion.trie import Ints
@@ -58,8 +59,7 @@ def estimate(
     Raises:
         UsageError: an argument out of range, no word, too many, or ``<s>`` among them.
     """
-    if not 1 <= order <= MAX_ESTIMATED_ORDER:
-        raise UsageError.of_setting("order", order, f"1 to {MAX_ESTIMATED_ORDER}")
+    check_number("order", order, 1, MAX_ESTIMATED_ORDER, f"1 to {MAX_ESTIMATED_ORDER}", whole=True)
     minima = _minima(min_counts, order)
     words, stream = _numbered(sentences)
     levels = _counted(stream, len(words), minima)
@@ -95,6 +95,8 @@ def _minima(min_counts: Sequence[int], order: int) -> list[int]:
         UsageError: they fall, are more than ``order``, or leave out words.
     """
     minima = [*min_counts] or [1]
+    for count in minima:
+        check_type("min_counts", count, Integral, "whole numbers")
     if len(minima) > order or minima != sorted(minima) or minima[0] != 1:
         shown = ",".join(map(str, minima))
         raise UsageError(

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.errors import BackendError
+from edge_asr.errors import BackendError, check_number
 
 FOLDER = Path(__file__).parent
 ABI = 1
 BUILD = "build them with: make native"
 PLAIN_KERNEL = "portable"  # C++ without vector instructions, for any processor
 
+MAX_EXPERTS = 64
+_BELOW_1 = 1 - 2**-24  # in float32, which kernels compute in
 MAX_RANK = 8
 MAX_TENSORS = 8
 
@@ -73,11 +75,21 @@ class Levers:
         top_k: experts of a frame; 0 for as many as trained.
         min_weight: an expert beyond the first is left out where its weight is smaller.
         max_experts: experts of a step, those with the largest summed weights; 0 for all.
+
+    Raises:
+        UsageError: a count that is no whole number from 0 to 64, or a weight that is not from 0 to
+            below 1.
     """
 
     top_k: int = 0
     min_weight: float = 0.0
     max_experts: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "max_experts"):
+            value = getattr(self, name)
+            check_number(name, value, 0, MAX_EXPERTS, f"0 to {MAX_EXPERTS}", whole=True)
+        check_number("min_weight", self.min_weight, 0, _BELOW_1, "0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,7 @@ class NativeWeights:
         """From now on, for all streams.
 
         Raises:
-            BackendError: a lever is out of its range.
+            BackendError: the kernels refuse them.
         """
         _check(
             library().edge_asr_set_levers(

@@ -149,7 +149,7 @@ def set_levers(package: Package, program: Program, levers: Levers) -> None:
 
     Raises:
         UsageError: the program is portable and levers are asked for.
-        BackendError: a lever is out of its range.
+        BackendError: the kernels refuse them.
     """
     weights = load_weights(package, program)
     if weights is not None:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_asr.errors import UsageError
+from edge_asr.errors import check_number
 from edge_asr.package.units import Units
 from edge_asr.search import Search, Token
 from edge_asr.search.words import last_word_start
@@ -33,8 +33,7 @@ class CommitRule:
 
     def __post_init__(self) -> None:
         for name in ("silence_ms", "margin", "latest_ms"):
-            if not getattr(self, name) >= 0:
-                raise UsageError.of_setting(name, getattr(self, name), "numbers from 0")
+            check_number(name, getattr(self, name), 0, math.inf, "numbers from 0")
 
 
 NEVER = CommitRule(margin=math.inf, latest_ms=math.inf, silence_ms=math.inf)

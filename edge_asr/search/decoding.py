@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from edge_asr.errors import UsageError
+from edge_asr.errors import UsageError, check_number
 from edge_asr.fusion import Automaton, Fusion
 from edge_asr.fusion.hotword_text import DEFAULT_BONUS, MAX_BONUS
 from edge_asr.package.manifest import MAX_BEAM, MAX_BLANK_PENALTY, LanguageModelSpec
@@ -16,6 +16,16 @@ from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.greedy import GreedySearch
 from edge_asr.search.prefix import BEAM, BLANK_SKIP, SCORE_BEAM, PrefixSearch
 
+# name -> lowest, highest, whether it is a whole number, whether it may be None
+_BOUNDS: tuple[tuple[str, float, float, bool, bool], ...] = (
+    ("beam", 1, MAX_BEAM, True, True),
+    ("nbest", 1, MAX_BEAM, True, False),
+    ("score_beam", 0, math.inf, False, False),
+    ("blank_skip", 0.5, 1, False, False),
+    ("blank_penalty", 0, MAX_BLANK_PENALTY, False, True),
+    ("ctc_weight", 0, 100, False, True),
+    ("reverse_weight", 0, 1, False, True),
+)
 _GREEDY_BEAM = "none for greedy search, which has no beam; leave it out"
 SearchName = Literal["prefix", "greedy"]
 # "inline": a push waits for the second pass of a segment that it ended; "background": it comes
@@ -80,24 +90,14 @@ class Decoding:
             if getattr(self, name) not in allowed:
                 words = ", ".join(map(str, allowed))
                 raise UsageError.of_setting(name, getattr(self, name), words)
-        bounds: tuple[tuple[str, float, float], ...] = (
-            ("beam", 1, MAX_BEAM),
-            ("nbest", 1, MAX_BEAM),
-            ("score_beam", 0, math.inf),
-            ("blank_skip", 0.5, 1),
-            ("blank_penalty", 0, MAX_BLANK_PENALTY),
-            ("ctc_weight", 0, 100),
-            ("reverse_weight", 0, 1),
-        )
-        for name, low, high in bounds:
+        for name, low, high, is_whole, may_be_none in _BOUNDS:
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise UsageError.of_setting(name, value, f"{low:g} to {high:g}")
+            if value is not None or not may_be_none:
+                check_number(name, value, low, high, f"{low:g} to {high:g}", whole=is_whole)
         if self.search == "greedy" and self.beam is not None:
             raise UsageError.of_setting("beam", self.beam, _GREEDY_BEAM)
-        if not 0 < self.hotword_bonus <= MAX_BONUS:  # not a number is refused too
-            words = f"numbers above 0, up to {MAX_BONUS:g}"
-            raise UsageError.of_setting("hotword_bonus", self.hotword_bonus, words)
+        words = f"numbers above 0, up to {MAX_BONUS:g}"
+        check_number("hotword_bonus", self.hotword_bonus, math.nextafter(0, 1), MAX_BONUS, words)
         if self.search == "greedy" and (self.language_model not in (None, "off") or self.grammar):
             raise UsageError(
                 "greedy search takes no language model and no grammar; choose prefix search"

@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from edge_asr.errors import UsageError
+from edge_asr.errors import UsageError, check_number
 from edge_asr.package.units import Units
 from edge_asr.search import Token
 
@@ -35,8 +35,8 @@ class EndpointRule:
     """Durations in ms; see the module.
 
     Raises:
-        UsageError: a duration that is not 0 to 30000, silence below 80, one out of order, or a
-            threshold that is no probability.
+        UsageError: a duration that is no whole number from 0 to 30000, silence below 80, one out of
+            order, or a threshold that is no probability.
     """
 
     nothing_said_ms: int = 5000
@@ -52,17 +52,16 @@ class EndpointRule:
         for field in fields(self)[:-1]:
             value, is_silence = getattr(self, field.name), field.name in _SILENCES
             lowest = _MIN_SILENCE_MS if is_silence else 0
-            if not lowest <= value <= _MAX_MS:
-                raise UsageError.of_setting(field.name, value, f"{lowest} to {_MAX_MS} ms")
+            check_number(
+                field.name, value, lowest, _MAX_MS, f"{lowest} to {_MAX_MS} ms", whole=True
+            )
         if not self.relax_from_ms < self.max_segment_ms <= self.cut_words_from_ms:
             raise UsageError(
                 f"relax_from_ms {self.relax_from_ms}, max_segment_ms {self.max_segment_ms} and "
                 f"cut_words_from_ms {self.cut_words_from_ms} must be in this order"
             )
-        if not 0 < self.blank_threshold < 1:
-            raise UsageError.of_setting(
-                "blank_threshold", self.blank_threshold, "numbers between 0 and 1"
-            )
+        between = math.nextafter(0, 1), math.nextafter(1, 0)
+        check_number("blank_threshold", self.blank_threshold, *between, "numbers between 0 and 1")
 
     def needed_silence_ms(self, age_ms: float) -> float:
         """The silence that ends a segment of ``age_ms``."""
@@ -125,7 +124,7 @@ def segment_age_ms(tokens: Sequence[Token], frame_ms: float) -> float:
 
 
 def overdue_frame(tokens: Sequence[Token], frame_ms: float, rule: EndpointRule) -> int:
-    """The frame from which on a segment is too old, whatever has been heard since its last token."""
+    """The frame from which on a segment is too old, whatever was heard since its last token."""
     return tokens[0].start + math.ceil(rule.max_segment_ms / frame_ms)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from edge_asr import errors
-from edge_asr.errors import UsageError, check_type, settings_of, shown
+from edge_asr.errors import UsageError, check_number, check_type, settings_of, shown
 
 
 def test_every_code_of_the_tree_is_one_of_sysexits() -> None:
@@ -76,6 +79,39 @@ def test_a_type_that_is_not_meant(value: object, types: type) -> None:
 @pytest.mark.parametrize(("value", "types"), [(1, int), (None, int | None), (True, bool)])
 def test_a_type_that_is_meant(value: object, types: type) -> None:
     check_type("threads", value, types, "1 to 64")
+
+
+@pytest.mark.parametrize(
+    "value", [2.5, 2.0, np.float32(2), "2", None, True, np.True_, [2], math.nan]
+)
+def test_what_is_no_whole_number(value: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_number("beam", value, 1, 64, "1 to 64", whole=True)
+    assert caught.value.allowed == "whole numbers, 1 to 64"
+    assert (caught.value.field, caught.value.value) == ("beam", value)
+
+
+@pytest.mark.parametrize("value", ["2", None, True, np.True_, 2j, np.zeros(2)])
+def test_what_is_no_number(value: object) -> None:
+    for allowed, words in (("0 to 9", "numbers, 0 to 9"), ("numbers from 0", "numbers from 0")):
+        with pytest.raises(UsageError) as caught:
+            check_number("margin", value, 0, 9, allowed)
+        assert caught.value.allowed == words
+
+
+@pytest.mark.parametrize("value", [-1, 10, math.nan, math.inf, np.float32(9.5), np.int8(-1)])
+def test_a_number_out_of_its_range(value: float) -> None:
+    with pytest.raises(UsageError, match=r"margin is .*; allowed are 0 to 9"):
+        check_number("margin", value, 0, 9, "0 to 9")
+
+
+def test_a_number_that_is_allowed() -> None:
+    for value in (0, 9, 2.5, np.float32(2.5), np.int64(3), Fraction(1, 3)):
+        check_number("margin", value, 0, 9, "0 to 9")
+    check_number("beam", np.int16(64), 1, 64, "1 to 64", whole=True)
+    check_number("score_beam", math.inf, 0, math.inf, "0 to inf")
+    with pytest.raises(UsageError):  # nothing can be calculated with it
+        check_number("score_beam", 10**400, 0, math.inf, "0 to inf")
 
 
 def test_a_value_is_shown_on_one_short_line() -> None:

@@ -54,9 +54,14 @@ def test_comments_do_not_count() -> None:
 
 @pytest.mark.parametrize(
     ("phrases", "bonus", "field"),
-    [(["a"], 0.0, "hotword_bonus"), ([("a", 21.0)], 1.0, "hotwords")],
+    [
+        (["a"], 0.0, "hotword_bonus"),
+        (["a"], "much", "hotword_bonus"),
+        (["a"], True, "hotword_bonus"),
+        ([("a", 21.0)], 1.0, "hotwords"),
+    ],
 )
-def test_a_bad_bonus_names_its_setting(phrases: list[Phrase], bonus: float, field: str) -> None:
+def test_a_bad_bonus_names_its_setting(phrases: list[Phrase], bonus: Any, field: str) -> None:
     with pytest.raises(UsageError, match="a bonus per unit of") as caught:
         bonuses_of(phrases, bonus)
     assert (caught.value.field, caught.value.allowed) == (field, "more than 0, up to 20")

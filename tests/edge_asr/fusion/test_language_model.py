@@ -199,6 +199,8 @@ def test_unknown_words(path: Path, tmp_path: Path, name: str | None) -> None:
     [
         ({"weight": -0.1}, "weight is -0.1; allowed are 0 to 100"),
         ({"weight": math.nan}, "weight is nan; allowed"),
+        ({"weight": "0.5"}, "weight is '0.5'; allowed are numbers, 0 to 100"),
+        ({"word_bonus": None}, "word_bonus is None; allowed are numbers, -100 to 100"),
         ({"word_bonus": math.inf}, "word_bonus is inf; allowed are -100 to 100"),
         ({"unknown_log_prob": 1.0}, "unknown_log_prob is 1.0; allowed are -1000 to 0"),
         ({"level": "letter"}, "level is 'letter'; allowed are word and unit"),

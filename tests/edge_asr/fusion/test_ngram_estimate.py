@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +168,8 @@ def test_unknown_words_of_the_text_count() -> None:
     [
         ([["a"]], 0, (), "order is 0; allowed are 1 to 5"),
         ([["a"]], 6, (), "order is 6; allowed are 1 to 5"),
+        ([["a"]], 2.5, (), "order is 2.5; allowed are whole numbers, 1 to 5"),
+        ([["a"]], 2, (1, 1.5), "min_counts is 1.5; allowed are whole numbers"),
         ([], 3, (), "the text has no words"),
         ([[], []], 3, (), "the text has no words"),
         ([["a", "<s>"]], 3, (), "<s> is in the text"),
@@ -178,7 +181,7 @@ def test_unknown_words_of_the_text_count() -> None:
     ],
 )
 def test_wrong_use(
-    sentences: list[list[str]], order: int, min_counts: tuple[int, ...], reason: str
+    sentences: list[list[str]], order: Any, min_counts: tuple[Any, ...], reason: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         estimate(sentences, order, min_counts)

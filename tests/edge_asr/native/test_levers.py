@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from edge_asr.errors import BackendError
-from edge_asr.native.library import Counters, Levers, NativeWeights
+from edge_asr.errors import UsageError
+from edge_asr.native.library import Counters, Levers, NativeWeights, library
 from tests.edge_asr.native.layers import makers, run_on
 from tests.edge_asr.native.weights_file import RELU, Floats, Maker, Matrix, load, pack_file
 
@@ -118,14 +119,27 @@ def test_levers_can_be_taken_back(kernels: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [Levers(-1), Levers(0, -0.1), Levers(0, 1.0), Levers(0, float("nan")), Levers(0, 0.0, -1)],
+    [(-1, 0.0, 0), (0, -0.1, 0), (0, 1.0, 0), (0, float("nan"), 0), (0, 0.0, -1)],
 )
-def test_levers_out_of_their_range_are_refused(kernels: list[str], wrong: Levers) -> None:
+def test_levers_out_of_their_range_are_refused(
+    kernels: list[str], wrong: tuple[int, float, int]
+) -> None:
     weights, x = moe(), Maker(np.random.default_rng(2)).vector(6, 8)
     (before,) = run_on(kernels[0], weights, [x], 1)
-    with pytest.raises(BackendError, match=r"levers: .* are 0 or more"):
-        weights.set_levers(wrong)
+    with pytest.raises(UsageError, match="allowed are 0 to"):
+        Levers(*wrong)
+    assert library().edge_asr_set_levers(weights.number, *wrong) != 0
+    assert b"are 0 or more" in library().edge_asr_error()
     np.testing.assert_array_equal(run_on(kernels[0], weights, [x], 1)[0], before)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [(2.5, 0.0, 0), (1 << 32, 0.0, 0), (True, 0.0, 0), (0, "0.3", 0), (0, 1 - 1e-9, 0), (0, 0, 65)],
+)
+def test_levers_of_another_kind_are_refused(wrong: tuple[Any, Any, Any]) -> None:
+    with pytest.raises(UsageError, match="allowed are"):
+        Levers(*wrong)
 
 
 def test_dense_layers_count_nothing(kernels: list[str]) -> None:

@@ -131,6 +131,11 @@ def test_a_cut_divides_at_a_token_or_behind_all(
         {"cut_words_from_ms": 19_000},
         {"blank_threshold": 1.0},
         {"nothing_said_ms": float("nan")},
+        {"silence_ms": 480.5},
+        {"silence_ms": "480"},
+        {"hold_ms": True},
+        {"blank_threshold": None},
+        {"blank_threshold": float("nan")},
     ],
 )
 def test_durations_are_bounded(wrong: dict[str, int]) -> None:
