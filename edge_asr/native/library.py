@@ -5,11 +5,12 @@ Everything here is optional. Where the library is not built, packages run their 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -172,6 +173,7 @@ class NativeWeights:
             raise
         self.number = number
         self.size = size
+        self._levers = Levers()
         weakref.finalize(self, _unload, number, owner)
 
     def set_levers(self, levers: Levers) -> None:
@@ -180,11 +182,24 @@ class NativeWeights:
         Raises:
             BackendError: the kernels refuse them.
         """
-        _check(
-            library().edge_asr_set_levers(
-                self.number, levers.top_k, levers.min_weight, levers.max_experts
+        with _lock:
+            _check(
+                library().edge_asr_set_levers(
+                    self.number, levers.top_k, levers.min_weight, levers.max_experts
+                )
             )
-        )
+            self._levers = levers
+
+    @contextlib.contextmanager
+    def as_trained(self) -> Iterator[None]:
+        """Without levers inside, for other threads too, and after it with those of before."""
+        with _lock:
+            before = self._levers
+            self.set_levers(Levers())
+            try:
+                yield
+            finally:
+                self.set_levers(before)
 
     def counters(self) -> Counters:
         """What was done since the last call."""

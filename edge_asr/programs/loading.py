@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -159,6 +160,16 @@ def set_levers(package: Package, program: Program, levers: Levers) -> None:
             f"{package.root / program.file}: portable programs have no levers; take a native one, "
             "which python -m export --dispatch both makes"
         )
+
+
+def as_trained(package: Package, program: Program) -> AbstractContextManager[None]:
+    """Without levers inside, whoever set them for the program's weights; those of before after it.
+
+    Raises:
+        PackageError, BackendError: see ``load_weights``.
+    """
+    weights = load_weights(package, program)
+    return nullcontext() if weights is None else weights.as_trained()
 
 
 def load_encoder(package: Package, program: Program, threads: int = 1) -> Encoder:

@@ -25,6 +25,7 @@ from edge_asr.package.manifest import BackendName, Dispatch, Precision, Program
 from edge_asr.programs.golden import check_golden
 from edge_asr.programs.golden_decoder import check_decoder_golden
 from edge_asr.programs.loading import (
+    as_trained,
     choose_program,
     load_decoder,
     load_encoder,
@@ -71,7 +72,7 @@ def load(
         precision: "int8", "fp32" or "int4"; None takes int8 where there is one.
         dispatch: "native" or "portable"; None takes native programs where they can run here.
         levers: less work of the experts than trained, for native programs. They hold for every
-            recognizer of the same package.
+            recognizer of the same package; None leaves those that another one was loaded with.
         threads: of the backend; one is fastest for small models.
         second_pass: load the decoders too, where the package has them for this backend.
         language_model: read the package's language model too, where it has one.
@@ -86,8 +87,8 @@ def load(
     opened = open_package(package)
     program = choose_program(opened, "encoder", backend, precision, dispatch)
     encoder = load_encoder(opened, program, threads)
-    set_levers(opened, program, Levers())
-    check_golden(opened, encoder, program)
+    with as_trained(opened, program):
+        check_golden(opened, encoder, program)
     decoder = None
     if second_pass and offers(opened, "decoder", program.backend):
         decoder_program = choose_program(opened, "decoder", program.backend, precision, dispatch)

@@ -117,6 +117,17 @@ def test_levers_can_be_taken_back(kernels: list[str]) -> None:
     np.testing.assert_array_equal(before, after)
 
 
+def test_levers_are_as_they_were_after_a_check(kernels: list[str]) -> None:
+    weights, x = moe(), Maker(np.random.default_rng(2)).vector(6, 8)
+    (trained,) = run_on(kernels[0], weights, [x], 1)
+    weights.set_levers(Levers(1, 0.3, 1))
+    (less,) = run_on(kernels[0], weights, [x], 1)
+    with pytest.raises(UsageError, match="it fails"), weights.as_trained():
+        np.testing.assert_array_equal(run_on(kernels[0], weights, [x], 1)[0], trained)
+        raise UsageError("it fails")
+    np.testing.assert_array_equal(run_on(kernels[0], weights, [x], 1)[0], less)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [(-1, 0.0, 0), (0, -0.1, 0), (0, 1.0, 0), (0, float("nan"), 0), (0, 0.0, -1)],

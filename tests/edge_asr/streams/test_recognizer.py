@@ -11,8 +11,11 @@ import soundfile
 
 from edge_asr.errors import AudioError, BackendError, InputMissingError, PackageError, UsageError
 from edge_asr.events import Final
+from edge_asr.native import library
+from edge_asr.native.library import Levers
 from edge_asr.package.files import Package
 from edge_asr.package.writer import NewProgram, write_package
+from edge_asr.programs.loading import load_weights
 from edge_asr.streams.recognizer import Recognizer, Transcript, load
 from tests.tiny import MANIFEST, RATE, sealed, tiny_files, tiny_onnx, tones
 
@@ -47,6 +50,26 @@ def test_a_program_that_is_not_there(
 ) -> None:
     with pytest.raises(PackageError, match="the package offers: onnx fp32"):
         load(tiny_package.root, backend=backend, precision=precision)
+
+
+def test_loading_a_package_again_leaves_its_levers() -> None:
+    if not (library.built() and library.built("onnx")):
+        pytest.skip("not built; run: make native")
+    first = load(backend="onnx", dispatch="native", levers=Levers(top_k=1), second_pass=False)
+    weights = load_weights(first.package, first.program)
+    assert weights is not None
+
+    def experts_of_a_row() -> float:
+        weights.counters()
+        first.transcribe(np.zeros(16000, np.float32), sample_rate=16000)
+        counters = weights.counters()
+        return counters.pairs / counters.rows
+
+    assert experts_of_a_row() == 1
+    load(backend="onnx", dispatch="native", second_pass=False)
+    assert experts_of_a_row() == 1
+    load(backend="onnx", dispatch="native", levers=Levers(), second_pass=False)
+    assert experts_of_a_row() == 2
 
 
 def test_a_program_that_needs_native_operators(
