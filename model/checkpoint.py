@@ -26,6 +26,7 @@ from model.tokenizer import read_units, write_units
 DECODER_WEIGHTS = "decoder.pt"
 SCALE = ".scale"  # behind the name of an int8 tensor: what its rows are to be multiplied with
 _DECODER = "decoder."  # what the keys of decoders begin with
+_CMVN = "encoder.global_cmvn."
 # Where others than WeNet put the state_dict, and what they put before all its names.
 _WRAPPED_IN = ("module", "model", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "model.", "_orig_mod.")
@@ -98,7 +99,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             )
         weights.update(later)
     network = Network(described.conf)
-    if "encoder.global_cmvn.mean" not in weights:
+    if not any(name.startswith(_CMVN) for name in weights):
         weights.update(_cmvn_weights(described.tree, path, described.conf))
     _load_strictly(network, weights, path / "final.pt")
     return Checkpoint(network.eval(), described, path)
@@ -220,14 +221,18 @@ def _load_strictly(network: Network, weights: dict[str, Tensor], path: Path) -> 
 def _cmvn_weights(tree: dict[str, Any], path: Path, conf: NetworkConfig) -> dict[str, Tensor]:
     """Mean and inverse deviation from a JSON ``global_cmvn``, where the weights lack them.
 
-    A model trained without CMVN has neither: the identity.
+    Only train.yaml says whether there is CMVN; a model that was trained without has the identity.
     """
-    named = tree.get("cmvn_file") or (tree.get("cmvn_conf") or {}).get("cmvn_file")
     source = path / "global_cmvn"
-    if not source.is_file():
-        if named is not None:
-            raise InputMissingError(f"{path}: global_cmvn is missing and not in final.pt either")
+    if not _names_cmvn(tree):
+        if source.is_file():
+            raise ConfigError(
+                f"{source}: train.yaml says that the model has no CMVN; remove this file, or, if "
+                "it was trained with it, write cmvn: global_cmvn in train.yaml"
+            )
         mean, istd = torch.zeros(conf.input_dim), torch.ones(conf.input_dim)
+    elif not source.is_file():
+        raise InputMissingError(f"{path}: global_cmvn is missing and not in final.pt either")
     else:
         try:
             stats = json.loads(source.read_text(encoding="utf-8"))
@@ -237,7 +242,17 @@ def _cmvn_weights(tree: dict[str, Any], path: Path, conf: NetworkConfig) -> dict
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise ConfigError(f"{source}: not a global_cmvn in JSON ({error})") from error
         istd = (square - mean * mean).clamp(min=1e-20).rsqrt()
+        if not (count > 0 and torch.isfinite(mean).all() and torch.isfinite(square).all()):
+            raise ConfigError(f"{source}: its statistics are no finite numbers; write it again")
     return {
         "encoder.global_cmvn.mean": mean.float(),
         "encoder.global_cmvn.istd": istd.float(),
     }
+
+
+def _names_cmvn(tree: dict[str, Any]) -> bool:
+    """Whether train.yaml says that features are normalised; ``cmvn`` decides where it is given, as
+    it does since December 2023."""
+    if "cmvn" in tree:
+        return tree["cmvn"] is not None
+    return bool(tree.get("cmvn_file") or (tree.get("cmvn_conf") or {}).get("cmvn_file"))

@@ -11,23 +11,24 @@ import argparse
 import shutil
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_asr.errors import ConfigError
 from edge_asr.exits import errors_as_lines
 from model.checkpoint import SCALE, load_checkpoint, save_weights
+from model.quantizable import quantizable
 
 SMALLEST = 4096  # weights with fewer elements stay as they are
 LARGEST = 127
 
 
-def compact(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state_dict with int8 tensors and, beside each, its scales (O,) float32; the rest float16,
-    statistics as they were."""
+def compact(network: nn.Module) -> dict[str, Tensor]:
+    """The state_dict of ``network`` with int8 tensors where int8 programs have them, each followed
+    by its scales (O,) float32; the rest float16, statistics as they were."""
     found: dict[str, Tensor] = {}
-    for name, tensor in weights.items():
-        # Embeddings and routers are not rounded in programs either.
-        if tensor.dim() < 2 or tensor.numel() < SMALLEST or "embed.0." in name or "gate" in name:
+    rounded = {f"{name}.weight" for name, _ in quantizable(network)}
+    for name, tensor in network.state_dict().items():
+        if name not in rounded or tensor.numel() < SMALLEST:
             keep = "cmvn" in name or not tensor.is_floating_point()
             found[name] = tensor if keep else tensor.half()
             continue
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise ConfigError(f"{options.out}: is the checkpoint itself; name another folder")
     checkpoint = load_checkpoint(options.checkpoint)
     options.out.mkdir(parents=True, exist_ok=True)
-    save_weights(compact(checkpoint.network.state_dict()), options.out / "final.pt")
+    save_weights(compact(checkpoint.network), options.out / "final.pt")
     for name in ("train.yaml", "units.txt"):
         shutil.copy(options.checkpoint / name, options.out / name)
     size = (options.out / "final.pt").stat().st_size

@@ -1,7 +1,7 @@
 """The architecture part of a WeNet ``train.yaml``, read strictly.
 
-Keys that change the mathematics are either understood or refused; keys that only matter to
-training (dropout rates, optimizer, ...) are left to the trainer.
+Keys that change the mathematics are either understood or refused (``model.settings``); keys that
+only matter to training (dropout rates, optimizer, ...) are left to the trainer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,17 @@ import yaml
 
 from edge_asr.errors import ConfigError
 from edge_asr.package.manifest import FeatureSpec
+from model.settings import (
+    ATTENTION_OF,
+    FBANK_FIXED,
+    FBANK_OTHER,
+    OLD_FBANK,
+    OLD_FIXED,
+    OLD_FRONT_END,
+    check_section,
+    check_settings,
+    section,
+)
 
 # WeNet's RelPositionalEncoding table has 5000 rows. Positions beyond it wrap around.
 POSITION_PERIOD = 5000
@@ -24,87 +35,6 @@ WHISPER_PERIOD = 750
 # input_layer -> (subsampling rate, right context in feature frames). conv1d4 is ours: the two
 # convolutions of Whisper's encoder, without padding, and pairs of their frames merged.
 SUBSAMPLING = {"conv2d": (4, 6), "conv2d6": (6, 10), "conv2d8": (8, 14), "conv1d4": (4, 6)}
-
-# How positions enter -> the attention that goes with it.
-ATTENTION_OF = {"rel_pos": "rel_selfattn", "abs_pos_whisper": "selfattn"}
-
-# Settings with one supported value: name -> (WeNet's default, supported values)
-_ENCODER_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "pos_enc_layer_type": ("rel_pos", tuple(ATTENTION_OF)),
-    "selfattention_layer_type": ("rel_selfattn", tuple(ATTENTION_OF.values())),
-    "normalize_before": (True, (True,)),
-    "macaron_style": (True, (True,)),
-    "use_cnn_module": (True, (True,)),
-    "causal": (False, (True,)),
-    "cnn_module_norm": ("batch_norm", ("layer_norm", "batch_norm")),
-    "activation_type": ("swish", ("swish", "silu", "relu")),
-    "mlp_type": ("position_wise_feed_forward", ("position_wise_feed_forward", "moe")),
-    "mlp_bias": (True, (True,)),
-    "query_bias": (True, (True,)),
-    "key_bias": (True, (True,)),
-    "value_bias": (True, (True,)),
-    "conv_bias": (True, (True,)),
-    "layer_norm_type": ("layer_norm", ("layer_norm",)),
-    "norm_eps": (1e-5, (1e-5,)),
-    "n_kv_head": (None, (None,)),
-    "head_dim": (None, (None,)),
-    "conv_norm_eps": (1e-5, (1e-5,)),
-    "conv_inner_factor": (2, (2,)),
-    "final_norm": (True, (True,)),
-}
-_DECODER_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "normalize_before": (True, (True,)),
-    "input_layer": ("embed", ("embed", "embed_learnable_pe")),
-    "use_output_layer": (True, (True,)),
-    "src_attention": (True, (True,)),
-    "src_key_bias": (True, (True,)),
-    "src_query_bias": (True, (True,)),
-    "src_value_bias": (True, (True,)),
-    "tie_word_embedding": (False, (False,)),
-    "activation_type": ("relu", ("relu", "swish", "silu")),
-    "mlp_type": ("position_wise_feed_forward", ("position_wise_feed_forward", "moe")),
-    "mlp_bias": (True, (True,)),
-    "layer_norm_type": ("layer_norm", ("layer_norm",)),
-    "norm_eps": (1e-5, (1e-5,)),
-    "n_kv_head": (None, (None,)),
-    "head_dim": (None, (None,)),
-    "query_bias": (True, (True,)),
-    "key_bias": (True, (True,)),
-    "value_bias": (True, (True,)),
-}
-# Outside encoder_conf and decoder_conf: section, "" for none -> as above. Any other key is allowed.
-_ELSEWHERE_FIXED: dict[str, dict[str, tuple[Any, tuple[Any, ...]]]] = {
-    "": {
-        "tokenizer": ("char", ("char", "bpe")),  # others write units that are no texts
-        "use_lora": (False, (False,)),
-        "lora_conf": (None, (None,)),
-    },
-    "model_conf": {"apply_non_blank_embedding": (False, (False,))},
-}
-# Where WeNet described the front end before fbank_conf, and the names that it has there.
-_OLD_FRONT_END = ("", "collate_conf", "dataset_conf")
-_OLD_FBANK = {
-    "mel_bins": "num_mel_bins",
-    "frame_length": "frame_length",
-    "frame_shift": "frame_shift",
-}
-_OLD_FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "feature_type": ("fbank", ("fbank",)),
-    "using_pitch": (False, (False,)),
-}
-# Read below, or of no consequence for the function that the network computes.
-_ENCODER_OTHER = {
-    "output_size", "attention_heads", "linear_units", "num_blocks", "cnn_module_kernel",
-    "input_layer", "n_expert", "n_expert_activated", "dropout_rate", "positional_dropout_rate",
-    "attention_dropout_rate", "static_chunk_size", "use_dynamic_chunk",
-    "use_dynamic_left_chunk", "gradient_checkpointing", "use_sdpa",
-}  # fmt: skip
-_DECODER_OTHER = {
-    "attention_heads", "linear_units", "num_blocks", "r_num_blocks", "n_expert",
-    "n_expert_activated", "dropout_rate", "positional_dropout_rate",
-    "self_attention_dropout_rate", "src_attention_dropout_rate", "gradient_checkpointing",
-    "use_sdpa",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,10 +111,13 @@ def network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         ("attention_heads of the decoder", conf.decoder_heads,
          _divides(conf.decoder_heads, conf.dim), "a divisor of output_size"),
         ("num_blocks", conf.blocks, conf.blocks > 0, "at least 1"),
-        ("cnn_module_kernel", conf.kernel, conf.kernel > 0, "at least 1"),
+        ("cnn_module_kernel", conf.kernel, conf.kernel > 1, "at least 2"),
         ("ctc_blank_id", conf.blank, conf.blank < conf.vocab_size, "a unit of the vocabulary"),
         ("<sos>", conf.sos, conf.sos < conf.vocab_size, "a unit of the vocabulary"),
         ("<eos>", conf.eos, conf.eos < conf.vocab_size, "a unit of the vocabulary"),
+        ("ctc_weight", conf.ctc_weight, 0 <= conf.ctc_weight <= 1, "0 to 1"),
+        ("reverse_weight", conf.reverse_weight, 0 <= conf.reverse_weight <= 1, "0 to 1"),
+        ("lsm_weight", conf.label_smoothing, 0 <= conf.label_smoothing < 1, "0 to below 1"),
     ):  # fmt: skip
         if not good:
             raise ConfigError(f"{where}: {name} is {value}; {allowed} is expected")
@@ -203,11 +136,9 @@ def feature_spec(tree: dict[str, Any], where: str) -> FeatureSpec:
     Raises:
         ConfigError: features that the runtime does not compute.
     """
-    dataset = _section(tree, "dataset_conf", where)
-    kind = dataset.get("feats_type", "fbank")
-    if kind != "fbank":
-        raise ConfigError(f"{where}: dataset_conf: feats_type is {kind!r}; supported: 'fbank'")
-    conf = dict(_section(dataset, "fbank_conf", f"{where}: dataset_conf"))
+    check_settings(tree, where)
+    dataset = section(tree, "dataset_conf", where)
+    conf = dict(section(dataset, "fbank_conf", f"{where}: dataset_conf"))
     here = f"{where}: dataset_conf: fbank_conf"
     for name, value in _old_fbank(tree, where).items():
         if conf.setdefault(name, value) != value:
@@ -215,13 +146,12 @@ def feature_spec(tree: dict[str, Any], where: str) -> FeatureSpec:
                 f"{here}: {name} is {conf[name]!r}, in feature_extraction_conf it is {value!r}; "
                 "leave one of them"
             )
-    for name, supported in (("window_type", "povey"), ("high_freq", 0), ("low_freq", 20)):
-        if conf.get(name, supported) != supported:
-            raise ConfigError(f"{here}: {name} is {conf[name]!r}; supported: {supported!r}")
+    check_section(conf, FBANK_FIXED, FBANK_OTHER, here)
     bins = _integer(tree, "input_dim", 80, where)
     if _integer(conf, "num_mel_bins", bins, here) != bins:
         raise ConfigError(f"{here}: num_mel_bins is {conf['num_mel_bins']}, input_dim is {bins}")
-    resample = _section(dataset, "resample_conf", f"{where}: dataset_conf")
+    resample = section(dataset, "resample_conf", f"{where}: dataset_conf")
+    check_section(resample, {}, {"resample_rate"}, f"{where}: dataset_conf: resample_conf")
     spec = {
         "sample_rate": _integer(resample, "resample_rate", 16000, f"{where}: dataset_conf"),
         "num_mel_bins": bins,
@@ -237,36 +167,32 @@ def feature_spec(tree: dict[str, Any], where: str) -> FeatureSpec:
 def _old_fbank(tree: dict[str, Any], where: str) -> dict[str, Any]:
     """The settings of feature_extraction_conf, if there is one, as those of fbank_conf."""
     found: dict[str, Any] = {}
-    for place in _OLD_FRONT_END:
-        outer = _section(tree, place, where) if place else tree
+    for place in OLD_FRONT_END:
+        outer = section(tree, place, where) if place else tree
         here = ": ".join(filter(None, [where, place]))
-        conf = _section(outer, "feature_extraction_conf", here)
-        _check(conf, _OLD_FIXED, set(_OLD_FBANK), f"{here}: feature_extraction_conf")
-        found |= {new: conf[old] for old, new in _OLD_FBANK.items() if old in conf}
+        conf = section(outer, "feature_extraction_conf", here)
+        check_section(conf, OLD_FIXED, set(OLD_FBANK), f"{here}: feature_extraction_conf")
+        found |= {new: conf[old] for old, new in OLD_FBANK.items() if old in conf}
     return found
 
 
 def _network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
     if tree.get("encoder", "conformer") != "conformer":
         raise ConfigError(f"{where}: encoder is {tree['encoder']!r}; only conformer is supported")
-    encoder = _section(tree, "encoder_conf", where, required=True)
-    decoder = _section(tree, "decoder_conf", where)
+    encoder = section(tree, "encoder_conf", where, required=True)
+    decoder = section(tree, "decoder_conf", where)
     decoder_kind = tree.get("decoder", "bitransformer")
     if decoder_kind not in ("bitransformer", "transformer"):
         raise ConfigError(
             f"{where}: decoder is {decoder_kind!r}; bitransformer and transformer are supported"
         )
     in_encoder, in_decoder = f"{where}: encoder_conf", f"{where}: decoder_conf"
-    _check(encoder, _ENCODER_FIXED, _ENCODER_OTHER, in_encoder)
-    _check(decoder, _DECODER_FIXED, _DECODER_OTHER, in_decoder)
-    for place, fixed in _ELSEWHERE_FIXED.items():
-        section = _section(tree, place, where) if place else tree
-        _check_fixed(section, fixed, ": ".join(filter(None, [where, place])))
+    check_settings(tree, where)
     name = "vocab_size" if tree.get("vocab_size") else "output_dim"
     vocab_size = _integer(tree, name, None, where)
-    special = _section(_section(tree, "tokenizer_conf", where), "special_tokens", where)
-    ctc = _section(tree, "ctc_conf", where)
-    model = _section(tree, "model_conf", where)
+    special = section(section(tree, "tokenizer_conf", where), "special_tokens", where)
+    ctc = section(tree, "ctc_conf", where)
+    model = section(tree, "model_conf", where)
     blank = _integer(special, "<blank>", 0, where)
     bidirectional = decoder_kind == "bitransformer"
     return NetworkConfig(
@@ -331,15 +257,6 @@ def _divides(part: int, whole: int) -> bool:
     return part > 0 and whole % part == 0
 
 
-def _section(conf: dict[str, Any], name: str, where: str, required: bool = False) -> dict[str, Any]:
-    section = conf[name] if required else conf.get(name)
-    if section is None and not required:
-        return {}
-    if not isinstance(section, dict):
-        raise ConfigError(f"{where}: {name} is {section!r}; a mapping is expected")
-    return section
-
-
 def _integer(conf: dict[str, Any], name: str, default: int | None, where: str) -> int:
     value = conf[name] if default is None else conf.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -352,28 +269,3 @@ def _number(conf: dict[str, Any], name: str, default: float, where: str) -> floa
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ConfigError(f"{where}: {name} is {value!r}; a number is expected")
     return float(value)
-
-
-def _check(
-    conf: dict[str, Any],
-    fixed: dict[str, tuple[Any, tuple[Any, ...]]],
-    other: set[str],
-    where: str,
-) -> None:
-    unknown = sorted(set(conf) - set(fixed) - other)
-    if unknown:
-        raise ConfigError(
-            f"{where}: {unknown[0]} is not understood, so the network might compute something "
-            "else; remove the key if it has no effect at inference"
-        )
-    _check_fixed(conf, fixed, where)
-
-
-def _check_fixed(
-    conf: dict[str, Any], fixed: dict[str, tuple[Any, tuple[Any, ...]]], where: str
-) -> None:
-    for name, (default, allowed) in fixed.items():
-        value = conf.get(name, default)
-        if value not in allowed:
-            choices = ", ".join(repr(choice) for choice in allowed)
-            raise ConfigError(f"{where}: {name} is {value!r}; supported: {choices}")

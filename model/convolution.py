@@ -39,14 +39,11 @@ class CausalConvolution(nn.Module):
     def step(self, x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, D) and cache (B, K-1, D) to the output (B, T, D) and the next cache."""
         gated = F.glu(self.pointwise_conv1(x), dim=-1)
-        if cache.size(1) == 0:
-            window, rest = gated, torch.zeros_like(gated[:, :0])
-        else:
-            bias = self.pointwise_conv1.bias
-            assert bias is not None
-            rest_row = F.glu(bias, dim=0)
-            past = torch.cat([cache, gated - rest_row], dim=1)
-            window, rest = past + rest_row, past[:, past.size(1) - cache.size(1) :]
+        bias = self.pointwise_conv1.bias
+        assert bias is not None
+        rest_row = F.glu(bias, dim=0)
+        past = torch.cat([cache, gated - rest_row], dim=1)
+        window, rest = past + rest_row, past[:, past.size(1) - cache.size(1) :]
         y = self.depthwise_conv(window.transpose(1, 2)).transpose(1, 2)
         if isinstance(self.norm, nn.BatchNorm1d):
             y = self.norm(y.transpose(1, 2)).transpose(1, 2)

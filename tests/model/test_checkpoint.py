@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
 from collections.abc import Callable
@@ -214,6 +215,43 @@ def test_missing_cmvn_is_an_error_where_one_is_named(wenet: Path) -> None:
     assert cmvn.mean.abs().max() == 0 and (cmvn.istd == 1).all()
 
 
+@pytest.mark.parametrize("said", ["cmvn: null", "no key", "cmvn: null, and a file"])
+def test_a_stray_cmvn_file_is_neither_applied_nor_passed_over(wenet: Path, said: str) -> None:
+    change_weights(wenet, without_cmvn)
+
+    def change(conf: dict[str, Any]) -> None:
+        named = conf.pop("cmvn_conf")
+        del conf["cmvn"]
+        if said != "no key":
+            conf["cmvn"] = None
+        if said == "cmvn: null, and a file":
+            conf["cmvn_conf"] = named
+
+    change_yaml(wenet, change)
+    (wenet / "global_cmvn").write_text('{"mean_stat": [], "var_stat": [], "frame_num": 1}')
+    assert "train.yaml says that the model has no CMVN" in refusal(wenet)
+    (wenet / "global_cmvn").unlink()
+    assert (load_checkpoint(wenet).network.encoder.global_cmvn.istd == 1).all()
+
+
+@pytest.mark.parametrize("key", ["cmvn", "cmvn_conf", "cmvn_file"])
+def test_every_way_to_name_cmvn_counts(wenet: Path, key: str) -> None:
+    change_weights(wenet, without_cmvn)
+
+    def change(conf: dict[str, Any]) -> None:
+        named = {"cmvn": conf.pop("cmvn"), "cmvn_conf": conf.pop("cmvn_conf")}
+        conf[key] = (named | {"cmvn_file": "data/global_cmvn"})[key]
+
+    change_yaml(wenet, change)
+    assert "global_cmvn is missing" in refusal(wenet, InputMissingError)
+
+
+def test_half_of_cmvn_is_not_completed_from_the_file(wenet: Path) -> None:
+    change_weights(wenet, lambda weights: weights.pop("encoder.global_cmvn.mean"))
+    (wenet / "global_cmvn").write_text("{}")
+    assert "encoder.global_cmvn.mean" in refusal(wenet)
+
+
 @pytest.mark.parametrize(
     "stats",
     [
@@ -223,6 +261,9 @@ def test_missing_cmvn_is_an_error_where_one_is_named(wenet: Path) -> None:
         '{"mean_stat": [1], "var_stat": [1], "frame_num": 1}',
         '{"mean_stat": "a", "var_stat": [], "frame_num": 1}',
         '{"mean_stat": [], "var_stat": [], "frame_num": 0}',
+        json.dumps({"mean_stat": [1.0] * 80, "var_stat": [1.0] * 80, "frame_num": -1}),
+        json.dumps({"mean_stat": [math.nan] * 80, "var_stat": [1.0] * 80, "frame_num": 1}),
+        json.dumps({"mean_stat": [1.0] * 80, "var_stat": [math.inf] * 80, "frame_num": 1}),
     ],
 )
 def test_damaged_cmvn_file(wenet: Path, stats: str) -> None:
@@ -264,7 +305,7 @@ def test_round_trip_in_half_precision(tmp_path: Path) -> None:
         {"decoder": "transformer"},
         {"decoder_conf": {"attention_heads": 2, "linear_units": 12, "num_blocks": 1}},
         {"encoder": {"input_layer": "conv2d8", "mlp_type": "position_wise_feed_forward"}},
-        {"encoder": {"input_layer": "conv2d6", "cnn_module_kernel": 1}},
+        {"encoder": {"input_layer": "conv2d6", "cnn_module_kernel": 2}},
     ],
 )
 def test_every_kind_of_network_can_be_saved_and_loaded(
