@@ -356,8 +356,4 @@ def decode_manifest(text: bytes, where: str) -> Manifest:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """manifest.json as indented UTF-8 text, with its digest."""
-    tree = msgspec.to_builtins(manifest)
-    for program in tree["programs"]:
-        if program["group"] is None:  # so that runtimes that do not know the key read the rest
-            del program["group"]
-    return seal(msgspec.json.format(msgspec.json.encode(tree), indent=2) + b"\n")
+    return seal(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
