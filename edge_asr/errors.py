@@ -20,6 +20,7 @@ so that a command line, a server or a page can name the setting as its users kno
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from numbers import Integral, Number, Real
 from reprlib import Repr
@@ -95,17 +96,12 @@ def check_number(
     if not isinstance(value, kind) or isinstance(value, bool):
         words = allowed if allowed.startswith(name) else f"{name}, {allowed}"
         raise UsageError.of_setting(field, value, words)
-    if not (low <= value <= high and _fits_float(value)):
-        raise UsageError.of_setting(field, value, allowed)
-
-
-def _fits_float(value: Real) -> bool:
-    """Whether it can be calculated with: integers of Python have no end."""
     try:
-        float(value)
-    except OverflowError:
-        return False
-    return True
+        number = float(value)
+    except OverflowError:  # an integer of Python has no end
+        number = math.nan
+    if not low <= number <= high:
+        raise UsageError.of_setting(field, value, allowed)
 
 
 @contextlib.contextmanager

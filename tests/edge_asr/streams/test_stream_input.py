@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_bad_gaps_are_refused_and_not_taken_in(
     assert caught.value.field == field
     assert caught.value.allowed in str(caught.value)
     assert events + stream.flush() == play(recognizer.stream(), SPEECH, RATE)
+
+
+def test_much_audio_in_one_push_takes_memory_for_its_features_only(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    samples = np.zeros(RATE * 300, np.float32)
+    tracemalloc.start()
+    stream.feed(samples)
+    stream.next_step()
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # What is taken in and put together, and half as much for features: no Python number a sample.
+    assert peak_bytes < 3.2 * samples.nbytes
 
 
 def test_a_closed_stream_refuses_everything(recognizer: Recognizer) -> None:
