@@ -57,7 +57,7 @@ def log_mel(signal: Frames, spec: FeatureSpec) -> Frames:
     windows = np.lib.stride_tricks.as_strided(
         signal, (count, window), (shift * stride, stride), writeable=False
     )
-    room = _scratch(spec, threading.get_ident())
+    room = _scratch(spec)
     blocks = [
         _log_mel(windows[start : start + _BLOCK_FRAMES], spec, bank, room)
         for start in range(0, len(windows), _BLOCK_FRAMES)
@@ -120,15 +120,28 @@ class _Scratch(NamedTuple):
     power: Frames  # (2, T, B)
 
 
-@functools.lru_cache(maxsize=8)
-def _scratch(spec: FeatureSpec, thread: int) -> _Scratch:
-    bank, rows = filterbank(spec), _BLOCK_FRAMES
-    bins = bank.fft_samples // 2 + 1
-    return _Scratch(
-        np.empty((rows, spec.window_samples), np.float32),
-        np.zeros((rows, bank.fft_samples), np.float32),
-        np.empty((2, rows, bins), np.float32),
-    )
+class _OfThread(threading.local):
+    """What a thread has computed last; it goes with the thread."""
+
+    spec: FeatureSpec | None = None
+    room: _Scratch
+
+
+_of_thread = _OfThread()
+
+
+def _scratch(spec: FeatureSpec) -> _Scratch:
+    """The room of this thread."""
+    if _of_thread.spec != spec:
+        bank, rows = filterbank(spec), _BLOCK_FRAMES
+        bins = bank.fft_samples // 2 + 1
+        _of_thread.room = _Scratch(
+            np.empty((rows, spec.window_samples), np.float32),
+            np.zeros((rows, bank.fft_samples), np.float32),
+            np.empty((2, rows, bins), np.float32),
+        )
+        _of_thread.spec = spec
+    return _of_thread.room
 
 
 def _log_mel(windows: Frames, spec: FeatureSpec, bank: Filterbank, room: _Scratch) -> Frames:
