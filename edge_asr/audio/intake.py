@@ -32,7 +32,8 @@ class Downmix:
 
     The mean of the live channels; where the mean cancels (one channel is the other turned
     upside down) the loudest channel alone. Decided every 20 ms from the last seconds, and
-    faded in over the 20 ms.
+    faded in over the 20 ms. Channels are judged by the energy of their differences from sample to
+    sample: a constant has none of it, and mains hum little, however strong it is.
     """
 
     rate: int
@@ -63,13 +64,13 @@ class Downmix:
         return self._mix(rest) if len(rest) else np.zeros(0, np.float32)
 
     def _mix(self, block: Samples) -> Samples:
-        energy = np.square(block, dtype=np.float64).sum(axis=0)
+        energy = np.square(np.diff(block, axis=0), dtype=np.float64).sum(axis=0)
         decay = 1 - 1 / _DOWNMIX_MEMORY_BLOCKS
         channels = self._channel_energy = self._channel_energy * decay + energy
         live = channels >= _LIVE_ENERGY * channels.max()
         weights = live / live.sum()
         mean = (block * weights).sum(axis=1)
-        self._mean_energy = self._mean_energy * decay + float(np.square(mean).sum())
+        self._mean_energy = self._mean_energy * decay + float(np.square(np.diff(mean)).sum())
         # C unrelated channels keep 1 / C of their energy in the mean; half of that is cancelling.
         if self._mean_energy < 0.5 / live.sum() * channels[live].mean():
             weights = np.zeros(self.channels)

@@ -70,7 +70,7 @@ def _open_text(place: Path | int) -> TextIO:
 @contextlib.contextmanager
 def _replacing(real: Path) -> Iterator[TextIO]:
     """A new file that takes the place of ``real`` when all is written."""
-    unfinished = real.with_name(f".{real.name[:200]}.{os.getpid()}.part")
+    unfinished = real.with_name(f".{_beginning(real.name)}.{os.getpid()}.part")
     try:
         with _open_text(unfinished) as file:
             yield file
@@ -80,3 +80,8 @@ def _replacing(real: Path) -> Iterator[TextIO]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _beginning(name: str) -> str:
+    """What of a name leaves room for more: file systems count bytes, 255 of them."""
+    return os.fsencode(name)[:200].decode("utf-8", "ignore")

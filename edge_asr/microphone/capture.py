@@ -10,6 +10,7 @@ There are no threads here: everything happens inside ``read``.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from types import TracebackType
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from edge_asr.audio.samples import MAX_AMPLITUDE
 from edge_asr.errors import DeviceError, RunawayError
 from edge_asr.events import GapReason
 from edge_asr.microphone.clock import (
@@ -40,6 +43,8 @@ STEADY_NS = 2_000_000_000  # this much audio makes a recovery a success
 RUNAWAY_LIMIT = 3
 OVERFLOW_NOTICE_S = 10.0
 AGAIN = "restarting it"
+# Why a process cannot be started now and may be later: no process, memory or descriptor is left.
+_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 NoticeKind = Literal[
     "listening", "waiting", "lost", "recovered", "stalled", "silent", "signal", "overflow"
@@ -135,11 +140,18 @@ class Microphone:
 
         Raises:
             DeviceError: the device cannot be used and waiting does not help, or is not wanted.
+            OSError: the capture process can never be started.
         """
         if self._child is None:
             if not self._retry.wait(timeout_s):
                 return []
-            self._start_child()
+            try:
+                self._start_child()
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
+                what = f"the capture process cannot be started: {error.strerror}"
+                return self._interrupt("stalled", "lost", what, "trying again")
         assert self._child is not None
         began = time.monotonic()
         try:
@@ -192,7 +204,7 @@ class Microphone:
         if frame.sequence != self._sequence:
             suspect = "overload"
         self._sequence = frame.sequence + 1
-        block = Block(np.nan_to_num(samples), self.opened.rate, frame.at_ns, suspect)
+        block = Block(_numbers(samples), self.opened.rate, frame.at_ns, suspect)
         if self._speed.push(block):
             return self._on_runaway()
         events = self._heard(self._account.push(block))
@@ -315,3 +327,9 @@ class Microphone:
         if self._child is not None:
             self._child.kill()
             self._child = None
+
+
+def _numbers(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What a stream takes: no sample that is not a number or infinite, none above its limit."""
+    samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(samples, -MAX_AMPLITUDE, MAX_AMPLITUDE)

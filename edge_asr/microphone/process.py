@@ -18,7 +18,8 @@ from edge_asr.errors import DeviceError
 from edge_asr.microphone.devices import CaptureFailedError, missing_configuration
 from edge_asr.microphone.frames import Frame, FrameError, FrameReader, Kind, Reason
 
-CAPTURE_COMMAND = (sys.executable, "-m", "edge_asr.microphone.child")
+# -P: what lies in the working folder is not imported.
+CAPTURE_COMMAND = (sys.executable, "-P", "-m", "edge_asr.microphone.child")
 _READ_BYTES = 1 << 16
 _REAP_S = 1.0
 _SAID_BYTES = 1 << 16
@@ -73,8 +74,9 @@ class CaptureProcess:
         check_process(self._owner, "microphone")
         if self._broken is not None:
             raise self._broken
-        readable, _, _ = select.select([self._fd], [], [], timeout_s)
-        if not readable:
+        waiting = select.poll()  # select knows no descriptor above 1023
+        waiting.register(self._fd, select.POLLIN)
+        if not waiting.poll(max(0.0, timeout_s) * 1000):
             return []
         data = os.read(self._fd, _READ_BYTES)
         if not data:

@@ -49,6 +49,16 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
         os.close(reader)
 
 
+@pytest.mark.parametrize("stem", ["語" * 83, "é" * 125, "a" * 251, "\udcff" * 251])
+def test_names_are_as_long_as_file_systems_allow_which_count_bytes(
+    tmp_path: Path, stem: str
+) -> None:
+    output = tmp_path / f"{stem}.srt"
+    with open_output(output) as put:
+        put("text")
+    assert list(tmp_path.iterdir()) == [output]
+
+
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
     output = tmp_path / "captions.txt"
     with pytest.raises(OutputError, match=r"captions.*No space left"), open_output(output) as put:
