@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -85,6 +86,8 @@ def read_blocks(
 
 
 def _mode(path: str | os.PathLike[str], where: str) -> int:
+    if path == STDIN and sys.stdin is None:  # its descriptor may be of something else by now
+        raise InputMissingError(f"{where} is closed; give the path of an audio file")
     try:
         return os.fstat(0).st_mode if path == STDIN else os.stat(path).st_mode
     except (OSError, ValueError) as error:

@@ -147,3 +147,14 @@ def test_a_signal_ends_the_wait_for_a_pipe(
         process.send_signal(signum)
         assert process.wait(20) == 128 + signum
         assert process.stderr is not None and b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_closed_standard_input_is_missing(command: str, tiny_package: Package) -> None:
+    words = [sys.executable, "-m", "edge_asr", *COMMANDS[command], "-"]
+    result = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *words, "--package", tiny_package.root],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (66, "")
+    assert "standard input is closed" in result.stderr
