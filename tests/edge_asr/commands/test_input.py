@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_asr.__main__ import main
@@ -82,6 +83,18 @@ def test_the_text_of_a_cut_file_is_shown_and_the_rest_is_said(
     assert out == FIRST
     (line,) = [line for line in err.splitlines() if "reading ended at" in line]
     assert line.startswith("edge-asr: ") and "are promised" in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_text_before_damage_is_shown(
+    command: str, tiny_package: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = np.concatenate([SPEECH, np.full(RATE, np.nan, np.float32)])
+    (tmp_path / "a.wav").write_bytes(encoded("wav-float", damaged, RATE))
+    assert run(command, str(tmp_path / "a.wav"), tiny_package) == 65
+    out, err = capsys.readouterr()
+    assert out == FIRST + SECOND
+    assert f"reading ended at {len(SPEECH) / RATE:.2f} s: samples hold NaN" in err
 
 
 def test_the_text_of_a_cut_file_is_written_and_the_other_files_too(
