@@ -33,7 +33,7 @@ QUEUE_MS = 30_000  # what a pause of the recognizer may cost before audio is dro
 QUEUE_KEPT_MS = 2_000  # one honest gap, then live again: not a thousand small holes
 BUFFER_S = 0.2  # four periods: a delay of three of them loses nothing
 ORPHAN_CHECK_S = 0.25
-IDLE_CHECK_S = 0.25
+IDLE_S = 0.25  # how soon it is noticed that a device is gone
 
 _PA_INVALID_SETTINGS = {-9998, -9997, -9994}  # channel count, sample rate, sample format
 _PA_DEVICE_UNAVAILABLE = -9985
@@ -135,7 +135,7 @@ def capture(fd: int, wanted: str | None, noise: IO[bytes]) -> None:
     with open(os.devnull, "wb") as nowhere:  # from here on noise would only pile up
         os.dup2(nowhere.fileno(), 2)
     while True:
-        block = blocks.get(IDLE_CHECK_S)
+        block = blocks.get(IDLE_S)
         if block is not None:
             write(fd, pack(block))
         elif finished.is_set() or not stream.active:
@@ -150,9 +150,9 @@ def write(fd: int, data: bytes) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """End this process when the supervisor dies, whatever it hangs in.
+    """End this process when the supervisor dies, whatever PortAudio hangs in.
 
-    The kernel could do that (PR_SET_PDEATHSIG), but does it as soon as the thread of the
+    The kernel could do that (PR_SET_PDEATHSIG), but would do it already when the thread of the
     supervisor ends that started this process.
     """
 
