@@ -40,8 +40,8 @@ BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 MAX_ORDER = 6
 MAX_NGRAMS = 10_000_000
 _MAX_FILE_BYTES = 2_000_000_000  # unpacked too
-# A packed file may unpack to so much at least, and to so many times its size: text never shrinks
-# more, and the memory that it takes grows with it.
+# A packed file may unpack to so many times its size, or to so much where that is more: n-grams do
+# not shrink to a tenth, and the memory that they take is that of the unpacked text.
 _UNPACKED_BYTES = 16_000_000
 _UNPACKED_RATIO = 50
 _MAX_LINE_BYTES = 16_384

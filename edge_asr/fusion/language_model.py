@@ -206,11 +206,8 @@ def _spell(ngrams: Ngrams, unknown: int, units: Units, where: str) -> Spelling:
     rising = np.argsort(ngrams.orders[0].log_probs, kind="stable")
     marks = {BEGIN, END, *_UNKNOWN_NAMES}
     letters = set().union(*texts)
-    composed = all(unicodedata.is_normalized("NFC", text) for text in texts)
     ids = np.array([i for i in rising.tolist() if ngrams.words[i] not in marks], np.int64)
-    words = [
-        units.fold_case(_composed(ngrams.words[i]) if composed else ngrams.words[i]) for i in ids
-    ]
+    words = [_in_letters(ngrams.words[i], letters, units) for i in ids]
     if words and not any(letters.issuperset(word) for word in words):
         raise UsageError(
             f"{where}: the units can write none of its {len(words)} words, as {words[-1][:40]!r}; "
@@ -219,8 +216,12 @@ def _spell(ngrams: Ngrams, unknown: int, units: Units, where: str) -> Spelling:
     return Spelling.build(words, ids, unknown, units)
 
 
-def _composed(word: str) -> str:
-    return unicodedata.normalize("NFC", word)
+def _in_letters(word: str, letters: set[str], units: Units) -> str:
+    """``word`` in the case of the units and, where they can write it, with their letters: é is one
+    character or two."""
+    forms = (unicodedata.normalize("NFC", word), word, unicodedata.normalize("NFD", word))
+    folded = [units.fold_case(form) for form in dict.fromkeys(forms)]
+    return next((form for form in folded if letters.issuperset(form)), folded[0])
 
 
 def _units_as_words(ngrams: Ngrams, unknown: int, units: Units, where: str, *, check: bool) -> Ints:
@@ -229,9 +230,13 @@ def _units_as_words(ngrams: Ngrams, unknown: int, units: Units, where: str, *, c
     Raises:
         UsageError: no unit is a word, although ``check`` says that they are.
     """
-    index = {_composed(word): i for i, word in enumerate(ngrams.words)}
+    index = {unicodedata.normalize("NFC", word): i for i, word in enumerate(ngrams.words)}
     index |= {word: i for i, word in enumerate(ngrams.words)}  # as it is counts first
-    known = [index.get(symbol, index.get(_composed(symbol), unknown)) for symbol in units.symbols]
+    composed = [unicodedata.normalize("NFC", symbol) for symbol in units.symbols]
+    known = [
+        index.get(symbol, index.get(form, unknown))
+        for symbol, form in zip(units.symbols, composed, strict=True)
+    ]
     words = np.array(
         [
             word if units.starts_word[unit] or units.text([unit]) else _SILENT
