@@ -22,6 +22,14 @@ def names_stdout(output: str) -> bool:
     return output == STDOUT or _descriptor(output) == 1
 
 
+def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths are one file; not where one of them is none, or goes while it is asked."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # ValueError: a zero in the name
+        return False
+
+
 @contextlib.contextmanager
 def open_output(target: Path) -> Iterator[Put]:
     """Write lines to ``target``: whole or not at all, if it is a file.

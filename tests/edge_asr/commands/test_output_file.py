@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr.commands.output_file import names_stdout, open_output
+from edge_asr.commands.output_file import is_same_file, names_stdout, open_output
 from edge_asr.errors import OutputError
 from tests.fakemic.program import ROOT
 
@@ -33,6 +33,18 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
         assert target.read_text() == "old", "whole or not at all"
     assert link.is_symlink()
     assert target.read_text() == "new\n"
+
+
+def test_what_goes_while_it_is_asked_for_is_no_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, link = tmp_path / "one", tmp_path / "link"
+    one.touch()
+    link.symlink_to(one)
+    assert is_same_file(one, str(link))
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    for other in (tmp_path / "gone", "a\0b", tmp_path):
+        assert not is_same_file(one, other) and not is_same_file(other, one)
 
 
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
