@@ -13,6 +13,19 @@ a package is loaded. The capture process of the microphone imports it too and st
 
 from __future__ import annotations
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    # This is python -m edge_asr, which looks for every module in the working folder first. A
+    # numpy.py that lies there is not meant, unless edge_asr itself is there.
+    try:
+        _here = os.getcwd()
+    except OSError:  # it was removed, and is not looked into
+        _here = ""
+    if sys.path[0] == _here != os.path.dirname(os.path.dirname(os.path.realpath(__file__))):
+        del sys.path[0]
+
 import importlib
 from typing import TYPE_CHECKING
 

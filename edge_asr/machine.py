@@ -1,4 +1,5 @@
-"""What a figure or a report of trouble has to name: processor, system, and library versions."""
+"""This machine: what a figure or a report of trouble has to name, as processor, system and library
+versions, and how a process of Python is started on it."""
 
 from __future__ import annotations
 
@@ -56,6 +57,24 @@ def installed(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module, of ours or installed, as a program in a process of its own.
+
+    Nothing that lies in its working folder is imported (-P); the environment for it is
+    ``python_environment``.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def python_environment() -> dict[str, str]:
+    """This environment, in which a process of Python finds the same edge_asr whatever its working
+    folder is."""
+    root = str(Path(__file__).resolve().parents[1])
+    # An empty entry would be the working folder.
+    named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, *named])}
 
 
 def usable_cores() -> int:

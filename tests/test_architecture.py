@@ -130,6 +130,18 @@ def test_contracts_forbid(tmp_path: Path, file: str, line: str) -> None:
     assert "BROKEN" in result.stdout, result.stdout + result.stderr
 
 
+def test_no_process_of_python_imports_from_its_working_folder() -> None:
+    for path in sources(*ROOMS):
+        if path.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.List | ast.Tuple) and len(node.elts) > 1:
+                words = [item.value for item in node.elts if isinstance(item, ast.Constant)]
+                assert "-m" not in words or "-P" in words, (
+                    f"{path}:{node.lineno}: use python_command"
+                )
+
+
 def arrows_between_places() -> dict[str, set[str]]:
     """The modules and packages directly in edge_asr, each with those that it imports; imports for
     types count."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -29,7 +28,7 @@ from benchmark.replay import GREEDY
 from edge_asr.audio.recordings import read_recordings
 from edge_asr.errors import InputMissingError
 from edge_asr.exits import errors_as_lines
-from edge_asr.machine import describe_machine
+from edge_asr.machine import describe_machine, python_command, python_environment
 from edge_asr.streams.recognizer import Recognizer
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.data import Example, batches
@@ -105,9 +104,14 @@ def int8_package(folder: Path) -> Path:
     out = folder / "package"
     made = out / "manifest.json"
     if not made.is_file() or made.stat().st_mtime < (folder / "final.pt").stat().st_mtime:
-        command = [sys.executable, "-m", "export", str(folder.resolve()), "-o", str(out.resolve()),
-                   "--backends", "onnx", "--roles", "encoder", "--replace"]  # fmt: skip
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+        command = python_command(
+            "export", str(folder.resolve()), "-o", str(out.resolve()),
+            "--backends", "onnx", "--roles", "encoder", "--replace",
+        )  # fmt: skip
+        done = subprocess.run(
+            command, cwd=_ROOT, env=python_environment(),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
         if done.returncode:
             said = done.stderr.strip().splitlines()[-1]
             raise InputMissingError(f"{folder}: no package could be made: {said}")

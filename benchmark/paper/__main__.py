@@ -43,7 +43,7 @@ from benchmark.paper.variants import (
 from edge_asr.backends.table import BACKENDS
 from edge_asr.errors import UsageError
 from edge_asr.exits import errors_as_lines
-from edge_asr.machine import describe_machine
+from edge_asr.machine import describe_machine, python_command
 from model.config import NetworkConfig, network_config, read_yaml
 
 _PROGRAM = "python -m benchmark.paper"
@@ -134,14 +134,13 @@ def _prepare(conf: PaperConfig, found: Measured, say: Say) -> list[Variant]:
 
 
 def _start(conf: PaperConfig, threads: int, variant: Variant) -> Worker:
-    python = [sys.executable, "-P", "-m"]
     if variant.system == WENET:
         file = str(wenet_file(conf.work, variant.model))
-        command = [*python, "benchmark.paper.wenet_today", "serve", file]
+        command = python_command("benchmark.paper.wenet_today", "serve", file)
     else:
         fields = {**vars(variant), "levers": vars(variant.levers)}
         folder = str(package_folder(conf.work, variant.model, variant.dispatch))
-        command = [*python, "benchmark.paper.worker", folder, json.dumps(fields)]
+        command = python_command("benchmark.paper.worker", folder, json.dumps(fields))
     return Worker([*command, "--threads", str(threads)], threads)
 
 

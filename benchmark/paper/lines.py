@@ -13,16 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from edge_asr.errors import EdgeAsrError
+from edge_asr.machine import python_environment
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
 Handler = Callable[[Request], Answer]
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 class WorkerError(EdgeAsrError):
@@ -78,13 +76,11 @@ class Worker:
         """
         # Libraries read these before main() runs; a second pool would steal the cores.
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **limits, "PYTHONPATH": os.pathsep.join(paths)}
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=python_environment() | limits,
             text=True,
         )
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from benchmark.paper.rounds import Say
 from benchmark.paper.variants import Variant, package_folder, wenet_file
 from edge_asr.errors import EdgeAsrError
+from edge_asr.machine import python_command, python_environment
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,8 +77,14 @@ def export_arguments(checkpoint: Path, out: Path, programs: Sequence[Variant]) -
 
 def _run(module: str, arguments: Sequence[str]) -> str:
     """Standard output of ``python -m module``."""
-    command = [sys.executable, "-m", module, *arguments]
-    result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        python_command(module, *arguments),
+        cwd=_ROOT,
+        env=python_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if result.returncode:
         said = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
         raise PreparationError(f"python -m {module} {' '.join(arguments)}: {said}")

@@ -18,9 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.options import add_package
 from benchmark.page import table, today
 from edge_asr.exits import errors_as_lines
-from edge_asr.machine import describe_machine, resident_memory_bytes
+from edge_asr.machine import (
+    describe_machine,
+    python_command,
+    python_environment,
+    resident_memory_bytes,
+)
 from edge_asr.package.files import Package, open_package
 
 
@@ -64,15 +70,17 @@ TITLES = (
 )  # fmt: skip
 
 
-def rows(package: Path) -> Iterator[tuple[str, ...]]:
+def rows(package: str) -> Iterator[tuple[str, ...]]:
     """One for each encoder, with the cells of ``TITLES``."""
     for program in open_package(package).manifest.programs:
         if program.role != "encoder":
             continue
         for stock in (False, True) if program.backend == "executorch" else (False,):
-            command = [sys.executable, "-W", "ignore", "-m", "benchmark.speed.footprint"]
-            command += [str(package), "--one", program.file, *(["--stock"] if stock else [])]
-            found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+            command = python_command("benchmark.speed.footprint", package)
+            command += ["--one", program.file, *(["--stock"] if stock else [])]
+            environment = python_environment() | {"PYTHONWARNINGS": "ignore"}
+            done = subprocess.run(command, env=environment, capture_output=True, check=True)
+            found = json.loads(done.stdout)
             yield (
                 f"{program.backend}{', its own binding' if stock else ''}",
                 f"{program.precision} {program.dispatch}",
@@ -92,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.speed.footprint", description=__doc__
     )
-    parser.add_argument("package", type=Path)
+    add_package(parser)
     parser.add_argument("--one", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("--stock", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

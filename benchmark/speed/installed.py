@@ -67,7 +67,7 @@ class Installed:
 
 def bench(python: str, package: Path, dispatch: str | None) -> dict[str, Any]:
     """``edge-asr bench`` in a process of its own."""
-    command = [python, "-m", "edge_asr", "bench", "--package", str(package), "--json"]
+    command = [python, "-P", "-m", "edge_asr", "bench", "--package", str(package), "--json"]
     command += ["--dispatch", dispatch] if dispatch else []
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -76,7 +76,7 @@ def bench(python: str, package: Path, dispatch: str | None) -> dict[str, Any]:
 
 def first_caption_s(python: str, package: Path, speech: Path, dispatch: str | None) -> float:
     """From the start of a process to its first caption of a file."""
-    command = [python, "-m", "edge_asr", "transcribe", str(speech), "--package", str(package)]
+    command = [python, "-P", "-m", "edge_asr", "transcribe", str(speech), "--package", str(package)]
     command += ["--dispatch", dispatch] if dispatch else []
     return _until_output_s(command)
 
@@ -147,15 +147,15 @@ def measure(options: argparse.Namespace, command: str) -> Installed:
     if options.rounds < 1:
         raise UsageError("--rounds must be 1 or more")
     package = open_package(options.package)
-    python = options.python
+    python, root = options.python, package.root.resolve()
     found: dict[str, list[dict[str, Any]]] = {"default": [], "portable": []}
     captions: dict[str, list[float]] = {"default": [], "portable": []}
     floors = []
     for number in range(options.rounds + 1):
         keep = number > 0  # the first fills caches
         for name, dispatch in zip(found, DISPATCHES, strict=True):
-            figures = bench(python, package.root, dispatch)
-            caption = first_caption_s(python, package.root, options.speech, dispatch)
+            figures = bench(python, root, dispatch)
+            caption = first_caption_s(python, root, options.speech, dispatch)
             if keep:
                 found[name].append(figures)
                 captions[name].append(caption)

@@ -7,6 +7,7 @@ blocks whose borders depend on the position in the stream alone.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from edge_asr.audio.features import Samples
 _DOWNMIX_BLOCK_MS = 20
 _DOWNMIX_MEMORY_BLOCKS = 500  # 10 s: long against words, short against a cable that comes loose
 _LIVE_ENERGY = 1e-3  # a channel 30 dB below the loudest one is dead
+_SPEECH_HZ = 300, 3400  # as telephones have it: above mains and its first overtones
+_BLACKMAN_HARRIS = 0.35875, -0.48829, 0.14128, -0.01168
 _RESAMPLE_BLOCK_MS = 40
 # Longer than half the resampling filter, whose length is counted in samples of the lower rate: the
 # result equals resampling the whole signal at once to the rounding of float32 (a test measures it).
@@ -32,7 +35,8 @@ class Downmix:
 
     The mean of the live channels; where the mean cancels (one channel is the other turned
     upside down) the loudest channel alone. Decided every 20 ms from the last seconds, and
-    faded in over the 20 ms.
+    faded in over the 20 ms. A channel is as loud as it is where speech is: one that is stuck at
+    full scale, or has nothing but the hum of mains, is dead.
     """
 
     rate: int
@@ -50,7 +54,7 @@ class Downmix:
         """What is ready of (N, C); all of it where there is one channel."""
         if self.channels == 1:
             return samples[:, 0]
-        block = self.rate * _DOWNMIX_BLOCK_MS // 1000
+        block = self._block
         signal = np.concatenate([self._pending, samples])
         ready = len(signal) - len(signal) % block
         self._pending = signal[ready:].copy()
@@ -58,27 +62,58 @@ class Downmix:
         return np.concatenate([*mixed, np.zeros(0, np.float32)])
 
     def flush(self) -> Samples:
-        """The rest; the channels stay judged as they are."""
+        """The rest, too short to judge its channels: they stay judged as they are."""
         rest, self._pending = self._pending, self._pending[:0]
         return self._mix(rest) if len(rest) else np.zeros(0, np.float32)
 
-    def _mix(self, block: Samples) -> Samples:
-        energy = np.square(block, dtype=np.float64).sum(axis=0)
+    @property
+    def _block(self) -> int:
+        return self.rate * _DOWNMIX_BLOCK_MS // 1000
+
+    def _judge(self, block: Samples) -> npt.NDArray[np.float64]:
+        """The weights (C,) of the channels, of which a block (N, C) is heard now."""
+        window, speech = _speech_band(self.rate, self._block)
+        spectrum = np.fft.rfft(block * window, axis=0)[speech]
         decay = 1 - 1 / _DOWNMIX_MEMORY_BLOCKS
-        channels = self._channel_energy = self._channel_energy * decay + energy
+        channels = self._channel_energy = self._channel_energy * decay + _energy(spectrum)
         live = channels >= _LIVE_ENERGY * channels.max()
-        weights = live / live.sum()
-        mean = (block * weights).sum(axis=1)
-        self._mean_energy = self._mean_energy * decay + float(np.square(mean).sum())
+        weights: npt.NDArray[np.float64] = live / live.sum()
+        mean_energy = float(_energy(spectrum @ weights))
+        self._mean_energy = self._mean_energy * decay + mean_energy
         # C unrelated channels keep 1 / C of their energy in the mean; half of that is cancelling.
         if self._mean_energy < 0.5 / live.sum() * channels[live].mean():
             weights = np.zeros(self.channels)
             weights[channels.argmax()] = 1.0
-        before = weights if self._weights is None else self._weights
-        self._weights = weights
+        return weights
+
+    def _mix(self, block: Samples) -> Samples:
+        before = self._weights
+        if len(block) == self._block:
+            self._weights = self._judge(block)
+        elif before is None:
+            self._weights = np.full(self.channels, 1 / self.channels)
+        weights = self._weights
+        assert weights is not None
+        before = weights if before is None else before
         fade = np.linspace(0, 1, len(block))[:, None]
         mixed = (block * (before + fade * (weights - before))).sum(axis=1)
         return np.asarray(mixed, np.float32)
+
+
+def _energy(spectrum: npt.NDArray[np.complex128]) -> npt.NDArray[np.float64]:
+    return np.asarray((np.square(spectrum.real) + np.square(spectrum.imag)).sum(axis=0))
+
+
+@functools.lru_cache(maxsize=16)
+def _speech_band(rate: int, length: int) -> tuple[npt.NDArray[np.float64], slice]:
+    """A window (N, 1) for blocks of ``length`` samples, and which bins of their spectrum are of
+    speech. What is 200 Hz or more below them reaches them with a factor of 3e-5 (a Blackman-Harris
+    window), so a constant and the hum of mains do not."""
+    turns = 2 * np.pi * np.arange(length) / length
+    window = sum(weight * np.cos(turns * k) for k, weight in enumerate(_BLACKMAN_HARRIS))
+    low_hz, high_hz = _SPEECH_HZ
+    speech = slice(-(-low_hz * length // rate), high_hz * length // rate + 1)
+    return np.asarray(window, np.float64)[:, None], speech
 
 
 @dataclass

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -36,7 +37,7 @@ from edge_asr.audio.media import Forward, media_blocks, media_format, needs_seek
 from edge_asr.audio.mp3 import is_mpeg, mp3_blocks
 from edge_asr.audio.ogg import is_plain, ogg_blocks
 from edge_asr.audio.raw import RawFormat
-from edge_asr.audio.samples import MAX_CHANNELS, check_rate, check_samples
+from edge_asr.audio.samples import MAX_CHANNELS, check_rate, check_samples, finite_length
 from edge_asr.errors import AudioError, InputMissingError, TruncatedError, UsageError
 
 STDIN = "-"
@@ -63,7 +64,8 @@ def read_blocks(
         InputMissingError: there is no such file or it may not be read.
         AudioError: a folder, not audio, damaged, empty, a rate or channel count that speech does
             not have, or values that are not numbers.
-        TruncatedError: after the last block: the input has, or promises, more than was read.
+        TruncatedError: after the last block: the input has, or promises, more than was read, or
+            goes on with what would be an AudioError at its beginning.
         UsageError: ``source`` is of another type, or the process was forked since the block before.
     """
     if hasattr(source, "read"):
@@ -85,6 +87,8 @@ def read_blocks(
 
 
 def _mode(path: str | os.PathLike[str], where: str) -> int:
+    if path == STDIN and sys.stdin is None:  # its descriptor may be of something else by now
+        raise InputMissingError(f"{where} is closed; give the path of an audio file")
     try:
         return os.fstat(0).st_mode if path == STDIN else os.stat(path).st_mode
     except (OSError, ValueError) as error:
@@ -145,11 +149,21 @@ def _checked(blocks: Blocks, where: str) -> Blocks:
                     raise AudioError(
                         f"{where}: {channels} channels; allowed are 1 to {MAX_CHANNELS}"
                     )
-                if len(block):
-                    check_samples(block, where)
-                    heard_s += len(block) / rate
-                    yield block, rate
+                good = block[: finite_length(block)]  # the same whatever the length of blocks
+                if len(good):
+                    check_samples(good, where)
+                    heard_s += len(good) / rate
+                    yield good, rate
                     check_process(reader)
+                if len(good) < len(block):
+                    check_samples(block, where)
+    except TruncatedError:
+        raise
+    except AudioError as error:
+        if heard_s == 0:
+            raise
+        reason = str(error).removeprefix(f"{where}: ")
+        raise TruncatedError(f"{where}: reading ended at {heard_s:.2f} s: {reason}") from error
     except (soundfile.SoundFileError, Incomplete, OSError) as error:
         # The text of libsndfile's exception itself names a descriptor instead of the file.
         words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error

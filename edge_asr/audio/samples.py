@@ -49,6 +49,14 @@ def check_rate(sample_rate: int, where: str) -> None:
         )
 
 
+def finite_length(samples: Samples) -> int:
+    """How many rows of ``samples`` (N, C) come before the first with NaN or an infinity."""
+    if np.isfinite(np.vdot(samples, samples)):  # the quick way for the common case
+        return len(samples)
+    finite = np.isfinite(samples).all(axis=1)
+    return len(samples) if finite.all() else int(finite.argmin())
+
+
 def check_samples(samples: Samples, where: str) -> None:
     """Raise AudioError if ``samples`` (N, C) hold NaN, infinities or unscaled integers."""
     # The quick way for the common case: no sample is above the root of their energy. NaN fails

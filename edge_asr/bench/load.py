@@ -11,10 +11,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from edge_asr.errors import EdgeAsrError, PackageError
-from edge_asr.machine import peak_memory_bytes
+from edge_asr.machine import peak_memory_bytes, python_command, python_environment
 
 _LIMIT_S = 300
 
@@ -42,17 +41,13 @@ def measure_load(
     Raises:
         PackageError: it does not load there.
     """
-    # -P: what lies in the working directory is not imported.
-    command = [sys.executable, "-P", "-m", "edge_asr.bench.load"]
-    command += [os.path.abspath(package), backend, precision, dispatch, str(threads)]
-    command += ["second-pass"] * second_pass
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    arguments = [os.path.abspath(package), backend, precision, dispatch, str(threads)]
+    arguments += ["second-pass"] * second_pass
     try:
         child = subprocess.run(
-            command,
+            python_command("edge_asr.bench.load", *arguments),
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=python_environment(),
             capture_output=True,
             text=True,
             timeout=_LIMIT_S,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import unicodedata
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_asr.commands.output_file import names_stdout, open_output
+from edge_asr.commands.output_file import is_same_file, names_stdout, open_output
 from edge_asr.console import complain
 from edge_asr.errors import InputMissingError, UsageError
 
@@ -94,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     if unit and (arguments.case or arguments.punctuation):
         raise UsageError("--case and --punctuation are for words; leave them out, or --level unit")
     for text in arguments.texts:
-        if text != STDIN and os.path.exists(text) and target.exists() and target.samefile(text):
+        if text != STDIN and is_same_file(target, text):
             raise UsageError(f"{text!r} is a text; choose another output")
 
     from edge_asr.fusion.arpa import ngram_lines

@@ -38,7 +38,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a model."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--package", default=DEFAULT_PACKAGE, help="model package: name or directory"
+        "--package",
+        default=DEFAULT_PACKAGE,
+        help="model package: a name that came with edge_asr, or a directory, written with a /",
     )
     group.add_argument("--backend", help=f"{backend_choices()} (default: the first)")
     group.add_argument("--precision", help="int8, fp32 or int4 (default: int8 where there is one)")

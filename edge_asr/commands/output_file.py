@@ -22,6 +22,14 @@ def names_stdout(output: str) -> bool:
     return output == STDOUT or _descriptor(output) == 1
 
 
+def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths are one file; not where one of them is none, or goes while it is asked."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # ValueError: a zero in the name
+        return False
+
+
 @contextlib.contextmanager
 def open_output(target: Path) -> Iterator[Put]:
     """Write lines to ``target``: whole or not at all, if it is a file.
@@ -70,7 +78,7 @@ def _open_text(place: Path | int) -> TextIO:
 @contextlib.contextmanager
 def _replacing(real: Path) -> Iterator[TextIO]:
     """A new file that takes the place of ``real`` when all is written."""
-    unfinished = real.with_name(f".{real.name[:200]}.{os.getpid()}.part")
+    unfinished = real.with_name(f".{_beginning(real.name)}.{os.getpid()}.part")
     try:
         with _open_text(unfinished) as file:
             yield file
@@ -80,3 +88,8 @@ def _replacing(real: Path) -> Iterator[TextIO]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def _beginning(name: str) -> str:
+    """What of a name leaves room for more: file systems count bytes, 255 of them."""
+    return os.fsencode(name)[:200].decode("utf-8", "ignore")

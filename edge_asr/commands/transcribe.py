@@ -17,7 +17,7 @@ from edge_asr.commands.model_options import (
     load_recognizer,
     named_as_options,
 )
-from edge_asr.commands.output_file import Put, names_stdout, open_output
+from edge_asr.commands.output_file import Put, is_same_file, names_stdout, open_output
 from edge_asr.commands.stream_options import stream_options, warn_of_hotwords
 from edge_asr.console import complain
 from edge_asr.errors import (
@@ -182,7 +182,7 @@ def plan_outputs(files: Sequence[str], style: str, output: str | None) -> list[P
                 "transcribe them into different folders"
             )
         for file in files:
-            if target.exists() and os.path.exists(_path(file)) and target.samefile(_path(file)):
+            if is_same_file(target, _path(file)):
                 raise UsageError(f"{str(target)!r} is an input; choose another output")
     return list(targets)
 

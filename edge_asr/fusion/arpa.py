@@ -40,6 +40,10 @@ BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 MAX_ORDER = 6
 MAX_NGRAMS = 10_000_000
 _MAX_FILE_BYTES = 2_000_000_000  # unpacked too
+# A packed file may unpack to so many times its size, or to so much where that is more: n-grams do
+# not shrink to a tenth, and the memory that they take is that of the unpacked text.
+_UNPACKED_BYTES = 16_000_000
+_UNPACKED_RATIO = 50
 _MAX_LINE_BYTES = 16_384
 _MAX_HEADER_LINES = 1000
 _MAX_EMPTY_LINES = 1000  # in a row
@@ -116,9 +120,13 @@ def parse_ngrams(file: IO[bytes], where: str) -> Ngrams:
     """
     packed = file.read(len(_GZIP)) == _GZIP
     try:
+        most_bytes = _MAX_FILE_BYTES
+        if packed:
+            packed_bytes = file.seek(0, os.SEEK_END)
+            most_bytes = min(most_bytes, max(_UNPACKED_BYTES, _UNPACKED_RATIO * packed_bytes))
         file.seek(0)
         text = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
-        return _Reader(text, where).read()
+        return _Reader(text, where, most_bytes).read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UsageError(f"{where}: damaged gzip data; compress it again") from error
     except OSError as error:
@@ -150,11 +158,11 @@ def ngram_lines(ngrams: Ngrams, digits: int = 7) -> Iterator[str]:
 class _Reader:
     """Reads one file from its beginning to its end, and knows the line."""
 
-    def __init__(self, file: IO[bytes], where: str) -> None:
+    def __init__(self, file: IO[bytes], where: str, most_bytes: int) -> None:
         self._file = file
         self._where = where
         self._line = 0
-        self._left_bytes = _MAX_FILE_BYTES
+        self._most_bytes = self._left_bytes = most_bytes
         self._ids: dict[bytes, int] = {}
 
     def read(self) -> Ngrams:
@@ -244,7 +252,7 @@ class _Reader:
         self._line += 1
         self._left_bytes -= len(line)
         if self._left_bytes < 0:
-            self._refuse(f"unpacked more than {_MAX_FILE_BYTES} bytes")
+            self._refuse(f"unpacked more than {self._most_bytes} bytes")
         return line
 
     def _next_line(self) -> bytes:

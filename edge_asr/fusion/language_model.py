@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -202,9 +203,9 @@ def _spell(ngrams: Ngrams, unknown: int, units: Units, where: str) -> Spelling:
     # The most probable of those that are equal then is the last, and stays.
     rising = np.argsort(ngrams.orders[0].log_probs, kind="stable")
     marks = {BEGIN, END, *_UNKNOWN_NAMES}
-    ids = np.array([i for i in rising.tolist() if ngrams.words[i] not in marks], np.int64)
-    words = [units.fold_case(ngrams.words[i]) for i in ids]
     letters = set().union(*texts)
+    ids = np.array([i for i in rising.tolist() if ngrams.words[i] not in marks], np.int64)
+    words = [_in_letters(ngrams.words[i], letters, units) for i in ids]
     if words and not any(letters.issuperset(word) for word in words):
         raise UsageError(
             f"{where}: the units can write none of its {len(words)} words, as {words[-1][:40]!r}; "
@@ -213,14 +214,27 @@ def _spell(ngrams: Ngrams, unknown: int, units: Units, where: str) -> Spelling:
     return Spelling.build(words, ids, unknown, units)
 
 
+def _in_letters(word: str, letters: set[str], units: Units) -> str:
+    """``word`` in the case of the units and, where they can write it, with their letters: é is one
+    character or two."""
+    forms = (unicodedata.normalize("NFC", word), word, unicodedata.normalize("NFD", word))
+    folded = [units.fold_case(form) for form in dict.fromkeys(forms)]
+    return next((form for form in folded if letters.issuperset(form)), folded[0])
+
+
 def _units_as_words(ngrams: Ngrams, unknown: int, units: Units, where: str, *, check: bool) -> Ints:
     """(V,) the word that each unit's symbol is; those that write nothing are none.
 
     Raises:
         UsageError: no unit is a word, although ``check`` says that they are.
     """
-    index = {word: i for i, word in enumerate(ngrams.words)}
-    known = [index.get(symbol, unknown) for symbol in units.symbols]
+    index = {unicodedata.normalize("NFC", word): i for i, word in enumerate(ngrams.words)}
+    index |= {word: i for i, word in enumerate(ngrams.words)}  # as it is counts first
+    composed = [unicodedata.normalize("NFC", symbol) for symbol in units.symbols]
+    known = [
+        index.get(symbol, index.get(form, unknown))
+        for symbol, form in zip(units.symbols, composed, strict=True)
+    ]
     words = np.array(
         [
             word if units.starts_word[unit] or units.text([unit]) else _SILENT

@@ -10,6 +10,7 @@ There are no threads here: everything happens inside ``read``.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from types import TracebackType
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from edge_asr.errors import DeviceError, RunawayError
+from edge_asr.audio.samples import MAX_AMPLITUDE, MAX_CHANNELS, check_rate
+from edge_asr.errors import AudioError, DeviceError, RunawayError
 from edge_asr.events import GapReason
 from edge_asr.microphone.clock import (
     RUNAWAY_WINDOW_NS,
@@ -40,6 +43,8 @@ STEADY_NS = 2_000_000_000  # this much audio makes a recovery a success
 RUNAWAY_LIMIT = 3
 OVERFLOW_NOTICE_S = 10.0
 AGAIN = "restarting it"
+# Why a process cannot be started now and may be later: no process, memory or descriptor is left.
+_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 NoticeKind = Literal[
     "listening", "waiting", "lost", "recovered", "stalled", "silent", "signal", "overflow"
@@ -61,6 +66,23 @@ class Opened:
     name: str
     rate: int
     channels: int
+
+    @classmethod
+    def of(cls, frame: Frame) -> Opened:
+        """As an OPENED frame says.
+
+        Raises:
+            FrameError: it does not, or the rate is none that speech can have.
+        """
+        facts = frame.facts
+        try:
+            name, rate = stable_name(str(facts["name"])), int(str(facts["rate"]))
+            check_rate(rate, repr(name))
+            return cls(name, rate, int(str(facts["channels"])))
+        except (KeyError, ValueError) as error:
+            raise FrameError("OPENED does not say name, rate and channels") from error
+        except AudioError as error:
+            raise FrameError(str(error)) from error
 
     @property
     def details(self) -> str:
@@ -135,22 +157,30 @@ class Microphone:
 
         Raises:
             DeviceError: the device cannot be used and waiting does not help, or is not wanted.
+            OSError: the capture process can never be started.
         """
         if self._child is None:
             if not self._retry.wait(timeout_s):
                 return []
-            self._start_child()
+            try:
+                self._start_child()
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise
+                what = f"the capture process cannot be started: {error.strerror}"
+                return self._interrupt("stalled", "lost", what, "trying again")
         assert self._child is not None
         began = time.monotonic()
-        try:
-            frames = self._child.read(timeout_s)
-        except FrameError as error:
-            return self._interrupt("stalled", "lost", f"the capture process failed: {error}", AGAIN)
         events: list[Heard | Notice] = []
-        for frame in frames:
-            if self._child is None:
-                break  # one of the frames before ended this run
-            events += self._on_frame(frame)
+        try:
+            frames = [frame for frame in self._child.read(timeout_s) if not frame.is_empty_block]
+            for frame in frames:
+                if self._child is None:
+                    break  # one of the frames before ended this run
+                events += self._on_frame(frame)
+        except FrameError as error:
+            what = f"the capture process failed: {error}"
+            return [*events, *self._interrupt("stalled", "lost", what, AGAIN)]
         if frames:
             self._quiet_s = 0.0
         elif self._child.ended:
@@ -172,13 +202,13 @@ class Microphone:
             self._on_opened(frame)
             return []
         if frame.kind == Kind.ENDED:
-            return self._on_ended(frame)
-        return self._on_block(frame)
+            return self._on_ended(*_ending(frame))
+        if frame.kind == Kind.BLOCK and self.opened is not None:
+            return self._on_block(frame)
+        raise FrameError(f"{frame.kind.name} is not what comes now")
 
     def _on_opened(self, frame: Frame) -> None:
-        facts = frame.facts
-        rate, channels = int(str(facts["rate"])), int(str(facts["channels"]))
-        self.opened = Opened(stable_name(str(facts["name"])), rate, channels)
+        self.opened = Opened.of(frame)
         if self._device is not None:
             self._device = self.opened.name  # numbers change when devices come and go
         self._speed = SpeedCheck()
@@ -192,7 +222,7 @@ class Microphone:
         if frame.sequence != self._sequence:
             suspect = "overload"
         self._sequence = frame.sequence + 1
-        block = Block(np.nan_to_num(samples), self.opened.rate, frame.at_ns, suspect)
+        block = Block(_numbers(samples), self.opened.rate, frame.at_ns, suspect)
         if self._speed.push(block):
             return self._on_runaway()
         events = self._heard(self._account.push(block))
@@ -243,9 +273,7 @@ class Microphone:
             "silent", f"microphone {name} gives nothing but digital silence; is it muted?"
         )
 
-    def _on_ended(self, frame: Frame) -> list[Heard | Notice]:
-        facts = frame.facts
-        reason, message = Reason(str(facts["reason"])), str(facts["message"])
+    def _on_ended(self, reason: Reason, message: str) -> list[Heard | Notice]:
         if reason == Reason.GONE:
             return self._interrupt("unplugged", "lost", message, "waiting for it to come back")
         never_heard = not self._last_block_ns
@@ -315,3 +343,22 @@ class Microphone:
         if self._child is not None:
             self._child.kill()
             self._child = None
+
+
+def _ending(frame: Frame) -> tuple[Reason, str]:
+    """What an ENDED frame says.
+
+    Raises:
+        FrameError: it does not.
+    """
+    facts = frame.facts
+    try:
+        return Reason(str(facts["reason"])), str(facts["message"])
+    except (KeyError, ValueError) as error:
+        raise FrameError("ENDED does not say reason and message") from error
+
+
+def _numbers(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What a stream takes of (N, C): a bounded number of channels, and bounded numbers."""
+    samples = np.nan_to_num(samples[:, :MAX_CHANNELS], nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(samples, -MAX_AMPLITUDE, MAX_AMPLITUDE)

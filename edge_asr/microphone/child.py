@@ -10,10 +10,8 @@ The audio callback only copies into a bounded queue. Nothing here resamples, mix
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -35,10 +33,10 @@ QUEUE_MS = 30_000  # what a pause of the recognizer may cost before audio is dro
 QUEUE_KEPT_MS = 2_000  # one honest gap, then live again: not a thousand small holes
 BUFFER_S = 0.2  # four periods: a delay of three of them loses nothing
 ORPHAN_CHECK_S = 0.25
+IDLE_S = 0.25  # how soon it is noticed that a device is gone
 
 _PA_INVALID_SETTINGS = {-9998, -9997, -9994}  # channel count, sample rate, sample format
 _PA_DEVICE_UNAVAILABLE = -9985
-_PR_SET_PDEATHSIG = 1
 
 
 class BlockQueue:
@@ -127,7 +125,7 @@ def open_stream(
     )
 
 
-def capture(fd: int, parent: int, wanted: str | None, noise: IO[bytes]) -> None:
+def capture(fd: int, wanted: str | None, noise: IO[bytes]) -> None:
     """Send blocks until the device is gone; raises CaptureFailedError then, or before."""
     sounddevice = load_portaudio(noise)
     device = find_device(input_devices(sounddevice), wanted)
@@ -136,8 +134,8 @@ def capture(fd: int, parent: int, wanted: str | None, noise: IO[bytes]) -> None:
     write(fd, pack_facts(Kind.OPENED, name=device.name, rate=rate, channels=channels))
     with open(os.devnull, "wb") as nowhere:  # from here on noise would only pile up
         os.dup2(nowhere.fileno(), 2)
-    while os.getppid() == parent:
-        block = blocks.get(ORPHAN_CHECK_S)
+    while True:
+        block = blocks.get(IDLE_S)
         if block is not None:
             write(fd, pack(block))
         elif finished.is_set() or not stream.active:
@@ -152,11 +150,18 @@ def write(fd: int, data: bytes) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel, where it can, to kill this process when the supervisor dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    """End this process when the supervisor dies, whatever PortAudio hangs in.
+
+    The kernel could do that (PR_SET_PDEATHSIG), but would do it already when the thread of the
+    supervisor ends that started this process.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_CHECK_S)
         os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -174,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             devices = [vars(device) for device in input_devices(load_portaudio(noise))]
             write(arguments.fd, pack_facts(Kind.DEVICES, devices=devices))
         else:
-            capture(arguments.fd, arguments.parent, arguments.device, noise)
+            capture(arguments.fd, arguments.device, noise)
     except CaptureFailedError as failure:
         message = str(failure)
         write(arguments.fd, pack_facts(Kind.ENDED, reason=failure.reason, message=message))

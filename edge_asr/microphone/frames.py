@@ -58,9 +58,23 @@ class Frame:
     overflow: bool = False
 
     @property
+    def is_empty_block(self) -> bool:
+        """Whether it says that there was audio, and has none."""
+        return self.kind == Kind.BLOCK and not self.payload
+
+    @property
     def facts(self) -> dict[str, object]:
-        """The JSON object of a frame that is not a block."""
-        facts: dict[str, object] = json.loads(self.payload)
+        """The JSON object of a frame that is not a block.
+
+        Raises:
+            FrameError: it is none.
+        """
+        try:
+            facts = json.loads(self.payload)
+        except (ValueError, RecursionError) as error:
+            raise FrameError(f"{self.kind.name} holds no JSON") from error
+        if not isinstance(facts, dict):
+            raise FrameError(f"{self.kind.name} holds no JSON object")
         return facts
 
 

@@ -6,19 +6,18 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from edge_asr.audio.background import check_process
 from edge_asr.console import clean
 from edge_asr.errors import DeviceError
+from edge_asr.machine import python_command, python_environment
 from edge_asr.microphone.devices import CaptureFailedError, missing_configuration
 from edge_asr.microphone.frames import Frame, FrameError, FrameReader, Kind, Reason
 
-CAPTURE_COMMAND = (sys.executable, "-m", "edge_asr.microphone.child")
+CAPTURE_COMMAND = tuple(python_command("edge_asr.microphone.child"))
 _READ_BYTES = 1 << 16
 _REAP_S = 1.0
 _SAID_BYTES = 1 << 16
@@ -45,7 +44,7 @@ class CaptureProcess:
         try:
             self._process = subprocess.Popen(
                 [*command, "--fd", str(child_fd), "--parent", str(os.getpid()), *arguments],
-                env=_environment(),
+                env=python_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,  # C libraries print there; it matters if the process dies
@@ -73,8 +72,9 @@ class CaptureProcess:
         check_process(self._owner, "microphone")
         if self._broken is not None:
             raise self._broken
-        readable, _, _ = select.select([self._fd], [], [], timeout_s)
-        if not readable:
+        waiting = select.poll()  # select knows no descriptor above 1023
+        waiting.register(self._fd, select.POLLIN)
+        if not waiting.poll(max(0.0, timeout_s) * 1000):
             return []
         data = os.read(self._fd, _READ_BYTES)
         if not data:
@@ -122,13 +122,6 @@ class CaptureProcess:
         except subprocess.TimeoutExpired:
             _unburied.append(self._process)  # stuck in the kernel, or the computer is very slow
         _unburied[:] = [process for process in _unburied if process.poll() is None]
-
-
-def _environment() -> dict[str, str]:
-    """This environment, in which the child finds the same edge_asr whatever its folder is."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def list_devices() -> list[dict[str, object]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 PAUSE_PER_OUTAGE = 0.1  # so silence ends at most this fraction later than it could
 SHORTEST_PAUSE_S = 0.1
@@ -60,5 +59,14 @@ class Retry:
 def _surroundings() -> tuple[int, ...]:
     """Changes when a sound card or a sound server comes or goes, or ALSA is set up anew."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
-    watched = ("/dev/snd", runtime, f"{runtime}/pulse", str(Path.home() / ".asoundrc"))
-    return tuple(os.stat(path).st_mtime_ns if os.path.exists(path) else 0 for path in watched)
+    home = os.path.expanduser("~")  # stays "~" for a user without one
+    watched = ("/dev/snd", runtime, f"{runtime}/pulse", f"{home}/.asoundrc")
+    return tuple(map(_changed_at_ns, watched))
+
+
+def _changed_at_ns(path: str) -> int:
+    """When ``path`` was changed; 0 where there is none, or none that may be seen."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0

@@ -57,13 +57,16 @@ def open_package(path_or_name: str | os.PathLike[str] = DEFAULT_PACKAGE) -> Pack
     """Open the package in a directory, or the one of that name that came with edge_asr or lies in
     ``packages`` of its checkout.
 
+    Text without a ``/`` is a name and never a directory, so that what lies in the working
+    directory does not take the place of a package: write ``./NAME``, or give a ``Path``.
+
     The manifest, the units and the names and sizes of all files are checked now; contents when
     they are handed out.
 
     Raises:
         PackageError: there is none, or it is damaged or of another schema version.
     """
-    root = _find(os.fspath(path_or_name))
+    root = _find(path_or_name)
     text = _read_file(root, MANIFEST, None)
     manifest = decode_manifest(text, str(root / MANIFEST))
     entries = _listed(manifest)
@@ -219,9 +222,11 @@ class Package:
             raise PackageError(f"{where}: 'programs': {error}; export it again") from error
 
 
-def _find(path_or_name: str) -> Path:
-    if os.path.isdir(path_or_name):
-        return Path(path_or_name)
+def _find(path_or_name: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path_or_name)
+    is_folder = os.path.isdir(text)
+    if is_folder and not _is_name(path_or_name):
+        return Path(text)
     shelves = [BUNDLED_PACKAGES]
     if (_CHECKOUT / "pyproject.toml").is_file():
         shelves.append(_LARGER)
@@ -230,12 +235,25 @@ def _find(path_or_name: str) -> Path:
         for shelf in reversed(shelves)  # what came with edge_asr counts first
         for found in sorted(shelf.glob(f"*/{MANIFEST}"))
     }
-    if path_or_name in named:
-        return named[path_or_name]
+    if text in named and _is_name(path_or_name):
+        return named[text]
+    listed = ", ".join(sorted(named)) or "none did"
+    if is_folder:
+        raise PackageError(
+            f"{text!r} is no package that came with edge_asr ({listed}); "
+            f"for the directory of that name write ./{text}"
+        )
     raise PackageError(
-        f"{path_or_name!r} is neither a directory nor a package that came with edge_asr "
-        f"({', '.join(sorted(named)) or 'none did'}); make one with: make export-int8 CKPT=..."
+        f"{text!r} is neither a directory nor a package that came with edge_asr "
+        f"({listed}); make one with: make export-int8 CKPT=..."
     )
+
+
+def _is_name(path_or_name: str | os.PathLike[str]) -> bool:
+    """Whether a package is looked for by name: text that cannot be anything but one name."""
+    if not isinstance(path_or_name, str) or path_or_name in (os.curdir, os.pardir):
+        return False
+    return os.sep not in path_or_name and not (os.altsep and os.altsep in path_or_name)
 
 
 def _listed(manifest: Manifest) -> dict[str, Program | FileEntry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -24,6 +25,9 @@ from edge_asr.package.manifest import (
     decode_manifest,
     encode_manifest,
 )
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 class NewProgram(NamedTuple):
@@ -69,7 +73,8 @@ def write_package(
         raise OutputError(f"{target} exists; choose another directory or remove it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        # Without the name of the package, which may be as long as a name can be.
+        staging = Path(tempfile.mkdtemp(prefix=".package.new.", dir=target.parent))
         try:
             _write_files(staging, contents)
             open_package(staging).check_files()
@@ -128,10 +133,19 @@ def _write_files(directory: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _rename(staging: Path, target: Path) -> None:
-    """Put ``staging`` in the place of ``target``; an old package goes away last."""
+    """Put ``staging`` in the place of ``target``; an old package goes away last.
+
+    At each moment there is a package in ``target``, where the system and the file system can
+    exchange two names. Elsewhere there is none for a moment, and a kill in it leaves the old one
+    under the name ``.package.old.*`` next to it.
+    """
+    if target.is_dir() and not target.is_symlink() and _exchange(staging, target):
+        _flush_directory(target.parent)
+        shutil.rmtree(staging, ignore_errors=True)
+        return
     old = None
     if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        old = Path(tempfile.mkdtemp(prefix=".package.old.", dir=target.parent))
         try:
             os.rename(target, old)
         except BaseException:
@@ -148,6 +162,17 @@ def _rename(staging: Path, target: Path) -> None:
     finally:
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; whether that is possible here."""
+    try:
+        rename = ctypes.CDLL(None).renameat2  # Linux
+    except (OSError, AttributeError):
+        return False
+    first, second = os.fsencode(one), os.fsencode(other)
+    failed: int = rename(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE)
+    return not failed
 
 
 def _flush_directory(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import unicodedata
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_asr.console import clean, complain, open_terminal, standard_streams
+from tests.child import in_child
 
 HOSTILE = "a\x1b[2Jb\x07\x9b31m\u202ec\r\nd\u2028e\x00"
 
@@ -46,6 +48,28 @@ def test_where_nobody_can_be_told_nothing_happens(monkeypatch: pytest.MonkeyPatc
     closed.close()
     monkeypatch.setattr("sys.stderr", closed)
     complain("what")
+
+
+def test_where_there_is_no_stderr_stdout_does_not_take_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    complain("what")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_missing_descriptors_are_opened(closed: tuple[int, ...]) -> None:
+    def found() -> list[bool]:
+        for descriptor in closed:
+            os.close(descriptor)
+        with standard_streams():
+            pass
+        nowhere = os.stat(os.devnull)
+        same = [os.path.samestat(os.fstat(descriptor), nowhere) for descriptor in closed]
+        return [*same, *(os.get_inheritable(descriptor) for descriptor in closed)]
+
+    assert all(in_child(found))
 
 
 def test_a_missing_stream_is_there_for_a_while(

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from edge_asr.machine import cpu_features, cpu_model, installed, parse_cpuinfo, peak_memory_bytes
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge_asr.machine import (
+    cpu_features,
+    cpu_model,
+    installed,
+    parse_cpuinfo,
+    peak_memory_bytes,
+    python_command,
+    python_environment,
+)
 
 X86 = """processor\t: 0
 model name\t: Fast 9000
@@ -47,3 +61,22 @@ def test_peak_memory_grows_by_what_is_used() -> None:
     after = peak_memory_bytes()
     assert before is not None and after is not None
     assert after >= len(used)
+
+
+@pytest.mark.parametrize("paths", [None, "", ":", "/nonexistent:"])
+def test_a_process_of_python_finds_edge_asr_and_nothing_in_its_working_folder(
+    paths: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if paths is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", paths)
+    for name in ("numpy", "typing", "edge_asr"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger')\n")
+    done = subprocess.run(
+        python_command("edge_asr", "--version"),
+        cwd=tmp_path, env=python_environment(),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.environ.get("PYTHONPATH") == paths, "the own environment stays"

@@ -212,3 +212,45 @@ def test_signals_end_it_without_a_traceback_or_a_remnant(
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (code, "", "")
     assert list(folder.iterdir()) == []
+
+
+# Without those that Python itself needs before it finds edge_asr.
+STRANGERS = ("numpy", "sounddevice", "soundfile", "soxr", "msgspec", "rich", "onnxruntime", "torch")
+STANDARD = ("argparse", "dataclasses", "json", "queue", "random", "select", "subprocess", "typing")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["edge_asr.mic", "--list-devices"],
+        ["edge_asr", "mic", "--list-devices"],
+        ["edge_asr", "transcribe", "speech.wav"],
+        ["edge_asr.bench.load"],
+    ],
+)
+def test_what_lies_in_the_working_folder_is_not_imported(
+    words: list[str], tmp_path: Path, tiny_package: Package
+) -> None:
+    ran = tmp_path / "ran"
+    for name in (*STRANGERS, *STANDARD):
+        mark = f"open({str(ran)!r}, 'a').write({name + chr(10)!r})\nraise ImportError\n"
+        (tmp_path / f"{name}.py").write_text(mark)
+    soundfile.write(tmp_path / "speech.wav", tones("▁one ▁two 400"), RATE)
+    if words[-1] == "speech.wav":
+        words = [*words, "--package", str(tiny_package.root)]
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert not ran.exists(), (ran.read_text(), done.stderr)
+    if "transcribe" in words:
+        assert (done.returncode, done.stdout) == (0, "one two\n")
+
+
+def test_a_copy_that_was_never_installed_runs_from_its_folder() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-m", "edge_asr", "--version"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith("edge-asr "), done.stderr

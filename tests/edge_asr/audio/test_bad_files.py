@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from edge_asr.audio.read import read_blocks
-from edge_asr.errors import AudioError, InputMissingError
+from edge_asr.errors import AudioError, InputMissingError, TruncatedError
 from tests.tiny import Samples, tones
 
 
@@ -91,6 +91,24 @@ def test_a_bad_file_is_an_audio_error(tmp_path: Path, kind: str) -> None:
         list(read_blocks(path, 10.0))
     assert_one_line(caught.value, path)
     assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+@pytest.mark.parametrize("block_s", [0.05, 0.3, 10.0])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_comes_before_the_first_bad_value_is_heard(
+    tmp_path: Path, value: float, block_s: float
+) -> None:
+    samples = noise(16_000, 2)
+    samples[12_345, 1] = value
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, "FLOAT")
+    blocks = []
+    with pytest.raises(
+        TruncatedError, match=r"reading ended at 0\.77 s: samples hold NaN"
+    ) as caught:
+        for block, _ in read_blocks(tmp_path / "a.wav", block_s):
+            blocks.append(block)
+    np.testing.assert_array_equal(np.concatenate(blocks), samples[:12_345])
+    assert_one_line(caught.value, tmp_path / "a.wav")
 
 
 def assert_one_line(error: Exception, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -94,6 +94,29 @@ def test_a_dead_channel_does_not_halve_the_other() -> None:
     mono = noise(16000)
     mixed = to_mono(np.concatenate([1e-3 * noise(16001)[1:], mono], 1), 16000)
     np.testing.assert_allclose(mixed, mono[:, 0], atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [4000, 8000, 16000, 44100, 48000])
+@pytest.mark.parametrize("level", [0.003, 0.01, 0.05])
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda time: np.full(len(time), 1.0),
+        lambda time: np.full(len(time), -1.0),
+        lambda time: 0.7 * np.sin(2 * np.pi * 50 * time),
+        lambda time: 0.7 * np.sin(2 * np.pi * 60 * time) - 0.2,
+        lambda time: 0.3 * np.sin(2 * np.pi * 50 * time) + 0.1 * np.sin(2 * np.pi * 100 * time + 1),
+        lambda time: 0.3 * np.sin(2 * np.pi * 17 * time),
+    ],
+    ids=["stuck", "stuck below", "50 Hz", "60 Hz", "overtone", "17 Hz"],
+)
+def test_a_channel_without_speech_is_dead_however_strong_it_is(
+    other: Callable[[Samples], Samples], level: float, rate: int
+) -> None:
+    time = np.arange(rate) / rate
+    speech = level * np.sin(2 * np.pi * 220 * time) * np.sin(2 * np.pi * 800 * time)
+    mixed = to_mono(np.stack([other(time), speech], 1).astype(np.float32), rate)
+    np.testing.assert_allclose(mixed, speech, atol=1e-7)
 
 
 def test_unrelated_channels_are_both_heard() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_asr.__main__ import main
@@ -84,6 +85,18 @@ def test_the_text_of_a_cut_file_is_shown_and_the_rest_is_said(
     assert line.startswith("edge-asr: ") and "are promised" in line
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_text_before_damage_is_shown(
+    command: str, tiny_package: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = np.concatenate([SPEECH, np.full(RATE, np.nan, np.float32)])
+    (tmp_path / "a.wav").write_bytes(encoded("wav-float", damaged, RATE))
+    assert run(command, str(tmp_path / "a.wav"), tiny_package) == 65
+    out, err = capsys.readouterr()
+    assert out == FIRST + SECOND
+    assert f"reading ended at {len(SPEECH) / RATE:.2f} s: samples hold NaN" in err
+
+
 def test_the_text_of_a_cut_file_is_written_and_the_other_files_too(
     wav: bytes, tiny_package: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,3 +160,14 @@ def test_a_signal_ends_the_wait_for_a_pipe(
         process.send_signal(signum)
         assert process.wait(20) == 128 + signum
         assert process.stderr is not None and b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_closed_standard_input_is_missing(command: str, tiny_package: Package) -> None:
+    words = [sys.executable, "-m", "edge_asr", *COMMANDS[command], "-"]
+    result = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *words, "--package", tiny_package.root],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (66, "")
+    assert "standard input is closed" in result.stderr

@@ -161,3 +161,20 @@ def test_captions_without_standard_error(speech: Path, tiny_package: Package) ->
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (0, "one twos\ntwo\n")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-"])
+def test_json_lines_stay_json_whatever_is_closed(
+    closed: str, speech: Path, tiny_package: Package
+) -> None:
+    # The hotword cannot be written, of which a line on stderr warns.
+    arguments = '--input "$0" --package "$1" --format jsonl --hotword "Ω"'
+    result = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m edge_asr.mic {arguments} {closed}',
+         speech, tiny_package.root],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    types = [json.loads(line)["type"] for line in result.stdout.splitlines()]
+    assert types.count("final") == 2
+    assert ("Ω" in result.stderr) == ("2>" not in closed)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr.commands.output_file import names_stdout, open_output
+from edge_asr.commands.output_file import is_same_file, names_stdout, open_output
 from edge_asr.errors import OutputError
 from tests.fakemic.program import ROOT
 
@@ -35,6 +35,18 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     assert target.read_text() == "new\n"
 
 
+def test_what_goes_while_it_is_asked_for_is_no_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, link = tmp_path / "one", tmp_path / "link"
+    one.touch()
+    link.symlink_to(one)
+    assert is_same_file(one, str(link))
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    for other in (tmp_path / "gone", "a\0b", tmp_path):
+        assert not is_same_file(one, other) and not is_same_file(other, one)
+
+
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     # A pipe stands for /dev/null, which a mistake here would really replace, run by root.
     pipe = tmp_path / "pipe"
@@ -47,6 +59,16 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
         assert os.read(reader, 100) == b"text\n"
     finally:
         os.close(reader)
+
+
+@pytest.mark.parametrize("stem", ["語" * 83, "é" * 125, "a" * 251, "\udcff" * 251])
+def test_names_are_as_long_as_file_systems_allow_which_count_bytes(
+    tmp_path: Path, stem: str
+) -> None:
+    output = tmp_path / f"{stem}.srt"
+    with open_output(output) as put:
+        put("text")
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:

@@ -113,17 +113,27 @@ def test_what_was_said_before_the_damage_is_shown(
 ) -> None:
     assert run(tiny_package, broken) == 65
     out, err = capsys.readouterr()
-    assert out == "one\n"
+    assert out == "one\ntwo\n", "the segment that was open too"
     assert "NaN" in err
 
 
-def test_a_damaged_input_leaves_the_old_output(
+def test_what_was_said_before_the_damage_is_written(
     tiny_package: Package, broken: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "captions.txt"
     output.write_text("old")
-    before = set(tmp_path.iterdir())
     assert run(tiny_package, broken, "-o", str(output)) == 65
+    assert output.read_text() == "one\ntwo\n"
+
+
+def test_an_input_that_is_no_audio_leaves_the_old_output(
+    tiny_package: Package, tmp_path: Path
+) -> None:
+    output, text = tmp_path / "captions.txt", tmp_path / "text.wav"
+    output.write_text("old")
+    text.write_text("no audio")
+    before = set(tmp_path.iterdir())
+    assert run(tiny_package, str(text), "-o", str(output)) == 65
     assert output.read_text() == "old"
     assert set(tmp_path.iterdir()) == before
 

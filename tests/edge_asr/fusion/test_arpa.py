@@ -7,6 +7,7 @@ import gzip
 import lzma
 import math
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,22 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(bomb) < 100
     with pytest.raises(UsageError, match="unpacked more than 100 bytes"):
         read_ngrams(written(tmp_path, bomb))
+
+
+def test_what_a_packed_file_unpacks_to_is_bounded_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "".join(f"-1 {'A' * 16_000}{number}\n" for number in range(500))
+    text = f"\\data\\\nngram 1=500\n\n\\1-grams:\n{words}\n\\end\\\n".encode()
+    bomb = gzip.compress(text)
+    assert len(text) > 150 * len(bomb)
+    path = written(tmp_path, bomb)
+    assert len(read_ngrams(path).words) == 500, "8 MB are no bomb"
+    monkeypatch.setattr(arpa, "_UNPACKED_BYTES", 1_000_000)
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=r"unpacked more than \d+ bytes"):
+        read_ngrams(path)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 6_000_000
+    assert len(read_ngrams(written(tmp_path, text)).words) == 500, "nor is what is not packed"

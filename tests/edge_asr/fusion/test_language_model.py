@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import unicodedata
 from functools import cache
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ UNITS = Units(
 )
 TEXT = ["a tree", "be a tree", "be a bear", "a bear bear", "be be", "beta be a", "a bat"]
 SENTENCES = [line.upper().split() for line in TEXT]
+Form = Literal["NFC", "NFD"]
 IDS = st.lists(st.integers(0, len(UNITS) - 1), max_size=12)
 
 
@@ -248,3 +251,22 @@ def test_damaged_files_give_a_model_or_one_line(
         assert "\n" not in str(error)
     else:
         assert all(map(math.isfinite, score(model, [10, 2, 4, 3, 11, 9, 12])))
+
+
+@pytest.mark.parametrize("letters", ["NFC", "NFD"])
+@pytest.mark.parametrize("level", ["word", "unit"])
+def test_a_letter_with_its_mark_is_one_character_or_two(
+    letters: Form, level: Level, tmp_path: Path
+) -> None:
+    lines = ["éa ab", "ab éa", "éa éa"] if level == "word" else ["▁ é a", "▁ a b", "▁ é"]
+    accented = unicodedata.normalize(letters, "é")
+    pieces = tuple(accented) if level == "word" else (accented,)
+    units = Units(("<blank>", "<unk>", "▁", *pieces, "a", "b"))
+    heard = [2, *(units.symbols.index(piece) for piece in (*pieces, "a"))]
+    scores = []
+    for form in get_args(Form):
+        sentences = [unicodedata.normalize(form, line).split() for line in lines]
+        path = write(tmp_path, estimate(sentences, 2), form)
+        scores.append(score(LanguageModel.read(path, units, level=level), heard))
+    assert scores[0] == scores[1]
+    assert scores[0][1] > math.log(0.1), "it is no unknown word"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +18,8 @@ from edge_asr.errors import DeviceError, RunawayError
 from edge_asr.microphone import capture
 from edge_asr.microphone.capture import Microphone, Notice
 from edge_asr.microphone.clock import Block, Heard, Lost
+from edge_asr.package.files import Package
+from edge_asr.streams.recognizer import load
 
 PRELUDE = """
 import argparse, os, sys, time
@@ -84,6 +90,100 @@ def test_not_a_number_becomes_silence() -> None:
         events = read_until(mic, lambda events: count_blocks(events) == 3)
         for event in events:
             assert not isinstance(event, Block) or np.isfinite(event.samples).all()
+
+
+def test_whatever_a_device_delivers_is_taken(tiny_package: Package) -> None:
+    values = "[0.1, float('inf'), float('-inf'), float('nan'), 64.5, -1e30, 32767.0, 3.4e38]"
+    script = (
+        "import struct\n"
+        "def odd(samples, channels=1):\n"
+        "    global sequence, now_ns\n"
+        "    now_ns += len(samples) // channels * 62_500\n"
+        "    payload = struct.pack(f'<{len(samples)}f', *samples)\n"
+        "    send(pack(Frame(Kind.BLOCK, payload, now_ns, sequence, channels)))\n"
+        "    sequence += bool(samples)\n"
+        f"opened()\nblocks(3)\nodd({values} * 100)\nodd([])\nodd({values} * 200, 2)\n"
+        "odd([0.1] * 800 * 40, 40)\nodd([0.1])\nodd([0.1] * 800)\ntime.sleep(9)"
+    )
+    stream = load(tiny_package.root).stream()
+    with microphone(script) as mic, stream:
+        events = read_until(mic, lambda events: count_blocks(events) == 8)
+        for event in events:
+            if isinstance(event, Block):
+                assert np.isfinite(event.samples).all() and len(event.samples)
+                stream.push(event.samples, event.rate)
+        stream.flush()
+    assert notices(events) == ["listening"]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "send(pack(Frame(Kind.OPENED, b'{')))",
+        "send(pack(Frame(Kind.OPENED, b'[1]')))",
+        "send(pack(Frame(Kind.OPENED, b'\\xff')))",
+        "send(pack_facts(Kind.OPENED, name='a'))",
+        "send(pack_facts(Kind.OPENED, name='a', rate='fast', channels=1))",
+        "send(pack_facts(Kind.OPENED, name='a', rate=0, channels=1))",
+        "send(pack_facts(Kind.OPENED, name='a', rate=768000, channels=1))",
+        "send(pack_facts(Kind.ENDED))",
+        "ended('no such reason', 'gone')",
+        "send(pack_facts(Kind.DEVICES, devices=[]))",
+    ],
+)
+def test_a_capture_process_that_makes_no_sense_is_tried_again(script: str) -> None:
+    with microphone(f"opened()\nblocks(4)\n{script}\ntime.sleep(9)") as mic:
+        events = read_until(mic, lambda events: notices(events).count("recovered") == 1)
+    assert notices(events)[0] == "listening"
+    with microphone(f"{script}\ntime.sleep(9)") as mic:
+        first = [e for e in read_until(mic, bool) if isinstance(e, Notice)]
+    assert first[0].kind in ("lost", "waiting")
+
+
+def test_audio_of_an_unknown_format_is_not_taken() -> None:
+    with microphone("blocks(1)\ntime.sleep(9)") as mic:
+        assert notices(read_until(mic, bool)) == ["lost"]
+
+
+def test_a_device_that_sends_nothing_again_and_again_is_stalled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(capture, "STALL_LIMIT_S", 0.2)
+    script = "opened()\nblocks(4)\nwhile True:\n    blocks(1, ms=0)\n    time.sleep(0.01)"
+    with microphone(script) as mic:
+        events = read_until(mic, lambda events: "stalled" in notices(events))
+    assert count_blocks(events) == 4
+
+
+@pytest.mark.parametrize("code", ["EAGAIN", "ENOMEM", "EMFILE", "ENFILE"])
+def test_a_process_that_cannot_be_started_now_is_started_later(
+    code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = subprocess.Popen, [0, 2]
+
+    def popen(*arguments: Any, **options: Any) -> Any:
+        left[0] += 1
+        if 1 < left[0] <= 1 + left[1]:
+            number = getattr(errno, code)
+            raise OSError(number, os.strerror(number))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with microphone("opened()\nblocks(4)\nsys.exit(1)") as mic:
+        events = read_until(mic, lambda events: "recovered" in notices(events))
+    assert notices(events) == ["listening", "lost", "recovered"]
+    said = [event.message for event in events if isinstance(event, Notice)]
+    assert "died" in said[1], "the first trouble is told, the next is not news"
+    left[:] = [1, 99]
+    with microphone("opened()", wait=False) as mic, pytest.raises(DeviceError, match="cannot be"):
+        mic.read(1)
+    with microphone("opened()") as mic:
+        assert notices(read_until(mic, bool)) == ["lost"]
+
+
+def test_a_program_that_is_not_there_is_not_waited_for() -> None:
+    with Microphone(command=["/nonexistent/program"]) as mic, pytest.raises(FileNotFoundError):
+        mic.read(1)
 
 
 def test_what_the_capture_process_dropped_is_declared() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -94,6 +96,50 @@ def test_a_forked_process_neither_reads_nor_ends_the_capture() -> None:
     assert in_child(refused).endswith("open the microphone after the fork")
     assert len(child.read(5)) == 1 and alive(child.pid)
     child.kill()
+
+
+LIVES = "from edge_asr.microphone.child import die_with_parent\n"
+LIVES += "die_with_parent(int(sys.argv[sys.argv.index('--parent') + 1]))\n"
+
+
+def test_a_child_outlives_the_thread_that_started_it() -> None:
+    script = "time.sleep(0.7)\nos.write(fd, pack_facts(Kind.OPENED))\ntime.sleep(60)"
+    children: list[CaptureProcess] = []
+    starter = threading.Thread(target=lambda: children.append(started(LIVES + script)))
+    starter.start()
+    starter.join()
+    (child,) = children
+    try:
+        assert len(child.read(10)) == 1 and alive(child.pid)
+    finally:
+        child.kill()
+
+
+def test_a_child_dies_with_the_process_that_started_it() -> None:
+    def killed() -> int:
+        child = started(LIVES + "os.write(fd, pack_facts(Kind.OPENED))\ntime.sleep(60)")
+        assert child.read(10)
+        return child.pid  # and this process ends, without a word
+
+    pid = in_child(killed)
+    deadline = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(pid)
+
+
+def test_a_descriptor_may_have_any_number() -> None:
+    def far() -> int:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+        while os.dup(0) < 1100:
+            pass
+        child = started("os.write(fd, pack_facts(Kind.OPENED))\ntime.sleep(60)")
+        frames = child.read(10)
+        child.kill()
+        return len(frames)
+
+    assert in_child(far) == 1
 
 
 def test_no_descriptor_is_left() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +111,18 @@ def test_something_new_is_tried_at_once(clock: Clock, tmp_path: Path, appears: s
 
 def test_surroundings_of_a_bare_machine(clock: Clock) -> None:
     assert _surroundings() == _surroundings()
+
+
+def test_what_goes_while_it_is_looked_at(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "exists", lambda path: True)  # and then it is gone
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    assert _surroundings()[1:] == (0, 0, 0)
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert Retry().wait(0)

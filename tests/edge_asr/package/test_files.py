@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from edge_asr.errors import PackageError
+from edge_asr.package import BUNDLED_PACKAGES, DEFAULT_PACKAGE
 from edge_asr.package.files import GOLDEN, PARITY, Package, open_package
 from edge_asr.package.writer import NewProgram, write_package
 from tests.tiny import MANIFEST, SYMBOLS, sealed, tiny_files, tiny_onnx, write_tiny_package
@@ -349,7 +350,6 @@ def test_packages_of_the_checkout_have_names_too(
     monkeypatch.setattr("edge_asr.package.files.BUNDLED_PACKAGES", bundled)
     monkeypatch.setattr("edge_asr.package.files._LARGER", larger)
     monkeypatch.setattr("edge_asr.package.files._CHECKOUT", tmp_path)
-    monkeypatch.chdir(tmp_path)  # where no folder has one of the names
     with pytest.raises(PackageError, match=r"\(small\)"):  # installed: nothing beside it is ours
         open_package("big")
     (tmp_path / "pyproject.toml").touch()
@@ -357,3 +357,36 @@ def test_packages_of_the_checkout_have_names_too(
     assert open_package("small").root == bundled / "small"
     with pytest.raises(PackageError, match="big, small"):
         open_package("none")
+
+
+def test_a_folder_in_the_working_directory_is_a_package_only_as_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (DEFAULT_PACKAGE, "mine"):
+        write_tiny_package(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for given in ((), (DEFAULT_PACKAGE,)):
+        assert open_package(*given).root == BUNDLED_PACKAGES / DEFAULT_PACKAGE
+    with pytest.raises(PackageError, match=r"^'mine' is no package .*write \./mine$"):
+        open_package("mine")
+    for path in (
+        f"./{DEFAULT_PACKAGE}",
+        f"{DEFAULT_PACKAGE}/",
+        Path(DEFAULT_PACKAGE),
+        Path("mine"),
+    ):
+        assert open_package(path).root == Path(path)
+    monkeypatch.chdir("mine")
+    assert open_package(".").root == Path(".")
+    # Nor where the bundled package is missing.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edge_asr.package.files.BUNDLED_PACKAGES", tmp_path / "none")
+    with pytest.raises(PackageError, match=r"write \./commands-en$"):
+        open_package()
+
+
+def test_a_path_is_never_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(DEFAULT_PACKAGE), f"./{DEFAULT_PACKAGE}"):
+        with pytest.raises(PackageError, match="neither a directory"):
+            open_package(path)

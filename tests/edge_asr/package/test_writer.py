@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from edge_asr.errors import OutputError, PackageError
+from edge_asr.package import writer
 from edge_asr.package.files import Package, open_package
 from edge_asr.package.writer import NewProgram, write_package
 from tests.tiny import MANIFEST, tiny_files, tiny_onnx, write_tiny_package
@@ -48,12 +50,14 @@ def test_what_is_written_is_a_package(tmp_path: Path) -> None:
         ("fsync", 7),
     ],
 )
-@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("replace", ["no", "by exchange", "by two renames"])
 def test_a_failing_disk_leaves_nothing_and_breaks_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, calls_before: int, replace: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, calls_before: int, replace: str
 ) -> None:
     target = tmp_path / "home" / "tiny"
-    if replace:
+    if replace == "by two renames":
+        monkeypatch.setattr(writer, "_exchange", lambda one, other: False)
+    if replace != "no":
         write_package(target, MANIFEST, [ENCODER], FILES | {"note.md": b"the old one"})
     before = contents(tmp_path)
     real: Callable[..., Any] = getattr(os, call)
@@ -69,7 +73,7 @@ def test_a_failing_disk_leaves_nothing_and_breaks_nothing(
     monkeypatch.setattr(os, call, fail)
     failed = False
     try:
-        write_package(target, MANIFEST, [ENCODER], FILES, replace=replace)
+        write_package(target, MANIFEST, [ENCODER], FILES, replace=replace != "no")
     except (OutputError, PackageError) as error:  # the latter while it is read back
         assert "No space left" in str(error) and "\n" not in str(error)
         failed = True
@@ -81,6 +85,37 @@ def test_a_failing_disk_leaves_nothing_and_breaks_nothing(
         open_package(target).check_files()
     left = [path.name for path in target.parent.iterdir()] if target.parent.exists() else []
     assert left in ([], ["tiny"])
+
+
+def test_a_kill_at_any_moment_leaves_a_package(
+    tiny_package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = 0
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal moments
+            moments += 1
+            assert (tiny_package.root / "manifest.json").is_file()
+            return real(*arguments, **options)
+
+        return call
+
+    for module, names in (
+        (os, ("rename", "replace", "fsync", "unlink", "rmdir")),
+        (shutil, ("rmtree",)),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, watched(getattr(module, name)))
+    write_package(tiny_package.root, MANIFEST, [ENCODER], FILES | {"note.md": b""}, replace=True)
+    assert moments > len(FILES) and "note.md" in contents(tiny_package.root)
+
+
+def test_a_name_may_be_as_long_as_a_file_system_allows(tmp_path: Path) -> None:
+    target = tmp_path / ("語" * 85)
+    for _ in range(2):
+        write_package(target, MANIFEST, [ENCODER], FILES, replace=True)
+    assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize("replace", [False, True])
