@@ -103,9 +103,14 @@ LIVES += "die_with_parent(int(sys.argv[sys.argv.index('--parent') + 1]))\n"
 
 
 def test_a_child_outlives_the_thread_that_started_it() -> None:
-    script = "time.sleep(0.7)\nos.write(fd, pack_facts(Kind.OPENED))\ntime.sleep(60)"
+    frame = "os.write(fd, pack_facts(Kind.OPENED))\n"
     children: list[CaptureProcess] = []
-    starter = threading.Thread(target=lambda: children.append(started(LIVES + script)))
+
+    def start() -> None:
+        children.append(started(f"{LIVES}{frame}time.sleep(0.5)\n{frame}time.sleep(60)"))
+        assert len(children[0].read(10)) == 1  # it is on its way, and only now this thread ends
+
+    starter = threading.Thread(target=start)
     starter.start()
     starter.join()
     (child,) = children
