@@ -92,8 +92,9 @@ Heard = Block | Lost
 
 
 class _Watch(NamedTuple):
-    """What has passed since the edge was last checked."""
+    """What has passed since the edge was last checked, or set."""
 
+    edge_is_new: bool = False  # how it moves says nothing of the drift yet
     floor_ns: float = math.inf  # how late the least late block was
     lowered_ns: float = 0.0  # by how much blocks were early, by which the edge was lowered
     audio_ns: int = 0
@@ -102,6 +103,7 @@ class _Watch(NamedTuple):
     def push(self, audio_ns: int, late_ns: float) -> _Watch:
         early_ns = min(late_ns, 0.0)
         return _Watch(
+            self.edge_is_new,
             min(self.floor_ns, late_ns) - early_ns,
             self.lowered_ns + early_ns,
             self.audio_ns + audio_ns,
@@ -130,7 +132,7 @@ class TimeAccount:
     _held: tuple[Block, ...] = ()
     _expected: GapReason | None = None  # there is a loss before the held blocks, or the next one
     _least_waited_ns: float = math.inf  # what any block waits, by this driver
-    _watch: _Watch = _Watch()
+    _watch: _Watch = _Watch(edge_is_new=True)
     _certain: tuple[Heard, ...] = ()
 
     def push(self, block: Block) -> tuple[TimeAccount, list[Heard]]:
@@ -140,8 +142,9 @@ class TimeAccount:
             audio_ns = (block.dropped + len(block.samples)) * 1_000_000_000 // block.rate
             account = replace(self, origin_ns=block.at_ns - audio_ns)
         if block.dropped:
-            dropped_ns = block.dropped * 1e9 / block.rate * (1 + self._drift)
-            account = account._release()._declare(dropped_ns, "overload")
+            account = account._release()
+            late_ns = block.dropped * 1e9 / block.rate * (1 + account._drift)
+            account = account._declare(late_ns, "overload")
         return account._take(block)._tell()
 
     def interrupt(self, reason: GapReason) -> tuple[TimeAccount, list[Heard]]:
@@ -227,8 +230,12 @@ class TimeAccount:
         late_ns = self._held_late_ns()
         missing_ns = min(late_ns)
         end = late_ns.index(missing_ns) + 1
-        # If all after it are later still, the loss is there, and those before it may be only late.
-        only_late = missing_ns <= BUFFER_NS and min(late_ns[end:], default=0) > missing_ns + STEP_NS
+        # If the last ones are later still, the loss is after it, and those before are only late.
+        settled_ns = self._held[-1].at_ns - SETTLE_NS
+        last_ns = [
+            ns for ns, b in zip(late_ns, self._held, strict=True) if b.at_ns >= settled_ns
+        ]
+        only_late = missing_ns <= BUFFER_NS and min(last_ns) > missing_ns + STEP_NS
         end = next((i for i in range(1, end) if self._held[i].overflow), end)
         account = replace(self, _held=(), _expected=None)
         if self._expected or (missing_ns > SUSPICIOUS_NS and not only_late):
@@ -267,13 +274,13 @@ class TimeAccount:
     def _follow(self) -> TimeAccount:
         """Move the edge to the least late of the blocks watched. Further than crystals can be off,
         it is a loss."""
-        floor_ns, lowered_ns, audio_ns, _ = self._watch
+        edge_is_new, floor_ns, lowered_ns, audio_ns, _ = self._watch
         most_ns = audio_ns * CRYSTAL_ERROR
         if floor_ns > most_ns + ON_TIME_NS + SMALLEST_GAP_NS:
             return self._declare(floor_ns, "overflow")
         floor_ns = min(floor_ns, most_ns)
         drift = self._drift
-        if abs(floor_ns + lowered_ns) <= 2 * most_ns:
+        if not edge_is_new and abs(floor_ns + lowered_ns) <= 2 * most_ns:
             drift += DRIFT_GAIN * (floor_ns + lowered_ns) / audio_ns
         drift = max(-CRYSTAL_ERROR, min(drift, CRYSTAL_ERROR))
         return replace(self, _edge_ns=self._edge_ns + floor_ns, _drift=drift, _watch=_Watch())
@@ -290,6 +297,6 @@ class TimeAccount:
             declared_ns=self.declared_ns + duration_ms * MS,
             _edge_ns=self._edge_ns + late_ns - duration_ms * MS,
             _rest_ns=self._rest_ns + lost_ns - duration_ms * MS,
-            _watch=_Watch(),
+            _watch=_Watch(edge_is_new=True),
             _certain=(*self._certain, Lost(duration_ms, reason)) if duration_ms else self._certain,
         )

@@ -97,8 +97,8 @@ class LateDevice:
             late_ns = chance.choice([0.0, chance.uniform(0, self.jitter_ms) * MS])
             if not at_end and happens(self.stalls_per_s):
                 late_ns = chance.uniform(50, self.longest_stall_ms if not calm else 190) * MS
-                if calm or self.longest_stall_ms <= 190:  # never more than the buffer holds
-                    late_ns = min(late_ns, captured_ns + 0.95 * BUFFER_NS - free_ns)
+            if calm or self.longest_stall_ms <= 190:  # never more than the buffer holds
+                late_ns = min(late_ns, captured_ns + 0.95 * BUFFER_NS - free_ns)
             taken_ns = max(captured_ns + duration_ns, free_ns, free_ns + late_ns)
             if taken_ns - captured_ns > BUFFER_NS:
                 kept_ns = BUFFER_NS if self.full == "oldest" else 0
