@@ -115,6 +115,9 @@ class _Watch(NamedTuple):
         return self.audio_ns >= STEADY_NS and self.blocks >= STEADY_BLOCKS
 
 
+_NEW_EDGE = _Watch(edge_is_new=True)
+
+
 @dataclass(frozen=True)
 class TimeAccount:
     """Puts every block in its place in time and finds what is missing between them.
@@ -132,7 +135,7 @@ class TimeAccount:
     _held: tuple[Block, ...] = ()
     _expected: GapReason | None = None  # there is a loss before the held blocks, or the next one
     _least_waited_ns: float = math.inf  # what any block waits, by this driver
-    _watch: _Watch = _Watch(edge_is_new=True)
+    _watch: _Watch = _NEW_EDGE
     _certain: tuple[Heard, ...] = ()
 
     def push(self, block: Block) -> tuple[TimeAccount, list[Heard]]:
@@ -232,9 +235,7 @@ class TimeAccount:
         end = late_ns.index(missing_ns) + 1
         # If the last ones are later still, the loss is after it, and those before are only late.
         settled_ns = self._held[-1].at_ns - SETTLE_NS
-        last_ns = [
-            ns for ns, b in zip(late_ns, self._held, strict=True) if b.at_ns >= settled_ns
-        ]
+        last_ns = [ns for ns, b in zip(late_ns, self._held, strict=True) if b.at_ns >= settled_ns]
         only_late = missing_ns <= BUFFER_NS and min(last_ns) > missing_ns + STEP_NS
         end = next((i for i in range(1, end) if self._held[i].overflow), end)
         account = replace(self, _held=(), _expected=None)
@@ -297,6 +298,6 @@ class TimeAccount:
             declared_ns=self.declared_ns + duration_ms * MS,
             _edge_ns=self._edge_ns + late_ns - duration_ms * MS,
             _rest_ns=self._rest_ns + lost_ns - duration_ms * MS,
-            _watch=_Watch(edge_is_new=True),
+            _watch=_NEW_EDGE,
             _certain=(*self._certain, Lost(duration_ms, reason)) if duration_ms else self._certain,
         )
