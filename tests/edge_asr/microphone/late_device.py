@@ -57,66 +57,80 @@ class LateDevice:
     lost: list[tuple[int, float]] = field(default_factory=list)
     delivered: int = 0  # blocks
 
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)
+        self._sample_ns = 1e9 / RATE / (1 + self.ppm * 1e-6)
+        self._captured_ns = self._free_ns = 1e15  # up to here; the thread can run from here on
+        self._end_ns = self._captured_ns + self.seconds * 1e9
+        self._calm_until_ns = self._captured_ns + self.calm_s * 1e9
+
+    @property
+    def _at_end(self) -> bool:
+        return self._captured_ns > self._end_ns - self.calm_s * 1e9
+
+    @property
+    def _calm(self) -> bool:
+        return self._at_end or self._captured_ns < self._calm_until_ns
+
     def items(self) -> Iterator[Block | GapReason]:
         """The blocks as the callback stamps them, and interruptions by their reason."""
-        chance = random.Random(self.seed)
         samples = np.zeros((round(RATE * self.block_ms / 1000), 1), np.float32)
-        sample_ns = 1e9 / RATE / (1 + self.ppm * 1e-6)
-        duration_ns = len(samples) * sample_ns
-        captured_ns = free_ns = began_ns = 1e15
-        calm_until_ns = began_ns + self.calm_s * 1e9
-
-        def happens(per_s: float) -> bool:
-            return chance.random() < per_s * self.block_ms / 1000
-
-        def lose(ns: float) -> int:
-            nonlocal captured_ns, calm_until_ns
-            lost = round(ns / sample_ns)
-            captured_ns += lost * sample_ns
-            place, before_ms = self.delivered, 0.0
-            if captured_ns < calm_until_ns:  # after another loss, which is not yet over
-                place, before_ms = self.lost.pop()
-            self.lost.append((place, before_ms + lost * 1000 / RATE))
-            calm_until_ns = captured_ns + self.calm_s * 1e9
-            return lost
-
-        end_ns = began_ns + self.seconds * 1e9
-        while captured_ns < max(end_ns, calm_until_ns):
-            at_end = captured_ns > end_ns - self.calm_s * 1e9
-            calm = at_end or captured_ns < calm_until_ns
+        duration_ns = len(samples) * self._sample_ns
+        while self._captured_ns < max(self._end_ns, self._calm_until_ns):
             overflow, dropped = False, 0
-            if not calm and happens(self.pauses_per_min / 60):
-                lose(chance.uniform(100, 900) * MS)
+            if not self._calm and self._happens(self.pauses_per_min / 60):
+                self._lose(self._chance.uniform(100, 900) * MS)
                 overflow = self.flagged
-            elif not calm and happens(self.drops_per_min / 60):
-                dropped = lose(chance.uniform(100, 30_000) * MS)
-            elif not calm and happens(self.restarts_per_min / 60):
-                lose(chance.uniform(200, 5000) * MS)
-                free_ns = captured_ns
+            elif not self._calm and self._happens(self.drops_per_min / 60):
+                dropped = self._lose(self._chance.uniform(100, 30_000) * MS)
+            elif not self._calm and self._happens(self.restarts_per_min / 60):
+                self._lose(self._chance.uniform(200, 5000) * MS)
+                self._free_ns = self._captured_ns
                 yield "unplugged"
-            late_ns = chance.choice([0.0, chance.uniform(0, self.jitter_ms) * MS])
-            if not at_end and happens(self.stalls_per_s):
-                late_ns = chance.uniform(50, self.longest_stall_ms if not calm else 190) * MS
-            if calm or self.longest_stall_ms <= 190:  # never more than the buffer holds
-                late_ns = min(late_ns, captured_ns + 0.95 * BUFFER_NS - free_ns)
-            taken_ns = max(captured_ns + duration_ns, free_ns, free_ns + late_ns)
-            if taken_ns - captured_ns > BUFFER_NS:
+            late_ns = self._late_ns()
+            ready_ns = self._captured_ns + duration_ns
+            taken_ns = max(ready_ns, self._free_ns, self._free_ns + late_ns)
+            if taken_ns - self._captured_ns > BUFFER_NS:
                 kept_ns = BUFFER_NS if self.full == "oldest" else 0
-                lose(max(SMALLEST_LOSS_NS, taken_ns - captured_ns - kept_ns))
-                taken_ns = max(taken_ns, captured_ns + duration_ns)
+                self._lose(max(SMALLEST_LOSS_NS, taken_ns - self._captured_ns - kept_ns))
+                taken_ns = max(taken_ns, self._captured_ns + duration_ns)
                 overflow = self.flagged
-            captured_ns += duration_ns
-            free_ns = taken_ns + CALLBACK_NS
-            waited_ns = self._waited_ns(taken_ns - captured_ns, chance)
-            yield Block(samples, RATE, round(free_ns), overflow, dropped, waited_ns)
+            self._captured_ns += duration_ns
+            self._free_ns = taken_ns + CALLBACK_NS
+            waited_ns = self._waited_ns(taken_ns - self._captured_ns)
+            yield Block(samples, RATE, round(self._free_ns), overflow, dropped, waited_ns)
             self.delivered += 1
 
-    def _waited_ns(self, waited_ns: float, chance: random.Random) -> int:
+    def _happens(self, per_s: float) -> bool:
+        return self._chance.random() < per_s * self.block_ms / 1000
+
+    def _lose(self, ns: float) -> int:
+        """How many samples that are."""
+        samples = round(ns / self._sample_ns)
+        self._captured_ns += samples * self._sample_ns
+        place, before_ms = self.delivered, 0.0
+        if self._captured_ns < self._calm_until_ns:  # after another loss, which is not yet over
+            place, before_ms = self.lost.pop()
+        self.lost.append((place, before_ms + samples * 1000 / RATE))
+        self._calm_until_ns = self._captured_ns + self.calm_s * 1e9
+        return samples
+
+    def _late_ns(self) -> float:
+        """How long the thread does not run."""
+        late_ns = self._chance.choice([0.0, self._chance.uniform(0, self.jitter_ms) * MS])
+        if not self._at_end and self._happens(self.stalls_per_s):
+            longest_ms = 190 if self._calm else self.longest_stall_ms
+            late_ns = self._chance.uniform(50, longest_ms) * MS
+        if self._calm or self.longest_stall_ms <= 190:  # never more than the buffer holds
+            late_ns = min(late_ns, self._captured_ns + 0.95 * BUFFER_NS - self._free_ns)
+        return late_ns
+
+    def _waited_ns(self, waited_ns: float) -> int:
         if self.waits == "untold":
             return 0
         if self.waits == "wrong":
             waited_ns = sum(lost_ms for _, lost_ms in self.lost) * MS
-        return round(waited_ns + 20 * MS + chance.uniform(0, 5) * MS)
+        return round(waited_ns + 20 * MS + self._chance.uniform(0, 5) * MS)
 
 
 def account_of(device: LateDevice) -> tuple[list[Heard], TimeAccount]:

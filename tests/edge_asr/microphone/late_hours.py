@@ -1,5 +1,5 @@
-"""``python -m tests.edge_asr.microphone.late_hours``: what the time account says of hours of devices
-that are late, as rows of docs/benchmarks/microphone.md."""
+"""``python -m tests.edge_asr.microphone.late_hours``: hours of devices that are late, as rows of
+docs/benchmarks/microphone.md."""
 
 from __future__ import annotations
 
