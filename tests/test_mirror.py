@@ -50,6 +50,7 @@ TESTS_OF_SEVERAL = {
     "tests/edge_asr/commands/test_mic_device.py": "mic.py at a device",
     "tests/edge_asr/commands/test_mic_terminal.py": "mic.py at a terminal",
     "tests/edge_asr/microphone/test_faults.py": "all of microphone/",
+    "tests/edge_asr/microphone/test_late_devices.py": "clock.py: hours of devices that are late",
     "tests/edge_asr/microphone/test_pipe.py": "file.py: a pipe",
     "tests/edge_asr/native/test_executorch_binding.py": "src/executorch_binding.cpp",
     "tests/edge_asr/native/test_kernels.py": "the C++ of all instruction sets",

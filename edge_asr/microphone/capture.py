@@ -23,16 +23,10 @@ import numpy.typing as npt
 from edge_asr.audio.samples import MAX_AMPLITUDE, MAX_CHANNELS, check_rate
 from edge_asr.errors import AudioError, DeviceError, RunawayError
 from edge_asr.events import GapReason
-from edge_asr.microphone.clock import (
-    RUNAWAY_WINDOW_NS,
-    Block,
-    Heard,
-    SignalCheck,
-    SpeedCheck,
-    TimeAccount,
-)
+from edge_asr.microphone.clock import Block, Heard, TimeAccount
 from edge_asr.microphone.devices import CaptureFailedError, stable_name
 from edge_asr.microphone.frames import Frame, FrameError, Kind, Reason
+from edge_asr.microphone.health import RUNAWAY_WINDOW_NS, SignalCheck, SpeedCheck
 from edge_asr.microphone.process import CAPTURE_COMMAND, CaptureProcess
 from edge_asr.microphone.retry import Retry
 
@@ -195,7 +189,8 @@ class Microphone:
         """Stop capturing; the audio and the loss that were still open."""
         self._stop_child()
         unread: GapReason = "stalled" if self._quiet_s else "overload"
-        return list(self._account.finish(time.monotonic_ns(), unread))
+        self._account, heard = self._account.finish(time.monotonic_ns(), unread)
+        return list(heard)
 
     def _on_frame(self, frame: Frame) -> list[Heard | Notice]:
         if frame.kind == Kind.OPENED:
@@ -218,14 +213,19 @@ class Microphone:
     def _on_block(self, frame: Frame) -> list[Heard | Notice]:
         assert self.opened is not None
         samples = np.frombuffer(frame.payload, "<f4").reshape(-1, frame.channels)
-        suspect: GapReason | None = "overflow" if frame.overflow else None
-        if frame.sequence != self._sequence:
-            suspect = "overload"
-        self._sequence = frame.sequence + 1
-        block = Block(_numbers(samples), self.opened.rate, frame.at_ns, suspect)
+        block = Block(
+            _numbers(samples),
+            self.opened.rate,
+            frame.at_ns,
+            overflow=frame.overflow,
+            dropped=max(0, frame.sequence - self._sequence),
+            waited_ns=frame.waited_ns,
+        )
+        self._sequence = frame.sequence + len(samples)
         if self._speed.push(block):
             return self._on_runaway()
-        events = self._heard(self._account.push(block))
+        self._account, heard = self._account.push(block)
+        events = self._heard(heard)
         self._run_ns += block.duration_ns
         if self._run_ns > STEADY_NS:
             self._retry.succeeded()
@@ -328,7 +328,8 @@ class Microphone:
         self._interruption = self._interruption or reason
         self.state = kind
         self._retry.failed(heard=self._run_ns > 0)
-        events: list[Heard | Notice] = [*self._account.interrupt(self._interruption)]
+        self._account, heard = self._account.interrupt(self._interruption)
+        events: list[Heard | Notice] = [*heard]
         if news:
             events.append(Notice(kind, f"{what}; {remedy}"))
         return events

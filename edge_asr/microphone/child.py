@@ -32,6 +32,7 @@ from edge_asr.microphone.frames import BYTES_PER_SAMPLE, Frame, Kind, Reason, pa
 QUEUE_MS = 30_000  # what a pause of the recognizer may cost before audio is dropped
 QUEUE_KEPT_MS = 2_000  # one honest gap, then live again: not a thousand small holes
 BUFFER_S = 0.2  # four periods: a delay of three of them loses nothing
+LONGEST_WAIT_S = 60.0  # no buffer is longer
 ORPHAN_CHECK_S = 0.25
 IDLE_S = 0.25  # how soon it is noticed that a device is gone
 
@@ -50,13 +51,13 @@ class BlockQueue:
         self._sequence = 0
         self._changed = threading.Condition()
 
-    def put(self, samples: bytes, overflow: bool) -> None:
+    def put(self, samples: bytes, overflow: bool, waited_ns: int = 0) -> None:
         """Called by PortAudio's thread: stamps, appends, and drops the oldest when full."""
         at_ns = time.monotonic_ns()
         with self._changed:
-            block = Frame(Kind.BLOCK, samples, at_ns, self._sequence, self._channels, overflow)
-            self._sequence += 1
-            self._blocks.append(block)
+            place = self._sequence, self._channels
+            self._blocks.append(Frame(Kind.BLOCK, samples, at_ns, *place, overflow, waited_ns))
+            self._sequence += len(samples) // (self._channels * BYTES_PER_SAMPLE)
             self._queued_bytes += len(samples)
             if self._queued_bytes > QUEUE_MS * self._bytes_per_ms:
                 while self._queued_bytes > QUEUE_KEPT_MS * self._bytes_per_ms:
@@ -80,6 +81,15 @@ class BlockQueue:
             self._changed.notify()
 
 
+def waited_ns(captured_s: float, now_s: float, duration_s: float) -> int:
+    """How long the last sample of a block has waited, where the driver says when the first was
+    captured and what time it is now; else 0. Only the difference counts: which clock that is, and
+    whether somebody sets it, differs from driver to driver."""
+    if not 0 < captured_s <= now_s < captured_s + LONGEST_WAIT_S:
+        return 0
+    return max(0, round((now_s - captured_s - duration_s) * 1e9))
+
+
 def open_stream(
     sounddevice: Any, device: InputDevice, finished: threading.Event
 ) -> tuple[Any, BlockQueue, int, int]:
@@ -89,9 +99,15 @@ def open_stream(
         blocks = BlockQueue(rate, channels)
 
         def callback(
-            data: Any, frames: int, when: Any, status: Any, blocks: BlockQueue = blocks
+            data: Any,
+            frames: int,
+            when: Any,
+            status: Any,
+            blocks: BlockQueue = blocks,
+            rate: int = rate,
         ) -> None:
-            blocks.put(bytes(data), bool(status.input_overflow))
+            waited = waited_ns(when.inputBufferAdcTime, when.currentTime, frames / rate)
+            blocks.put(bytes(data), bool(status.input_overflow), waited)
 
         def on_finished(blocks: BlockQueue = blocks) -> None:
             finished.set()

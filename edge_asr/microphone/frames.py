@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-# kind, flags, channels, payload bytes, sequence number, CLOCK_MONOTONIC ns
-_HEADER = struct.Struct("<BBHIQQ")
+# kind, flags, channels, payload bytes, sequence number, CLOCK_MONOTONIC ns, ns waited
+_HEADER = struct.Struct("<BBHIQQQ")
 _MAX_PAYLOAD_BYTES = 1 << 24
 BYTES_PER_SAMPLE = 4
 
@@ -46,8 +46,10 @@ class Reason(StrEnum):
 class Frame:
     """One frame.
 
-    ``at_ns`` of a block is when its last sample was captured, by CLOCK_MONOTONIC. Sequence
-    numbers of blocks count up; a jump is audio that the capture process had to drop.
+    ``at_ns`` of a block is the CLOCK_MONOTONIC time at which it came from the driver, by whose
+    times its last sample had then waited for ``waited_ns`` (0 where it has none). The sequence
+    number of a block is that of its first sample; a jump is audio that the capture process had to
+    drop.
     """
 
     kind: Kind
@@ -56,6 +58,7 @@ class Frame:
     sequence: int = 0
     channels: int = 0
     overflow: bool = False
+    waited_ns: int = 0
 
     @property
     def is_empty_block(self) -> bool:
@@ -88,6 +91,7 @@ def pack(frame: Frame) -> bytes:
             len(frame.payload),
             frame.sequence,
             frame.at_ns,
+            frame.waited_ns,
         )
         + frame.payload
     )
@@ -115,7 +119,7 @@ class FrameReader:
         """
         self._pending += data
         while len(self._pending) >= _HEADER.size:
-            kind, flags, channels, size, sequence, at_ns = _HEADER.unpack_from(self._pending)
+            kind, flags, channels, size, *times = _HEADER.unpack_from(self._pending)
             if kind not in _KINDS or flags > 1 or size > _MAX_PAYLOAD_BYTES:
                 raise FrameError(f"no frame begins with {bytes(self._pending[:8]).hex()}")
             if kind == Kind.BLOCK and (channels == 0 or size % (channels * BYTES_PER_SAMPLE)):
@@ -125,4 +129,5 @@ class FrameReader:
                 return
             payload = bytes(self._pending[_HEADER.size : end])
             del self._pending[:end]
-            yield Frame(Kind(kind), payload, at_ns, sequence, channels, bool(flags))
+            sequence, at_ns, waited_ns = times
+            yield Frame(Kind(kind), payload, at_ns, sequence, channels, bool(flags), waited_ns)

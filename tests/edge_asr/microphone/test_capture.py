@@ -37,12 +37,12 @@ sequence = 0
 now_ns = time.monotonic_ns()
 def blocks(count, ms=50, value=b"\\1\\2\\3\\4\\0\\0\\0\\0", skip=0, later_ms=50):
     global sequence, now_ns
-    sequence += skip
+    sequence += 16 * ms * skip
     for _ in range(count):
         now_ns += later_ms * 1_000_000
         payload = value * (16 * ms // (len(value) // 4))
         send(pack(Frame(Kind.BLOCK, payload, now_ns, sequence, 1)))
-        sequence += 1
+        sequence += 16 * ms
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_asr.microphone.child import QUEUE_KEPT_MS, QUEUE_MS, BlockQueue
+from edge_asr.microphone.child import QUEUE_KEPT_MS, QUEUE_MS, BlockQueue, waited_ns
 
 RATE = 8000
 BLOCK = bytes(RATE // 20 * 4 * 2)  # 50 ms of two channels
@@ -40,23 +40,47 @@ def test_the_process_loads_no_numpy() -> None:
 
 
 def drained(queue: BlockQueue) -> list[int]:
-    sequence = []
+    """The places of the blocks, counted in blocks."""
+    places = []
     while block := queue.get(0):
-        sequence.append(block.sequence)
-    return sequence
+        place, part = divmod(block.sequence, RATE * BLOCK_MS // 1000)
+        assert part == 0
+        places.append(place)
+    return places
 
 
 def test_blocks_come_in_order_with_what_is_known_of_them() -> None:
     queue = BlockQueue(RATE, 2)
     before_ns = time.monotonic_ns()
     queue.put(BLOCK, False)
-    queue.put(BLOCK[:80], True)
+    queue.put(BLOCK[:80], True, 70)
     first, second = queue.get(0), queue.get(0)
     assert first is not None and second is not None
     assert (first.sequence, first.overflow, first.channels) == (0, False, 2)
-    assert (second.sequence, second.overflow, len(second.payload)) == (1, True, 80)
+    assert (second.sequence, second.overflow, len(second.payload)) == (400, True, 80)
+    assert (first.waited_ns, second.waited_ns) == (0, 70)
     assert before_ns <= first.at_ns <= second.at_ns <= time.monotonic_ns()
     assert queue.get(0) is None
+
+
+@pytest.mark.parametrize(
+    ("captured_s", "now_s", "expected_ms"),
+    [
+        (1e9, 1e9 + 0.05, 0),
+        (1e9, 1e9 + 0.24, 190),
+        (5.0, 5.01, 0),  # the driver knows its last sample only roughly
+        (0.0, 7.0, 0),  # a driver that has no times
+        (0.0, 0.0, 0),
+        (7.0, 6.9, 0),
+        (1e9, 7.0, 0),  # of two clocks
+        (7.0, 1e9, 0),
+        (float("nan"), 7.0, 0),
+    ],
+)
+def test_how_long_a_block_waited_by_its_driver(
+    captured_s: float, now_s: float, expected_ms: int
+) -> None:
+    assert waited_ns(captured_s, now_s, 0.05) == pytest.approx(expected_ms * 1e6, abs=1e3)
 
 
 def test_a_pause_within_the_queue_loses_nothing() -> None:

@@ -16,8 +16,9 @@ def frames(draw: st.DrawFn) -> Frame:
     if draw(st.booleans()):
         channels = draw(st.integers(1, 32))
         payload = draw(st.binary(max_size=40)) * channels * 4
-        position = draw(st.integers(0, 2**64 - 1)), draw(st.integers(0, 2**64 - 1))
-        return Frame(Kind.BLOCK, payload, *position, channels, draw(st.booleans()))
+        at_ns, sequence, waited_ns = (draw(st.integers(0, 2**64 - 1)) for _ in range(3))
+        overflow = draw(st.booleans())
+        return Frame(Kind.BLOCK, payload, at_ns, sequence, channels, overflow, waited_ns)
     kind = draw(st.sampled_from([Kind.OPENED, Kind.ENDED, Kind.DEVICES]))
     return Frame(kind, draw(st.binary(max_size=100)))
 
@@ -43,7 +44,7 @@ def test_anything_else_is_a_frame_error_or_waits(data: bytes) -> None:
 
 
 def header(kind: int, flags: int, channels: int, size: int) -> bytes:
-    return struct.pack("<BBHIQQ", kind, flags, channels, size, 0, 0)
+    return struct.pack("<BBHIQQQ", kind, flags, channels, size, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
