@@ -9,6 +9,8 @@
 * Times are milliseconds of audio since the stream began, lost audio included, as integers
   counted from samples: they cannot drift.
 * The same samples in any blocking give the same finals and word times.
+* An error of a backend breaks none of this: a Status says what was lost, and events that the call
+  which raised could not return are returned by the next.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_asr.backends import FloatArray
-from edge_asr.errors import EdgeAsrError
+from edge_asr.errors import reason_of
 from edge_asr.events import Alternative, Event, Final, Partial, Status
 from edge_asr.package.units import Units
 from edge_asr.search import Hypothesis, LogProbs, Search
@@ -55,6 +55,7 @@ class SegmentState:
     quiet_frames: int = 0  # blank up to now
     encoder_out: list[FloatArray] = field(default_factory=list)  # (T', D) of the open segment
     waiting: list[Cut] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)  # brought about, and not yet returned
 
 
 class Segments:
@@ -120,12 +121,17 @@ class Segments:
             state.encoder_out.append(np.zeros((frames, state.encoder_out[0].shape[1]), np.float32))
             self._forget_encoder_out(state)
 
+    def lose(self, state: SegmentState, until_frame: int) -> None:
+        """Go on from ``until_frame`` after a search that failed on the way there."""
+        state.encoder_out = []  # may not have what was searched
+        state.search.skip(until_frame - state.search.frames)
+
     def flush(self, state: SegmentState, clock: FrameClock, end_ms: int) -> None:
         """Cut the open segment where it is."""
         self._cut(state, state.search.frames, clock, end_ms)
 
-    def partials(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> list[Event]:
-        """The Partial of the open segment, if it says something new."""
+    def partials(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> None:
+        """Add the Partial of the open segment to the events, if it says something new."""
         tokens = state.search.tokens()
         count = 0
         if tokens:
@@ -139,18 +145,18 @@ class Segments:
         committed = self._units.text(token.id for token in tokens[: state.committed])
         shown = committed, text[len(committed) :]
         if shown == (state.shown or _NOTHING):
-            return []
-        state.shown = shown
+            return
         at_ms = _ms(clock, state.search.frames, end_ms)
         words = assemble_words(tokens, self._units, clock, at_ms)
-        return [Partial(state.segment, *shown, at_ms, words)]
+        state.events.append(Partial(state.segment, *shown, at_ms, words))
+        state.shown = shown
 
-    def collect(self, state: SegmentState, end_ms: int | None, *, wait: bool) -> list[Event]:
-        """Finals of the segments that have been read; of all that have ended if ``wait``.
+    def collect(self, state: SegmentState, end_ms: int | None, *, wait: bool) -> None:
+        """Add to the events the Finals of the segments that have been read; of all that have ended
+        if ``wait``.
 
         Where a backend fails, the first pass has the last word and a Status of now says so.
         """
-        events: list[Event] = []
         self._leave_to_parent()
         if self._in_background:
             for cut in state.waiting:
@@ -160,16 +166,17 @@ class Segments:
             future = self._running.get(cut.segment)
             if future is not None and not wait and not future.done():
                 break
-            self._running.pop(cut.segment, None)
+            found: list[Event] = []
             try:
                 ranked = self._rank(cut) if future is None else future.result()
-            except EdgeAsrError as error:
+            except Exception as error:
                 ranked = first_pass(cut.hypotheses)
                 at_ms = _ms(cut.clock, state.search.frames, end_ms)
-                events.append(Status("recovered", f"no second pass: {error}", at_ms))
-            events.append(self._final(cut, ranked))
+                found.append(Status("recovered", f"no second pass: {reason_of(error)}", at_ms))
+            found.append(self._final(cut, ranked))
+            state.events += found
             del state.waiting[0]
-        return events
+            self._running.pop(cut.segment, None)
 
     def forget(self) -> None:
         """Drop work under way, as its segments are no longer those of the state."""

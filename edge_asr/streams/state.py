@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, is_dataclass
 
 import numpy as np
 
@@ -65,19 +66,27 @@ class StreamState:
         return StreamState(
             windows=Windows(spec, self.windows.chunk_frames),
             encoder=zero_state(spec),
-            text=SegmentState(search, self.text.segment),
+            text=SegmentState(search, self.text.segment, events=self.text.events),
             fusion=self.fusion,
             left_context=self.left_context,
             origin_samples=self.position_samples + lost_samples,
         )
 
     def add_block(self, block: Samples, rate: int, spec: FeatureSpec) -> None:
-        """Take in ``block`` (N, C) at ``rate`` Hz; its format may be another than before."""
-        intake = self.intake
-        if intake is None or (intake.rate, intake.channels) != (rate, block.shape[1]):
-            self._close_intake()
-            intake = self.intake = Intake(rate, block.shape[1], spec.sample_rate)
-        self._add_samples(intake.push(block))
+        """Take in ``block`` (N, C) at ``rate`` Hz; its format may be another than before. Where
+        that fails, nothing was taken in."""
+        intake, closed = _copied(self.intake), self.samples_of_closed_intakes
+        parts = []
+        if intake is not None and (intake.rate, intake.channels) != (rate, block.shape[1]):
+            parts.append(intake.flush())
+            closed += intake.received_out
+            intake = None
+        if intake is None:
+            intake = Intake(rate, block.shape[1], spec.sample_rate)
+        parts.append(intake.push(block))
+        self.intake, self.samples_of_closed_intakes = intake, closed
+        for part in parts:
+            self._add_samples(part)
 
     def cut_steps(self, spec: FeatureSpec) -> None:
         """Make the samples that wait into steps, if they complete one and no other is left."""
@@ -85,19 +94,36 @@ class StreamState:
         if not self.steps and self.waiting_samples >= needed - len(self.fbank.pending):
             self.steps += self.windows.push(self._take_frames(spec))
 
-    def cut_last_steps(self, spec: FeatureSpec) -> None:
-        """Make all that is left of the run into steps, padded at its end."""
-        self._close_intake()
+    def cut_last_steps(self, spec: FeatureSpec) -> Exception | None:
+        """Make all that is left of the run into steps, padded at its end.
+
+        Returns:
+            What failed, if anything did. The run has ended all the same; what could not be made
+            into steps is lost, and the clock has counted it.
+        """
+        failed: Exception | None = None
+        for part in (self._close_intake, self._cut_last_frames):
+            try:
+                part(spec)
+            except Exception as error:
+                failed = failed or error
+        if self.intake is not None:
+            self.samples_of_closed_intakes += self.intake.received_out
+            self.intake = None
+        self.waiting, self.waiting_samples, self.fbank = [], 0, FbankState()
+        return failed
+
+    def _close_intake(self, spec: FeatureSpec) -> None:
+        """Take the rest out of the intake before the run ends."""
+        if (intake := _copied(self.intake)) is not None:
+            self._add_samples(intake.flush())
+            self.samples_of_closed_intakes += intake.received_out
+            self.intake = None
+
+    def _cut_last_frames(self, spec: FeatureSpec) -> None:
         frames = [self._take_frames(spec), flush_samples(self.fbank, spec)]
         self.steps += self.windows.push(np.concatenate(frames))
         self.steps += self.windows.flush()
-
-    def _close_intake(self) -> None:
-        """Take the rest out of the intake before its format changes or the run ends."""
-        if self.intake is not None:
-            self._add_samples(self.intake.flush())
-            self.samples_of_closed_intakes += self.intake.received_out
-            self.intake = None
 
     def _add_samples(self, samples: Samples) -> None:
         if len(samples):
@@ -105,8 +131,18 @@ class StreamState:
             self.waiting_samples += len(samples)
 
     def _take_frames(self, spec: FeatureSpec) -> Frames:
-        """Feature frames (T, F) of all samples that wait."""
+        """Feature frames (T, F) of all samples that wait. Where that fails, they still wait."""
         samples = np.concatenate([*self.waiting, np.zeros(0, np.float32)])
-        self.waiting = []
-        self.waiting_samples = 0
-        return push_samples(samples, self.fbank, spec)
+        fbank = copy.copy(self.fbank)
+        frames = push_samples(samples, fbank, spec)
+        self.waiting, self.waiting_samples, self.fbank = [], 0, fbank
+        return frames
+
+
+def _copied(intake: Intake | None) -> Intake | None:
+    """A copy to work with. Its stages replace their arrays, so those are shared."""
+    duplicate = copy.copy(intake)
+    for name, stage in vars(intake).items() if intake else ():
+        if is_dataclass(stage):
+            setattr(duplicate, name, copy.copy(stage))
+    return duplicate

@@ -19,33 +19,37 @@ step may restart the encoder before the next.
 from __future__ import annotations
 
 import copy
-import operator
 from types import TracebackType
-from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_asr.audio.samples import as_block, check_rate, check_samples
 from edge_asr.audio.windows import ChunkMs, Windows, chunk_frames, left_context_frames
-from edge_asr.backends import Encoder, EncoderStep
-from edge_asr.backends.state import limit_left_context, zero_state
-from edge_asr.errors import UsageError, shown
+from edge_asr.backends import Encoder, EncoderStep, FloatArray
+from edge_asr.backends.state import State, limit_left_context, zero_state
+from edge_asr.errors import UsageError, reason_of
 from edge_asr.events import Event, Gap, GapReason, Status
 from edge_asr.fusion import Fusion
 from edge_asr.fusion.hotword_text import Phrases, listed_phrases
 from edge_asr.fusion.hotwords import Hotwords, LeftOut
 from edge_asr.package.manifest import Manifest
 from edge_asr.package.units import Units
+from edge_asr.search import LogProbs
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import Segments, SegmentState
 from edge_asr.search.words import FrameClock
+from edge_asr.streams.arguments import as_integer, check_gap
 from edge_asr.streams.state import EncoderRequest, StreamState
 
 
 class Stream:
     """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once.
+
+    Where a backend fails, ``push``, ``flush`` and ``declare_gap`` do all the rest of their work and
+    then raise the first error: the clock has counted the audio that was lost, a Status says which
+    it was, and the next call returns what this one could not. ``push([])`` is such a call.
 
     Attributes:
         hotword_warnings: one for each of its first hotwords that the units of the package cannot
@@ -161,9 +165,12 @@ class Stream:
             UsageError: another shape or type, or the stream is closed.
             AudioError: NaN, infinite or unscaled samples, or a rate that speech does not have.
                 Nothing was taken in then.
+            BackendError: the encoder failed; see the class.
         """
         self.feed(samples, sample_rate)
-        return self._decode() or self._segments.collect(self._state.text, None, wait=False)
+        failed = self._decode()
+        self._segments.collect(self._state.text, None, wait=False)
+        return self._return(failed)
 
     def flush(self) -> list[Event]:
         """End the run: everything pushed is decoded and the open segment gets its Final.
@@ -172,14 +179,9 @@ class Stream:
 
         Raises:
             UsageError: the stream is closed.
+            BackendError: the encoder failed; see the class.
         """
-        self.end_run()
-        events = self._decode()
-        state = self._state
-        self._segments.flush(state.text, self._clock(), self.position_ms)
-        events += self._segments.collect(state.text, self.position_ms, wait=True)
-        self._begin_run()
-        return events
+        return self._return(self._finish_run())
 
     def feed(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> None:
         """Take in audio as ``push`` does, but leave the decoding to ``next_step`` and ``take``.
@@ -190,7 +192,7 @@ class Stream:
         self._check_open()
         if self._state.end_ms is not None:
             raise UsageError("this run has ended; flush the stream before more audio")
-        sample_rate = _as_integer(sample_rate, "sample_rate", "sample rate")
+        sample_rate = as_integer(sample_rate, "sample_rate", "sample rate")
         block = as_block(samples)
         check_rate(sample_rate, "push")
         check_samples(block, "push")
@@ -205,8 +207,8 @@ class Stream:
             UsageError: the stream is closed.
         """
         self._check_open()
-        self._state.cut_last_steps(self._features)
-        self._state.end_ms = self.position_ms
+        if failed := self._cut_run():
+            raise failed
 
     def next_step(self) -> EncoderRequest | None:
         """What the encoder should be called with next, or None until more audio is fed. The same
@@ -229,25 +231,19 @@ class Stream:
         Raises:
             UsageError: there was no next step, or the stream is closed.
         """
-        self._check_open()
-        state, clock = self._state, self._clock()
-        if not state.steps:
-            raise UsageError("no step waits for a result; call next_step before take")
-        keep = state.steps.pop(0).keep
-        log_probs = result.log_probs[0, :keep]
-        events: list[Event] = []
-        if np.isfinite(log_probs.max(axis=1)).all():
-            state.encoder = result.state
-            state.frames_seen_by_encoder += keep
-            encoder_out = result.encoder_out[0, :keep]
-            is_pause = self._segments.push(state.text, log_probs, encoder_out, clock, state.end_ms)
-            if is_pause and self._fresh_context:
-                state.restart_encoder()
-        else:
-            events.append(self._pass_over(keep))
-        events += self._segments.collect(state.text, state.end_ms, wait=False)
-        events += self._segments.partials(state.text, clock, state.end_ms)
-        return events
+        self._take(result)
+        return self._return(None)
+
+    def take_failure(self, error: Exception) -> list[Event]:
+        """Go on without the result of ``next_step``, for which the encoder raised ``error``: its
+        audio is lost and a Status says so.
+
+        Raises:
+            UsageError: there was no next step, or the stream is closed.
+        """
+        self._pass_over(self._pop_step(), f"the encoder failed: {reason_of(error)}")
+        self._tell()
+        return self._return(None)
 
     def declare_gap(self, duration_ms: int, reason: GapReason) -> list[Event]:
         """Say that ``duration_ms`` of audio after what was pushed never arrived.
@@ -256,13 +252,15 @@ class Stream:
 
         Raises:
             UsageError: a negative duration, an unknown reason, or the stream is closed.
+            BackendError: the encoder failed; see the class.
         """
-        duration_ms = _as_integer(duration_ms, "duration_ms", "gap in ms")
-        _check_gap(duration_ms, reason)
-        events = self.flush()
+        duration_ms = as_integer(duration_ms, "duration_ms", "gap in ms")
+        check_gap(duration_ms, reason)
+        failed = self._finish_run()
         start_ms = self.position_ms
         self._begin_run(lost_samples=duration_ms * self._features.sample_rate // 1000)
-        return [*events, Gap(start_ms, self.position_ms, reason)]
+        self._state.text.events.append(Gap(start_ms, self.position_ms, reason))
+        return self._return(failed)
 
     def close(self) -> None:
         """Refuse further audio. Does not flush: the events would have nowhere to go."""
@@ -288,58 +286,115 @@ class Stream:
         search = self._decoding.new_search(self._manifest.units.blank, self._state.fusion)
         self._state = self._state.next_run(search, lost_samples)
 
-    def _decode(self) -> list[Event]:
-        """Decode all steps that are complete."""
-        events: list[Event] = []
-        try:
-            while (request := self.next_step()) is not None:
-                result = self._encoder.step(request.feats, request.offset, request.state)
-                events += self.take(result)
-        finally:  # where a step fails, it and those after it are lost, and audio may follow
-            self._state.steps.clear()
-            self._state.end_ms = None
+    def _return(self, failed: Exception | None) -> list[Event]:
+        """What was brought about and not yet returned. Where something failed, it is kept."""
+        if failed is not None:
+            raise failed
+        text = self._state.text
+        events, text.events = text.events, []
         return events
 
-    def _pass_over(self, frames: int) -> Status:
+    def _cut_run(self) -> Exception | None:
+        """Make what is left of the run into steps. Returns what failed, and a Status said."""
+        failed = self._state.cut_last_steps(self._features)
+        self._state.end_ms = self.position_ms
+        if failed is not None:
+            self._say(f"the end of the audio could not be read: {reason_of(failed)}")
+        return failed
+
+    def _finish_run(self) -> Exception | None:
+        """Decode all that was pushed and begin a new run. Returns what failed, and a Status said;
+        all else was done."""
+        self._check_open()
+        failed = self._cut_run()
+        failed = self._decode() or failed
+        state = self._state
+        self._segments.flush(state.text, self._clock(), self.position_ms)
+        self._segments.collect(state.text, self.position_ms, wait=True)
+        self._begin_run()
+        return failed
+
+    def _decode(self) -> Exception | None:
+        """Decode all steps that are complete. Returns what failed, and a Status said; the rest was
+        decoded all the same."""
+        failed: Exception | None = None
+        while True:
+            try:
+                request = self.next_step()
+            except Exception as error:  # not yet a step, so nothing is lost
+                return failed or error
+            if request is None:
+                return failed
+            try:
+                result = self._encoder.step(request.feats, request.offset, request.state)
+            except Exception as error:
+                failed = failed or error
+                self._pass_over(self._pop_step(), f"the encoder failed: {reason_of(error)}")
+                self._tell()
+                continue
+            try:
+                self._take(result)
+            except Exception as error:
+                failed = failed or error
+
+    def _take(self, result: EncoderStep) -> None:
+        """Go on with what the encoder gave. Where the search fails, its step is passed over."""
+        keep, text = self._pop_step(), self._state.text
+        until_frame = text.search.frames + keep
+        try:
+            log_probs = result.log_probs[0, :keep]
+            has_numbers = bool(np.isfinite(log_probs.max(axis=1)).all())
+            if has_numbers:
+                self._search(log_probs, result.encoder_out[0, :keep], result.state)
+        except BaseException as error:  # whatever it is, the clock goes on
+            self._state.restart_encoder()
+            self._say(f"the search failed: {reason_of(error)}")
+            self._segments.lose(text, until_frame)
+            raise
+        if not has_numbers:
+            self._pass_over(keep, "the encoder gave no numbers and was started afresh")
+        self._tell()
+
+    def _search(self, log_probs: LogProbs, encoder_out: FloatArray, encoder: State) -> None:
+        """Search on through log_probs (T', V) with encoder_out (T', D), and keep ``encoder``."""
+        state = self._state
+        is_pause = self._segments.push(
+            state.text, log_probs, encoder_out, self._clock(), state.end_ms
+        )
+        state.encoder = encoder
+        state.frames_seen_by_encoder += len(log_probs)
+        if is_pause and self._fresh_context:
+            state.restart_encoder()
+
+    def _tell(self) -> None:
+        """Add to the events what there is to say after a step."""
+        state = self._state
+        self._segments.collect(state.text, state.end_ms, wait=False)
+        self._segments.partials(state.text, self._clock(), state.end_ms)
+
+    def _pop_step(self) -> int:
+        """Take out the next step; how many encoder frames it has.
+
+        Raises:
+            UsageError: there is none, or the stream is closed.
+        """
+        self._check_open()
+        if not self._state.steps:
+            raise UsageError("no step waits for a result; call next_step before take")
+        return self._state.steps.pop(0).keep
+
+    def _pass_over(self, frames: int, message: str) -> None:
         """Go on from zeros after ``frames`` for which the encoder gave no numbers."""
         state = self._state
         state.restart_encoder()
-        at_ms = self._clock().ms(state.text.search.frames)
+        self._say(message)
         self._segments.skip(state.text, frames)
-        return Status("recovered", "the encoder gave no numbers and was started afresh", at_ms)
+
+    def _say(self, message: str) -> None:
+        text = self._state.text
+        text.events.append(Status("recovered", message, self._clock().ms(text.search.frames)))
 
     def _clock(self) -> FrameClock:
         return FrameClock(
             self._state.origin_samples, self._manifest.frame_samples, self._features.sample_rate
         )
-
-
-def _check_gap(duration_ms: int, reason: object) -> None:
-    reasons = ", ".join(get_args(GapReason))
-    message = (
-        f"gap of {duration_ms} ms for {shown(reason)}; allowed are durations from 0 and the "
-        f"reasons {reasons}"
-    )
-    if duration_ms < 0:
-        raise UsageError(
-            message, field="duration_ms", value=duration_ms, allowed="durations from 0"
-        )
-    if not isinstance(reason, str) or reason not in get_args(GapReason):
-        raise UsageError(message, field="reason", value=reason, allowed=reasons)
-
-
-def _as_integer(value: Any, field: str, what: str) -> int:
-    """A Python integer, which never overflows, of any kind of whole number; ``what`` names the
-    setting in a message."""
-    if type(value) is int:
-        return value
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError("a number to Python, but nobody means it")
-        if isinstance(value, float | np.floating) and float(value).is_integer():
-            return int(value)
-        return operator.index(value)
-    except TypeError as error:
-        allowed = "whole numbers"
-        message = f"{what} is {shown(value)}; allowed are {allowed}"
-        raise UsageError(message, field=field, value=value, allowed=allowed) from error
