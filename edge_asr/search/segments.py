@@ -155,7 +155,7 @@ class Segments:
         """Add to the events the Finals of the segments that have been read; of all that have ended
         if ``wait``.
 
-        Where a backend fails, the first pass has the last word and a Status of now says so.
+        Where the second pass fails, whatever it is, the first pass has the last word and a Status of now says so.
         """
         self._leave_to_parent()
         if self._in_background:
@@ -167,12 +167,10 @@ class Segments:
             if future is not None and not wait and not future.done():
                 break
             found: list[Event] = []
-            try:
-                ranked = self._rank(cut) if future is None else future.result()
-            except Exception as error:
-                ranked = first_pass(cut.hypotheses)
+            ranked, obstacle = self._read(cut, future)
+            if obstacle:
                 at_ms = _ms(cut.clock, state.search.frames, end_ms)
-                found.append(Status("recovered", f"no second pass: {reason_of(error)}", at_ms))
+                found.append(Status("recovered", f"no second pass: {obstacle}", at_ms))
             found.append(self._final(cut, ranked))
             state.events += found
             del state.waiting[0]
@@ -225,7 +223,23 @@ class Segments:
         if cut.segment not in self._running:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, "edge-asr-second-pass")
-            self._running[cut.segment] = self._pool.submit(self._rank, cut)
+            try:
+                self._running[cut.segment] = self._pool.submit(self._rank, cut)
+            except Exception:  # no thread can start: ``collect`` reads the segment itself
+                self._pool = None
+
+    def _read(self, cut: Cut, future: Future[list[Ranked]] | None) -> tuple[list[Ranked], str]:
+        """The texts of a segment, best first, and what kept the second pass from reading it, if
+        anything did."""
+        try:
+            if future is None:
+                return self._rank(cut), ""
+            failed = future.exception()  # a SystemExit of the thread is none of ours
+            if failed is None:
+                return future.result(), ""
+        except Exception as error:
+            failed = error
+        return first_pass(cut.hypotheses), reason_of(failed)
 
     def _rank(self, cut: Cut) -> list[Ranked]:
         if self._second_pass is None:
