@@ -19,6 +19,7 @@ from edge_asr.streams.stream import Stream
 READ_S = 0.1  # also how soon a signal is noticed
 REFRESH_S = 0.1
 DRAIN_S = 1.0  # for what was captured before a signal and not yet decoded
+LAST_WORDS_S = 1.5  # for the second pass of the last segments then; all within EXIT_LIMIT_S
 
 
 class AudioSource(Protocol):
@@ -70,7 +71,7 @@ class Captioner:
                 self._take(items, source)
         finally:
             self._take(source.close(), source)
-            self._show(self._stream.flush())
+            self._show(self._stream.flush(timeout_s=LAST_WORDS_S if stopped() else None))
 
     def _take(self, items: Iterable[Heard | Notice], source: AudioSource) -> None:
         for item in items:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +33,7 @@ MAX_WAITING = 8  # segments; behind as many, the second pass is too slow to be w
 CONTEXT_FRAMES = 25  # of silence that the decoders see before the first word of a segment
 _LOOK_FRAMES = 8  # between two looks for an end in speech
 _NOTHING = ("", "")
+_LATE = "the decoders take too long"
 
 
 @dataclass(frozen=True)
@@ -151,12 +154,21 @@ class Segments:
         state.events.append(Partial(state.segment, *shown, at_ms, words))
         state.shown = shown
 
-    def collect(self, state: SegmentState, end_ms: int | None, *, wait: bool) -> None:
+    def collect(
+        self,
+        state: SegmentState,
+        end_ms: int | None,
+        *,
+        wait: bool,
+        timeout_s: float | None = None,
+    ) -> None:
         """Add to the events the Finals of the segments that have been read; of all that have ended
-        if ``wait``.
+        if ``wait``, within ``timeout_s`` in all.
 
-        Where the second pass fails, whatever it is, the first pass has the last word and a Status of now says so.
+        Where the second pass fails, whatever it is, or is late, the first pass has the last word
+        and a Status of now says so.
         """
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
         self._leave_to_parent()
         if self._in_background:
             for cut in state.waiting:
@@ -167,7 +179,7 @@ class Segments:
             if future is not None and not wait and not future.done():
                 break
             found: list[Event] = []
-            ranked, obstacle = self._read(cut, future)
+            ranked, obstacle = self._read(cut, future, until_s)
             if obstacle:
                 at_ms = _ms(cut.clock, state.search.frames, end_ms)
                 found.append(Status("recovered", f"no second pass: {obstacle}", at_ms))
@@ -228,9 +240,15 @@ class Segments:
             except Exception:  # no thread can start: ``collect`` reads the segment itself
                 self._pool = None
 
-    def _read(self, cut: Cut, future: Future[list[Ranked]] | None) -> tuple[list[Ranked], str]:
+    def _read(
+        self, cut: Cut, future: Future[list[Ranked]] | None, until_s: float | None
+    ) -> tuple[list[Ranked], str]:
         """The texts of a segment, best first, and what kept the second pass from reading it, if
-        anything did."""
+        anything did. What a thread reads is waited for until then, on the monotonic clock."""
+        left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
+        if future is not None and not wait_for([future], left_s).done:
+            future.cancel()
+            return first_pass(cut.hypotheses), _LATE
         try:
             if future is None:
                 return self._rank(cut), ""

@@ -172,16 +172,21 @@ class Stream:
         self._segments.collect(self._state.text, None, wait=False)
         return self._return(failed)
 
-    def flush(self) -> list[Event]:
+    def flush(self, *, timeout_s: float | None = None) -> list[Event]:
         """End the run: everything pushed is decoded and the open segment gets its Final.
 
         Audio may follow; it is decoded afresh and the clock goes on.
+
+        Args:
+            timeout_s: how long to wait for a second pass in the background; segments that it has
+                not read by then get the text of the first pass, and a Status says so. None is
+                as long as it takes.
 
         Raises:
             UsageError: the stream is closed.
             BackendError: the encoder failed; see the class.
         """
-        return self._return(self._finish_run())
+        return self._return(self._finish_run(timeout_s))
 
     def feed(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> None:
         """Take in audio as ``push`` does, but leave the decoding to ``next_step`` and ``take``.
@@ -302,15 +307,16 @@ class Stream:
             self._say(f"the end of the audio could not be read: {reason_of(failed)}")
         return failed
 
-    def _finish_run(self) -> Exception | None:
+    def _finish_run(self, timeout_s: float | None = None) -> Exception | None:
         """Decode all that was pushed and begin a new run. Returns what failed, and a Status said;
         all else was done."""
         self._check_open()
         failed = self._cut_run()
         failed = self._decode() or failed
         state = self._state
-        self._segments.flush(state.text, self._clock(), self.position_ms)
-        self._segments.collect(state.text, self.position_ms, wait=True)
+        end_ms = self.position_ms
+        self._segments.flush(state.text, self._clock(), end_ms)
+        self._segments.collect(state.text, end_ms, wait=True, timeout_s=timeout_s)
         self._begin_run()
         return failed
 

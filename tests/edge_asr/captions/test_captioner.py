@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_asr.backends import open_encoder
 from edge_asr.captions import captioner as captioners
 from edge_asr.captions.captioner import Captioner
 from edge_asr.errors import DeviceError
@@ -17,7 +19,10 @@ from edge_asr.fusion.hotword_text import Phrase
 from edge_asr.microphone.capture import Notice
 from edge_asr.microphone.clock import Block, Heard, Lost
 from edge_asr.search.decoding import Decoding
+from edge_asr.search.second_pass import SecondPass
+from edge_asr.streams.stream import Stream
 from edge_asr.testing import scripted
+from tests.tiny import DECODER, ENCODER, MANIFEST, UNITS, FakeDecoder, tiny_onnx, tones
 
 RATE = 16000
 
@@ -109,6 +114,21 @@ def test_what_was_captured_before_a_stop_is_captioned() -> None:
     captioner, shown = caption([("one", 120), ("two", 620)], source, lambda: bool(stops))
     assert " ".join(texts(shown)) == "one two"
     assert captioner.summary().endswith("lost 0.0 s overload")
+
+
+def test_after_a_stop_a_slow_second_pass_costs_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captioners, "LAST_WORDS_S", 0.01)
+    gate, shown = threading.Event(), Shown()
+    second_pass = SecondPass(FakeDecoder(gate=gate), DECODER, 1.0, 0.5)
+    encoder = open_encoder("onnx", tiny_onnx(), ENCODER)
+    stream = Stream(encoder, MANIFEST, UNITS, 16, second_pass=second_pass)
+    stops: list[bool] = []
+    speech = [Block(tones("▁one 1500 ▁two 1500")[:, None], RATE, 0)]
+    with stream:
+        source = Script(speech, lambda: stops.append(True), [])
+        Captioner(stream, shown).run(source, lambda: bool(stops))
+        gate.set()
+    assert texts(shown) == ["one", "two"]
 
 
 def test_words_before_an_error_are_finished() -> None:

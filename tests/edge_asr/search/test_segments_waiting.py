@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_asr.events import Status
-from tests.edge_asr.search.test_segments import SILENCE, A, audio, finals, stream_of
+from tests.edge_asr.search.test_segments import SILENCE, A, B, audio, finals, stream_of
 from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import FakeDecoder
 
@@ -66,3 +66,22 @@ def test_where_no_thread_can_start_the_stream_reads_its_segments_itself(
     assert finals(events) == finals(whole)
     assert len(decoder.read) == 4
     assert not [event for event in events if isinstance(event, Status)]
+
+
+def test_a_flush_with_a_limit_has_the_first_pass_s_text_of_what_is_not_read() -> None:
+    gate, script = threading.Event(), [A, 0, *SILENCE, B, 0, *SILENCE]
+    decoder = FakeDecoder(gate=gate)
+    with stream_of([*script, *script], decoder) as stream:
+        events = stream.push(audio(len(script)))
+        assert decoder.begun.wait(60)
+        events += stream.flush(timeout_s=0.01)
+        assert [final.text for final in finals(events)] == ["a", "b"]
+        assert [(e.kind, e.message) for e in events if isinstance(e, Status)] == [
+            ("recovered", "no second pass: the decoders take too long")
+        ] * 2
+        gate.set()  # what they find now is of no use
+        events += stream.push(audio(len(script))) + stream.flush(timeout_s=60)
+    check_guarantees(events, in_background=True)
+    assert [final.text for final in finals(events)] == ["a", "b", "a", "b"]
+    assert len([event for event in events if isinstance(event, Status)]) == 2
+    assert len(decoder.read) == 3, "what had not begun is not read any more"
