@@ -2,49 +2,31 @@
 
 A segment is cut at the very frame in which the endpoint rule holds, so the hypotheses that go to
 the second pass do not depend on the size of the encoder's steps. What is cut off waits, as a plain
-value in the state, until its Final is collected: at once, or when a thread in the background has
-read it.
+value in the state, until its Final is collected (segments_waiting.py).
 """
 
 from __future__ import annotations
 
 import math
-import os
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edge_asr.backends import FloatArray
-from edge_asr.errors import reason_of
-from edge_asr.events import Alternative, Event, Final, Partial, Status
+from edge_asr.events import Event, Partial
 from edge_asr.package.units import Units
-from edge_asr.search import Hypothesis, LogProbs, Search
+from edge_asr.search import Hypothesis, LogProbs, Search, Token
 from edge_asr.search.commit import committed_tokens
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.endpoint import endpoint, held_tokens, segment_age_ms
-from edge_asr.search.second_pass import Ranked, SecondPass, first_pass
+from edge_asr.search.second_pass import SecondPass
+from edge_asr.search.segments_waiting import Cut, WaitingSegments
 from edge_asr.search.words import FrameClock, assemble_words
 
-MAX_WAITING = 8  # segments; behind as many, the second pass is too slow to be waited for
 CONTEXT_FRAMES = 25  # of silence that the decoders see before the first word of a segment
 _LOOK_FRAMES = 8  # between two looks for an end in speech
 _NOTHING = ("", "")
-_LATE = "the decoders take too long"
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A segment that has ended and waits for its Final."""
-
-    segment: int
-    hypotheses: tuple[Hypothesis, ...]
-    encoder_out: FloatArray  # (1, T', D)
-    clock: FrameClock
-    limit_ms: int  # no word ends later
 
 
 @dataclass
@@ -55,14 +37,16 @@ class SegmentState:
     segment: int = 0
     committed: int = 0  # tokens of the best hypothesis
     shown: tuple[str, str] | None = None  # committed and tail of the last Partial, if any
+    heard: tuple[Token, ...] = ()  # by the best hypothesis after the last step
     quiet_frames: int = 0  # blank up to now
     encoder_out: list[FloatArray] = field(default_factory=list)  # (T', D) of the open segment
     waiting: list[Cut] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)  # brought about, and not yet returned
+    overdue: int = 0  # of these, from calls that raised
 
 
 class Segments:
-    """What is done with the state of a stream. Of its own it has only the thread and its work."""
+    """What is done with the state of a stream."""
 
     def __init__(
         self,
@@ -78,10 +62,7 @@ class Segments:
         self._decoding = decoding
         self._rule = decoding.endpoint
         self._second_pass = second_pass
-        self._in_background = second_pass is not None and decoding.second_pass != "inline"
-        self._pool: ThreadPoolExecutor | None = None
-        self._running: dict[int, Future[list[Ranked]]] = {}  # by segment
-        self._process = os.getpid()  # the one that both are of
+        self._waiting = WaitingSegments(units, decoding, second_pass)
 
     def push(
         self,
@@ -124,10 +105,16 @@ class Segments:
             state.encoder_out.append(np.zeros((frames, state.encoder_out[0].shape[1]), np.float32))
             self._forget_encoder_out(state)
 
-    def lose(self, state: SegmentState, until_frame: int) -> None:
-        """Go on from ``until_frame`` after a search that failed on the way there."""
-        state.encoder_out = []  # may not have what was searched
-        state.search.skip(until_frame - state.search.frames)
+    def give_up(self, state: SegmentState, search: Search, clock: FrameClock, limit_ms: int) -> None:
+        """After the search has failed, end the open segment with what was heard up to the last
+        step, and go on with ``search``, which is new."""
+        best = Hypothesis(state.heard, 0.0)
+        if state.shown is not None or self._text(best):
+            nothing_to_read = np.zeros((1, 0, 0), np.float32)
+            state.waiting.append(Cut(state.segment, (best,), nothing_to_read, clock, limit_ms))
+            state.segment += 1
+        state.search, state.committed, state.quiet_frames = search, 0, 0
+        state.shown, state.heard, state.encoder_out = None, (), []
 
     def flush(self, state: SegmentState, clock: FrameClock, end_ms: int) -> None:
         """Cut the open segment where it is."""
@@ -136,14 +123,14 @@ class Segments:
     def partials(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> None:
         """Add the Partial of the open segment to the events, if it says something new."""
         tokens = state.search.tokens()
-        count = 0
+        count, state.heard = 0, tuple(tokens)
         if tokens:
             rule = self._decoding.commit_rule
             held = held_tokens(tokens, self._frame_ms, self._rule)
             count = committed_tokens(state.search, tokens, held, self._units, self._frame_ms, rule)
         if count > state.committed:
-            state.committed = count
             state.search.keep(count)
+            state.committed = count
         text = self._units.text(token.id for token in tokens)
         committed = self._units.text(token.id for token in tokens[: state.committed])
         shown = committed, text[len(committed) :]
@@ -157,57 +144,20 @@ class Segments:
     def collect(
         self,
         state: SegmentState,
+        clock: FrameClock,
         end_ms: int | None,
         *,
         wait: bool,
-        timeout_s: float | None = None,
+        timeout_s: float = math.inf,
     ) -> None:
         """Add to the events the Finals of the segments that have been read; of all that have ended
-        if ``wait``, within ``timeout_s`` in all.
-
-        Where the second pass fails, whatever it is, or is late, the first pass has the last word
-        and a Status of now says so.
-        """
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        self._leave_to_parent()
-        if self._in_background:
-            for cut in state.waiting:
-                self._submit(cut)
-        while state.waiting:
-            cut = state.waiting[0]
-            future = self._running.get(cut.segment)
-            if future is not None and not wait and not future.done():
-                break
-            found: list[Event] = []
-            ranked, obstacle = self._read(cut, future, until_s)
-            if obstacle:
-                at_ms = _ms(cut.clock, state.search.frames, end_ms)
-                found.append(Status("recovered", f"no second pass: {obstacle}", at_ms))
-            found.append(self._final(cut, ranked))
-            state.events += found
-            del state.waiting[0]
-            self._running.pop(cut.segment, None)
+        if ``wait``, within ``timeout_s`` in all."""
+        at_ms = _ms(clock, state.search.frames, end_ms)
+        self._waiting.collect(state.waiting, state.events, at_ms, wait=wait, timeout_s=timeout_s)
 
     def forget(self) -> None:
         """Drop work under way, as its segments are no longer those of the state."""
-        self._leave_to_parent()
-        for future in self._running.values():
-            future.cancel()
-        self._running.clear()
-
-    def close(self) -> None:
-        """End the thread."""
-        self.forget()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-            self._pool = None
-
-    def _leave_to_parent(self) -> None:
-        """After a fork, know nothing of the thread and its work: they are the parent's, and whoever
-        waited for them here, or for their locks, would wait for ever. What the segments are read
-        from is in the state, so they are read again."""
-        if self._process != os.getpid():
-            self._pool, self._running, self._process = None, {}, os.getpid()
+        self._waiting.forget()
 
     def _frames_to_look_at(self, state: SegmentState, runs: Sequence[int]) -> list[int]:
         """Of frames with ``runs`` (T',) of silence, those in which a segment might end: in silence
@@ -230,39 +180,6 @@ class Segments:
         state.search.push(log_probs)
         if self._second_pass is not None:
             state.encoder_out.append(encoder_out)
-
-    def _submit(self, cut: Cut) -> None:
-        if cut.segment not in self._running:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, "edge-asr-second-pass")
-            try:
-                self._running[cut.segment] = self._pool.submit(self._rank, cut)
-            except Exception:  # no thread can start: ``collect`` reads the segment itself
-                self._pool = None
-
-    def _read(
-        self, cut: Cut, future: Future[list[Ranked]] | None, until_s: float | None
-    ) -> tuple[list[Ranked], str]:
-        """The texts of a segment, best first, and what kept the second pass from reading it, if
-        anything did. What a thread reads is waited for until then, on the monotonic clock."""
-        left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
-        if future is not None and not wait_for([future], left_s).done:
-            future.cancel()
-            return first_pass(cut.hypotheses), _LATE
-        try:
-            if future is None:
-                return self._rank(cut), ""
-            failed = future.exception()  # a SystemExit of the thread is none of ours
-            if failed is None:
-                return future.result(), ""
-        except Exception as error:
-            failed = error
-        return first_pass(cut.hypotheses), reason_of(failed)
-
-    def _rank(self, cut: Cut) -> list[Ranked]:
-        if self._second_pass is None:
-            return first_pass(cut.hypotheses)
-        return self._second_pass.rank(cut.hypotheses, cut.encoder_out)
 
     def _end_segment(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> bool:
         """Cut the open segment if it ends here; whether it did so in silence."""
@@ -300,20 +217,21 @@ class Segments:
         if not hypotheses or not self._units.text(before):
             hypotheses = (Hypothesis((), 0.0),)
         encoder_out = self._take_encoder_out(state, hypotheses, frame)
-        if len(state.waiting) >= MAX_WAITING:
-            encoder_out = encoder_out[:, :0]  # nothing to read: the first pass decides
-        state.committed = 0
         text = self._text(hypotheses[0])
         if not text and self._units.text(token.id for token in tokens[len(before) :]):
+            state.committed = 0
             return  # what was shown lies after the cut, and stays this segment
         if state.shown is None:
             # What nobody has seen cannot turn out to be nothing.
             hypotheses = tuple(h for h in hypotheses if text and self._text(h))
         if hypotheses:
+            obstacle = self._waiting.obstacle(state.waiting)
+            encoder_out = encoder_out[:, :0].copy() if obstacle else encoder_out
             limit_ms = _ms(clock, frame, end_ms)
-            state.waiting.append(Cut(state.segment, hypotheses, encoder_out, clock, limit_ms))
+            cut = Cut(state.segment, hypotheses, encoder_out, clock, limit_ms, obstacle)
+            state.waiting.append(cut)
             state.segment += 1
-        state.shown = None
+        state.shown, state.committed, state.heard = None, 0, ()
 
     def _take_encoder_out(
         self, state: SegmentState, hypotheses: Sequence[Hypothesis], frame: int
@@ -339,22 +257,6 @@ class Segments:
         if sum(len(part) for part in state.encoder_out) > kept + CONTEXT_FRAMES:
             frames = np.concatenate(state.encoder_out)
             state.encoder_out = [frames[-kept:].copy()]
-
-    def _final(self, cut: Cut, ranked: Sequence[Ranked]) -> Final:
-        best = ranked[0].hypothesis
-        words = assemble_words(best.tokens, self._units, cut.clock, cut.limit_ms, with_units=True)
-        scores: dict[str, float] = {}
-        for candidate in ranked if self._decoding.nbest > 1 else ():
-            scores.setdefault(self._text(candidate.hypothesis), candidate.score)
-        alternatives = [Alternative(text, score) for text, score in scores.items()]
-        return Final(
-            cut.segment,
-            self._text(best) if words else "",
-            words,
-            words[0].start_ms if words else cut.limit_ms,
-            words[-1].end_ms if words else cut.limit_ms,
-            tuple(alternatives[: self._decoding.nbest]),
-        )
 
     def _text(self, hypothesis: Hypothesis) -> str:
         return self._units.text(token.id for token in hypothesis.tokens)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from numbers import Real
 from typing import Any, get_args
 
 import numpy as np
@@ -24,6 +26,19 @@ def check_gap(duration_ms: int, reason: object) -> None:
         )
     if not isinstance(reason, str) or reason not in get_args(GapReason):
         raise UsageError(message, field="reason", value=reason, allowed=reasons)
+
+
+def as_timeout_s(value: Any) -> float:
+    """A timeout in seconds; infinite where it is None.
+
+    Raises:
+        UsageError: it is no number from 0.
+    """
+    if value is None:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
+        raise UsageError.of_setting("timeout_s", value, "numbers from 0, and None")
+    return float(value)
 
 
 def as_integer(value: Any, field: str, what: str) -> int:

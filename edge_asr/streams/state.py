@@ -66,7 +66,13 @@ class StreamState:
         return StreamState(
             windows=Windows(spec, self.windows.chunk_frames),
             encoder=zero_state(spec),
-            text=SegmentState(search, self.text.segment, events=self.text.events),
+            text=SegmentState(
+                search,
+                self.text.segment,
+                waiting=self.text.waiting,
+                events=self.text.events,
+                overdue=self.text.overdue,
+            ),
             fusion=self.fusion,
             left_context=self.left_context,
             origin_samples=self.position_samples + lost_samples,
@@ -84,9 +90,11 @@ class StreamState:
         if intake is None:
             intake = Intake(rate, block.shape[1], spec.sample_rate)
         parts.append(intake.push(block))
+        added = [part for part in parts if len(part)]
+        samples = self.waiting_samples + sum(map(len, added))
         self.intake, self.samples_of_closed_intakes = intake, closed
-        for part in parts:
-            self._add_samples(part)
+        self.waiting += added
+        self.waiting_samples = samples
 
     def cut_steps(self, spec: FeatureSpec) -> None:
         """Make the samples that wait into steps, if they complete one and no other is left."""
@@ -102,7 +110,7 @@ class StreamState:
             into steps is lost, and the clock has counted it.
         """
         failed: Exception | None = None
-        for part in (self._close_intake, self._cut_last_frames):
+        for part in (self._close_intake, self._cut_waiting, self._cut_last_frame):
             try:
                 part(spec)
             except Exception as error:
@@ -111,6 +119,7 @@ class StreamState:
             self.samples_of_closed_intakes += self.intake.received_out
             self.intake = None
         self.waiting, self.waiting_samples, self.fbank = [], 0, FbankState()
+        self.steps += self.windows.flush()
         return failed
 
     def _close_intake(self, spec: FeatureSpec) -> None:
@@ -120,10 +129,13 @@ class StreamState:
             self.samples_of_closed_intakes += intake.received_out
             self.intake = None
 
-    def _cut_last_frames(self, spec: FeatureSpec) -> None:
-        frames = [self._take_frames(spec), flush_samples(self.fbank, spec)]
-        self.steps += self.windows.push(np.concatenate(frames))
-        self.steps += self.windows.flush()
+    def _cut_waiting(self, spec: FeatureSpec) -> None:
+        self.steps += self.windows.push(self._take_frames(spec))
+
+    def _cut_last_frame(self, spec: FeatureSpec) -> None:
+        frames = flush_samples(copy.copy(self.fbank), spec)
+        self.fbank = FbankState()
+        self.steps += self.windows.push(frames)
 
     def _add_samples(self, samples: Samples) -> None:
         if len(samples):

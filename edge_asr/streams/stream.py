@@ -21,35 +21,37 @@ from __future__ import annotations
 import copy
 from types import TracebackType
 
-import numpy as np
 import numpy.typing as npt
 
 from edge_asr.audio.samples import as_block, check_rate, check_samples
-from edge_asr.audio.windows import ChunkMs, Windows, chunk_frames, left_context_frames
-from edge_asr.backends import Encoder, EncoderStep, FloatArray
-from edge_asr.backends.state import State, limit_left_context, zero_state
-from edge_asr.errors import UsageError, reason_of
-from edge_asr.events import Event, Gap, GapReason, Status
-from edge_asr.fusion import Fusion
+from edge_asr.audio.windows import ChunkMs, chunk_frames, left_context_frames
+from edge_asr.backends import Encoder, EncoderStep
+from edge_asr.backends.state import limit_left_context
+from edge_asr.errors import UsageError
+from edge_asr.events import Event, Gap, GapReason
 from edge_asr.fusion.hotword_text import Phrases, listed_phrases
 from edge_asr.fusion.hotwords import Hotwords, LeftOut
 from edge_asr.package.manifest import Manifest
 from edge_asr.package.units import Units
-from edge_asr.search import LogProbs
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.second_pass import SecondPass
-from edge_asr.search.segments import Segments, SegmentState
-from edge_asr.search.words import FrameClock
-from edge_asr.streams.arguments import as_integer, check_gap
+from edge_asr.streams.arguments import as_integer, as_timeout_s, check_gap
 from edge_asr.streams.state import EncoderRequest, StreamState
+from edge_asr.streams.steps import Steps
+
+MAX_OVERDUE = 256  # events of calls that raised
 
 
 class Stream:
     """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once.
 
-    Where a backend fails, ``push``, ``flush`` and ``declare_gap`` do all the rest of their work and
+    Where something fails, ``push``, ``flush`` and ``declare_gap`` do all the rest of their work and
     then raise the first error: the clock has counted the audio that was lost, a Status says which
-    it was, and the next call returns what this one could not. ``push([])`` is such a call.
+    it was, and the next call returns what this one could not; ``push([])`` is such a call. Where
+    one call after the other fails and more than ``MAX_OVERDUE`` events wait, the next returns them
+    and does not raise.
+
+    Only an error while audio is taken in leaves all as it was, and ``position_ms`` where it was.
 
     Attributes:
         hotword_warnings: one for each of its first hotwords that the units of the package cannot
@@ -68,25 +70,13 @@ class Stream:
         second_pass: SecondPass | None = None,
         hotwords: Phrases = (),
     ) -> None:
-        self._encoder = encoder
         self._manifest = manifest
         self._features = manifest.features
-        self._spec = manifest.encoder
         self._units = units
         self._decoding = decoding or Decoding()
-        self._segments = Segments(
-            units, manifest.units.blank, manifest.frame_ms, self._decoding, second_pass
-        )
-        chosen = self._decoding.fresh_context
-        self._fresh_context = manifest.fresh_context if chosen is None else chosen
+        self._steps = Steps(encoder, manifest, units, self._decoding, second_pass)
+        self._state = self._steps.first_run(chunk_frames)
         self._closed = False
-        self._state = StreamState(
-            windows=Windows(self._spec, chunk_frames),
-            encoder=zero_state(self._spec),
-            text=SegmentState(self._decoding.new_search(manifest.units.blank, Fusion())),
-            fusion=Fusion(),
-            left_context=self._spec.left_context,
-        )
         self.hotword_warnings = self.set_hotwords(hotwords)
 
     @property
@@ -96,8 +86,9 @@ class Stream:
 
     @state.setter
     def state(self, state: StreamState) -> None:
-        self._segments.forget()  # what it reads may not be the same segments
-        self._state = copy.deepcopy(state)  # so that one snapshot serves many times
+        own = copy.deepcopy(state)  # so that one snapshot serves many times
+        self._steps.segments.forget()  # what it reads may not be the same segments
+        self._state = own
 
     @property
     def chunk_ms(self) -> int:
@@ -129,7 +120,8 @@ class Stream:
         """
         self._check_open()
         frames = left_context_frames(self._manifest, left_context_ms)
-        limit_left_context(self._state.encoder, self._spec, frames)  # raises if it cannot
+        spec = self._manifest.encoder
+        limit_left_context(self._state.encoder, spec, frames)  # raises if it cannot
         self._state.left_context = frames
 
     def set_hotwords(self, hotwords: Phrases) -> tuple[str, ...]:
@@ -151,8 +143,9 @@ class Stream:
         if phrases := listed_phrases(hotwords):
             automaton, left_out = Hotwords.build(phrases, self._units, self._decoding.hotword_bonus)
         fusion = self._decoding.fusion(automaton)
-        self._state.fusion = fusion
-        self._state.text.search.set_fusion(fusion)
+        search = copy.deepcopy(self._state.text.search)
+        search.set_fusion(fusion)  # which may fail on the way
+        self._state.fusion, self._state.text.search = fusion, search
         return tuple(f"hotword {phrase!r} is left out: {reason}" for phrase, reason in left_out)
 
     def push(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> list[Event]:
@@ -168,8 +161,8 @@ class Stream:
             BackendError: the encoder failed; see the class.
         """
         self.feed(samples, sample_rate)
-        failed = self._decode()
-        self._segments.collect(self._state.text, None, wait=False)
+        failed = self._steps.decode(self._state)
+        self._steps.collect(self._state)
         return self._return(failed)
 
     def flush(self, *, timeout_s: float | None = None) -> list[Event]:
@@ -179,14 +172,19 @@ class Stream:
 
         Args:
             timeout_s: how long to wait for a second pass in the background; segments that it has
-                not read by then get the text of the first pass, and a Status says so. None is
-                as long as it takes.
+                not read by then get the text of the first pass, and a Status says so. 0 waits for
+                nothing; None is as long as a Final may take at all,
+                ``edge_asr.search.segments_waiting.DEADLINE_S``.
 
         Raises:
-            UsageError: the stream is closed.
+            UsageError: a timeout below 0, or the stream is closed.
             BackendError: the encoder failed; see the class.
         """
-        return self._return(self._finish_run(timeout_s))
+        timeout_s = as_timeout_s(timeout_s)
+        self._check_open()
+        failed = self._steps.finish_run(self._state, timeout_s)
+        self._state = self._steps.next_run(self._state)
+        return self._return(failed)
 
     def feed(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> None:
         """Take in audio as ``push`` does, but leave the decoding to ``next_step`` and ``take``.
@@ -212,7 +210,7 @@ class Stream:
             UsageError: the stream is closed.
         """
         self._check_open()
-        if failed := self._cut_run():
+        if failed := self._steps.end_run(self._state):
             raise failed
 
     def next_step(self) -> EncoderRequest | None:
@@ -223,12 +221,7 @@ class Stream:
             UsageError: the stream is closed.
         """
         self._check_open()
-        state = self._state
-        state.cut_steps(self._features)
-        if not state.steps:
-            return None
-        encoder = limit_left_context(state.encoder, self._spec, state.left_context)
-        return EncoderRequest(state.steps[0].feats, state.frames_seen_by_encoder, encoder)
+        return self._steps.next_request(self._state)
 
     def take(self, result: EncoderStep) -> list[Event]:
         """Go on with what the encoder gave for ``next_step``; what it brought about, oldest first.
@@ -236,41 +229,47 @@ class Stream:
         Raises:
             UsageError: there was no next step, or the stream is closed.
         """
-        self._take(result)
-        return self._return(None)
+        self._check_open()
+        return self._return(self._steps.take(self._state, result))
 
     def take_failure(self, error: Exception) -> list[Event]:
-        """Go on without the result of ``next_step``, for which the encoder raised ``error``: its
-        audio is lost and a Status says so.
+        """Go on without a result for ``next_step``, where the encoder raised ``error``: its audio
+        is lost, and a Status says so.
 
         Raises:
             UsageError: there was no next step, or the stream is closed.
         """
-        self._pass_over(self._pop_step(), f"the encoder failed: {reason_of(error)}")
-        self._tell()
-        return self._return(None)
+        self._check_open()
+        return self._return(self._steps.take_failure(self._state, error))
 
-    def declare_gap(self, duration_ms: int, reason: GapReason) -> list[Event]:
+    def declare_gap(
+        self, duration_ms: int, reason: GapReason, *, timeout_s: float | None = None
+    ) -> list[Event]:
         """Say that ``duration_ms`` of audio after what was pushed never arrived.
 
         Open words are finished as by ``flush``, and the clock moves on by the gap.
 
+        Args:
+            timeout_s: see ``flush``.
+
         Raises:
-            UsageError: a negative duration, an unknown reason, or the stream is closed.
+            UsageError: a negative duration or timeout, an unknown reason, or the stream is closed.
             BackendError: the encoder failed; see the class.
         """
         duration_ms = as_integer(duration_ms, "duration_ms", "gap in ms")
         check_gap(duration_ms, reason)
-        failed = self._finish_run()
-        start_ms = self.position_ms
-        self._begin_run(lost_samples=duration_ms * self._features.sample_rate // 1000)
+        timeout_s = as_timeout_s(timeout_s)
+        self._check_open()
+        failed = self._steps.finish_run(self._state, timeout_s)
+        start_ms, lost_samples = self.position_ms, duration_ms * self._features.sample_rate // 1000
+        self._state = self._steps.next_run(self._state, lost_samples)
         self._state.text.events.append(Gap(start_ms, self.position_ms, reason))
         return self._return(failed)
 
     def close(self) -> None:
         """Refuse further audio. Does not flush: the events would have nowhere to go."""
         self._closed = True
-        self._segments.close()
+        self._steps.segments.forget()
 
     def __enter__(self) -> Stream:
         return self
@@ -287,120 +286,11 @@ class Stream:
         if self._closed:
             raise UsageError("this stream is closed; open another one with recognizer.stream()")
 
-    def _begin_run(self, lost_samples: int = 0) -> None:
-        search = self._decoding.new_search(self._manifest.units.blank, self._state.fusion)
-        self._state = self._state.next_run(search, lost_samples)
-
     def _return(self, failed: Exception | None) -> list[Event]:
         """What was brought about and not yet returned. Where something failed, it is kept."""
-        if failed is not None:
+        text = self._state.text
+        if failed is not None and text.overdue <= MAX_OVERDUE:
+            text.overdue = len(text.events)
             raise failed
-        text = self._state.text
-        events, text.events = text.events, []
+        events, text.events, text.overdue = text.events, [], 0
         return events
-
-    def _cut_run(self) -> Exception | None:
-        """Make what is left of the run into steps. Returns what failed, and a Status said."""
-        failed = self._state.cut_last_steps(self._features)
-        self._state.end_ms = self.position_ms
-        if failed is not None:
-            self._say(f"the end of the audio could not be read: {reason_of(failed)}")
-        return failed
-
-    def _finish_run(self, timeout_s: float | None = None) -> Exception | None:
-        """Decode all that was pushed and begin a new run. Returns what failed, and a Status said;
-        all else was done."""
-        self._check_open()
-        failed = self._cut_run()
-        failed = self._decode() or failed
-        state = self._state
-        end_ms = self.position_ms
-        self._segments.flush(state.text, self._clock(), end_ms)
-        self._segments.collect(state.text, end_ms, wait=True, timeout_s=timeout_s)
-        self._begin_run()
-        return failed
-
-    def _decode(self) -> Exception | None:
-        """Decode all steps that are complete. Returns what failed, and a Status said; the rest was
-        decoded all the same."""
-        failed: Exception | None = None
-        while True:
-            try:
-                request = self.next_step()
-            except Exception as error:  # not yet a step, so nothing is lost
-                return failed or error
-            if request is None:
-                return failed
-            try:
-                result = self._encoder.step(request.feats, request.offset, request.state)
-            except Exception as error:
-                failed = failed or error
-                self._pass_over(self._pop_step(), f"the encoder failed: {reason_of(error)}")
-                self._tell()
-                continue
-            try:
-                self._take(result)
-            except Exception as error:
-                failed = failed or error
-
-    def _take(self, result: EncoderStep) -> None:
-        """Go on with what the encoder gave. Where the search fails, its step is passed over."""
-        keep, text = self._pop_step(), self._state.text
-        until_frame = text.search.frames + keep
-        try:
-            log_probs = result.log_probs[0, :keep]
-            has_numbers = bool(np.isfinite(log_probs.max(axis=1)).all())
-            if has_numbers:
-                self._search(log_probs, result.encoder_out[0, :keep], result.state)
-        except BaseException as error:  # whatever it is, the clock goes on
-            self._state.restart_encoder()
-            self._say(f"the search failed: {reason_of(error)}")
-            self._segments.lose(text, until_frame)
-            raise
-        if not has_numbers:
-            self._pass_over(keep, "the encoder gave no numbers and was started afresh")
-        self._tell()
-
-    def _search(self, log_probs: LogProbs, encoder_out: FloatArray, encoder: State) -> None:
-        """Search on through log_probs (T', V) with encoder_out (T', D), and keep ``encoder``."""
-        state = self._state
-        is_pause = self._segments.push(
-            state.text, log_probs, encoder_out, self._clock(), state.end_ms
-        )
-        state.encoder = encoder
-        state.frames_seen_by_encoder += len(log_probs)
-        if is_pause and self._fresh_context:
-            state.restart_encoder()
-
-    def _tell(self) -> None:
-        """Add to the events what there is to say after a step."""
-        state = self._state
-        self._segments.collect(state.text, state.end_ms, wait=False)
-        self._segments.partials(state.text, self._clock(), state.end_ms)
-
-    def _pop_step(self) -> int:
-        """Take out the next step; how many encoder frames it has.
-
-        Raises:
-            UsageError: there is none, or the stream is closed.
-        """
-        self._check_open()
-        if not self._state.steps:
-            raise UsageError("no step waits for a result; call next_step before take")
-        return self._state.steps.pop(0).keep
-
-    def _pass_over(self, frames: int, message: str) -> None:
-        """Go on from zeros after ``frames`` for which the encoder gave no numbers."""
-        state = self._state
-        state.restart_encoder()
-        self._say(message)
-        self._segments.skip(state.text, frames)
-
-    def _say(self, message: str) -> None:
-        text = self._state.text
-        text.events.append(Status("recovered", message, self._clock().ms(text.search.frames)))
-
-    def _clock(self) -> FrameClock:
-        return FrameClock(
-            self._state.origin_samples, self._manifest.frame_samples, self._features.sample_rate
-        )

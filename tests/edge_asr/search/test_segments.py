@@ -20,7 +20,8 @@ from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.second_pass import SecondPass
-from edge_asr.search.segments import CONTEXT_FRAMES, MAX_WAITING
+from edge_asr.search.segments import CONTEXT_FRAMES
+from edge_asr.search.segments_waiting import MAX_WAITING
 from edge_asr.streams.stream import Stream
 from tests.child import in_child
 from tests.edge_asr.streams.guarantees import check_guarantees
@@ -279,7 +280,9 @@ def test_a_forked_process_gives_up_a_stream_whose_thread_works(end: str) -> None
     snapshot = copy.deepcopy(stream.state)
     stream.push(audio(2 + len(SILENCE)))
     assert decoder.begun.wait(60)
-    (future,) = stream._segments._running.values()
+    (reading,) = stream._steps.segments._waiting._readings.values()
+    future = reading.future
+    assert future is not None
 
     def hold() -> None:  # a lock that is the thread's in the moment of the fork
         with future._condition:
