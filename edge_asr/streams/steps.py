@@ -69,7 +69,7 @@ class Steps:
         state.end_ms = state.position_samples * 1000 // self._features.sample_rate
         if failed is not None:
             message = f"the end of the audio could not be read: {reason_of(failed)}"
-            self._say(state, message, state.text.search.frames)
+            self._say(state, message, self._ms(state, state.text.search.frames))
         return failed
 
     def finish_run(self, state: StreamState, timeout_s: float) -> Exception | None:
@@ -161,7 +161,7 @@ class Steps:
     def _pass_over(self, state: StreamState, message: str) -> Exception | None:
         keep, failed = _frames_of_next_step(state), None
         state.restart_encoder()
-        self._say(state, message, state.text.search.frames)
+        self._say(state, message, self._ms(state, state.text.search.frames))
         try:
             with self._searching(state, keep):
                 del state.steps[0]
@@ -189,10 +189,9 @@ class Steps:
             yield
         except BaseException as error:
             search = self._new_search(state, begin + frames)
-            end_ms = clock.ms(begin) if state.end_ms is None else state.end_ms
-            limit_ms = min(clock.ms(begin), end_ms)
-            self.segments.give_up(state.text, search, clock, limit_ms)
-            self._say(state, f"the search failed: {reason_of(error)}", begin)
+            at_ms = self._ms(state, begin)
+            self.segments.give_up(state.text, search, clock, at_ms)
+            self._say(state, f"the search failed: {reason_of(error)}", at_ms)
             raise
 
     def _new_search(self, state: StreamState, frames: int) -> Search:
@@ -204,8 +203,14 @@ class Steps:
         search.frames = frames
         return search
 
-    def _say(self, state: StreamState, message: str, frame: int) -> None:
-        state.text.events.append(Status("recovered", message, self._clock(state).ms(frame)))
+    @staticmethod
+    def _say(state: StreamState, message: str, at_ms: int) -> None:
+        state.text.events.append(Status("recovered", message, at_ms))
+
+    def _ms(self, state: StreamState, frame: int) -> int:
+        """When a frame begins, or the audio ends."""
+        at_ms = self._clock(state).ms(frame)
+        return at_ms if state.end_ms is None else min(at_ms, state.end_ms)
 
     def _clock(self, state: StreamState) -> FrameClock:
         return FrameClock(

@@ -62,10 +62,10 @@ def play(line: Timeline, draw: np.random.Generator, operations: int) -> None:
 
 def random_stream(made: Timelines, seed: int, faults: Faults) -> Timeline:
     draw = np.random.default_rng(seed)
-    modes: list[SecondPassMode] = ["inline", "inline", "inline", "background", "off"]
+    modes: list[SecondPassMode] = ["inline"] * 6 + ["background", "off"]
     mode, chunk = modes[draw.integers(len(modes))], int(draw.integers(1, MAX_CHUNK + 1))
     line = made.open(faults, chunk, mode)
-    play(line, draw, 12)
+    play(line, draw, 10)
     return line
 
 

@@ -167,7 +167,7 @@ class Timeline:
         for number, event in enumerate(self.events):
             if isinstance(event, Status) and event.message.startswith("the end of the audio"):
                 gaps = [e.start_ms for e in self.events[number:] if isinstance(e, Gap)]
-                ranges.append((event.at_ms, min(gaps, default=float("inf"))))
+                ranges.append((event.at_ms, 1 + min(gaps, default=float("inf"))))
             elif isinstance(event, Status) and not event.message.startswith("no second pass"):
                 # What was heard and could not be asked for is lost with the next step that fails.
                 unasked = self.faults.raised["tokens"]
