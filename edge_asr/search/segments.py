@@ -37,7 +37,7 @@ class SegmentState:
     segment: int = 0
     committed: int = 0  # tokens of the best hypothesis
     shown: tuple[str, str] | None = None  # committed and tail of the last Partial, if any
-    heard: tuple[Token, ...] = ()  # by the best hypothesis after the last step
+    heard: tuple[Token, ...] = ()  # by the best hypothesis, after the last step or cut
     quiet_frames: int = 0  # blank up to now
     encoder_out: list[FloatArray] = field(default_factory=list)  # (T', D) of the open segment
     waiting: list[Cut] = field(default_factory=list)
@@ -105,11 +105,20 @@ class Segments:
             state.encoder_out.append(np.zeros((frames, state.encoder_out[0].shape[1]), np.float32))
             self._forget_encoder_out(state)
 
-    def give_up(self, state: SegmentState, search: Search, clock: FrameClock, limit_ms: int) -> None:
-        """After the search has failed, end the open segment with what was heard up to the last
-        step, and go on with ``search``, which is new."""
+    def give_up(
+        self,
+        state: SegmentState,
+        search: Search,
+        frame: int,
+        clock: FrameClock,
+        end_ms: int | None,
+    ) -> None:
+        """After the search has failed on its way from ``frame``, end the open segment with what
+        was heard before, and go on with ``search``, which is new."""
         best = Hypothesis(state.heard, 0.0)
         if state.shown is not None or self._text(best):
+            # After a cut in the same step, more was heard.
+            limit_ms = _ms(clock, max([frame, *(token.end for token in state.heard)]), end_ms)
             nothing_to_read = np.zeros((1, 0, 0), np.float32)
             state.waiting.append(Cut(state.segment, (best,), nothing_to_read, clock, limit_ms))
             state.segment += 1
@@ -231,7 +240,7 @@ class Segments:
             cut = Cut(state.segment, hypotheses, encoder_out, clock, limit_ms, obstacle)
             state.waiting.append(cut)
             state.segment += 1
-        state.shown, state.committed, state.heard = None, 0, ()
+        state.shown, state.committed, state.heard = None, 0, tuple(tokens[len(before) :])
 
     def _take_encoder_out(
         self, state: SegmentState, hypotheses: Sequence[Hypothesis], frame: int

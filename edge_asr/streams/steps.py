@@ -189,9 +189,9 @@ class Steps:
             yield
         except BaseException as error:
             search = self._new_search(state, begin + frames)
-            at_ms = self._ms(state, begin)
-            self.segments.give_up(state.text, search, clock, at_ms)
-            self._say(state, f"the search failed: {reason_of(error)}", at_ms)
+            self.segments.give_up(state.text, search, begin, clock, state.end_ms)
+            message = f"the search failed: {reason_of(error)}"
+            self._say(state, message, self._ms(state, begin))
             raise
 
     def _new_search(self, state: StreamState, frames: int) -> Search:

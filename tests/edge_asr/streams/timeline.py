@@ -81,6 +81,7 @@ class Timeline:
 
     stream: Stream
     faults: Faults
+    mode: SecondPassMode
     events: list[Event] = field(default_factory=list)
     spoken: list[tuple[str, int]] = field(default_factory=list)  # symbols, and the ms of each
     position: int = 0  # samples
@@ -217,9 +218,8 @@ class Timelines:
         self._faults = faults
         decoding = Decoding(endpoint=HASTY, second_pass=mode)
         second_pass = SecondPass(_Decoder(faults), ROOMY, 1.0, 0.5, self._readers)
-        return Timeline(
-            Stream(_Encoder(faults), SPOKEN, UNITS, chunk, decoding, second_pass), faults
-        )
+        stream = Stream(_Encoder(faults), SPOKEN, UNITS, chunk, decoding, second_pass)
+        return Timeline(stream, faults, mode)
 
     def faulty(self, name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
