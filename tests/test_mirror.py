@@ -57,7 +57,6 @@ TESTS_OF_SEVERAL = {
     "tests/edge_asr/native/test_onnx_op.py": "src/onnx_op.cpp",
     "tests/edge_asr/native/test_shortage.py": "the C++ where memory or threads end",
     "tests/edge_asr/native/test_weights.py": "src/weights.cpp",
-    "tests/edge_asr/search/test_segments_waiting.py": "segments.py: a late second pass",
     "tests/edge_asr/streams/test_stream_changes.py": "stream.py: streams changed while they run",
     "tests/edge_asr/streams/test_stream_faults.py": "stream.py: what it is built on fails",
     "tests/edge_asr/streams/test_stream_input.py": "stream.py: input that it refuses",

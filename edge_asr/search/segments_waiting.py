@@ -29,7 +29,7 @@ MAX_WAITING = 8  # segments of a stream for decoders in the background
 MAX_HELD = 64  # segments of a stream in all, where the first of them takes for ever
 DEADLINE_S = 30.0  # from the end of a segment to its Final; nobody looks at captions so late
 _LATE = "the decoders take too long"
-_FULL = f"{MAX_WAITING} earlier segments wait for the decoders"
+_FULL = f"{MAX_WAITING} earlier segments wait"
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from edge_asr.package.units import Units
 from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
+from edge_asr.search.readers import Readers
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.search.segments import CONTEXT_FRAMES
-from edge_asr.search.segments_waiting import MAX_WAITING
 from edge_asr.streams.stream import Stream
 from tests.child import in_child
 from tests.edge_asr.streams.guarantees import check_guarantees
@@ -59,9 +59,10 @@ def stream_of(
     mode: str = "background",
     search: SearchName = "prefix",
     endpoint: EndpointRule = HASTY,
+    readers: Readers | None = None,
 ) -> Stream:
     decoding = Decoding(fresh_context=False, search=search, endpoint=endpoint, second_pass=mode)  # type: ignore[arg-type]
-    second_pass = SecondPass(decoder, ROOMY, 1.0, 0.5)
+    second_pass = SecondPass(decoder, ROOMY, 1.0, 0.5, readers or Readers())
     return Stream(Reciting(SPEC, sure(script)), SPOKEN, UNITS, chunk, decoding, second_pass)
 
 
@@ -176,21 +177,6 @@ def test_a_flush_waits_for_every_segment() -> None:
         events += stream.flush()
         assert [final.segment for final in finals(events)] == [0, 1]
         assert stream.flush() == []
-
-
-def test_a_second_pass_that_cannot_keep_up_is_not_waited_for() -> None:
-    count, gate = MAX_WAITING + 3, threading.Event()
-    decoder = FakeDecoder(gate=gate)
-    script = [A, 0, *SILENCE] * count
-    with stream_of(script, decoder) as stream:
-        events = stream.push(audio(len(script)))
-        kept = sum(cut.encoder_out.size for cut in stream.state.text.waiting[MAX_WAITING:])
-        assert (len(stream.state.text.waiting), kept) == (count, 0)
-        gate.set()
-        events += stream.flush()
-    assert [final.text for final in finals(events)] == ["a"] * count
-    assert len(decoder.read) == MAX_WAITING
-    check_guarantees(events, in_background=True)
 
 
 def test_a_stream_is_closed_while_a_decoder_works() -> None:

@@ -151,9 +151,10 @@ class Timeline:
         self.stream.close()
         check_guarantees(self.events, in_background=True)
         heard, lost = self.heard(), self.lost_ms()
-        assert sorted(set(heard), key=lambda unit: unit[1]) == heard, "a unit twice"
-        assert set(heard) <= set(self.spoken), "a unit that nobody said, or at another time"
-        for unit in set(self.spoken) - set(heard):
+        assert sorted(heard, key=lambda unit: unit[1]) == heard
+        counted, spoken = Counter(heard), Counter(self.spoken)
+        assert counted <= spoken, "a unit twice, or at another time, or that nobody said"
+        for unit in spoken - counted:
             assert any(begin <= unit[1] < end for begin, end in lost), f"{unit} is missing"
 
     def heard(self) -> list[tuple[str, int]]:
