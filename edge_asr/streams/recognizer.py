@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral
 from typing import Any, cast
 
@@ -124,12 +125,6 @@ class Recognizer:
     encoder: Encoder
     decoder: Decoder | None = None
     language_model: LanguageModel | None = None
-    _readers: Readers = field(
-        default_factory=lambda: Readers(max(1, usable_cores() // 2)),
-        init=False,
-        repr=False,
-        compare=False,
-    )
 
     @property
     def backend(self) -> BackendName:
@@ -212,6 +207,10 @@ class Recognizer:
             cut.partial = transcript
             raise cut
         return transcript
+
+    @cached_property
+    def _readers(self) -> Readers:
+        return Readers(max(1, usable_cores() // 2))
 
     def _inline(self, decoding: Decoding | None) -> Decoding | None:
         """With the second pass in the same thread, where there is one."""

@@ -1,14 +1,15 @@
-"""Gaps and whole numbers that a stream is given."""
+"""Gaps, timeouts and whole numbers that a stream is given."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_asr.errors import UsageError
-from edge_asr.streams.arguments import as_integer, check_gap
+from edge_asr.streams.arguments import as_integer, as_timeout_s, check_gap
 
 
 @pytest.mark.parametrize("value", [7, 7.0, np.int16(7), np.float32(7)])
@@ -33,3 +34,17 @@ def test_a_gap_that_cannot_be_declared(duration_ms: int, reason: Any, field: str
     with pytest.raises(UsageError, match="allowed are durations from 0 and the") as caught:
         check_gap(duration_ms, reason)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(None, math.inf), (0, 0.0), (np.float32(0.5), 0.5), (math.inf, math.inf)]
+)
+def test_timeouts(value: Any, seconds: float) -> None:
+    assert as_timeout_s(value) == seconds
+
+
+@pytest.mark.parametrize("value", [-1, -0.1, float("nan"), True, "1"])
+def test_what_is_no_timeout(value: Any) -> None:
+    with pytest.raises(UsageError, match="allowed are numbers from 0, and None") as caught:
+        as_timeout_s(value)
+    assert caught.value.field == "timeout_s"

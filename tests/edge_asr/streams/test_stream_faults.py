@@ -17,20 +17,20 @@ from edge_asr.backends import DecoderScores, Encoder, EncoderStep
 from edge_asr.backends.state import State
 from edge_asr.errors import BackendError
 from edge_asr.events import Event, Final, Gap, Partial, Status
+from edge_asr.fusion.hotwords import Hotwords
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.endpoint import EndpointRule
 from edge_asr.search.prefix import PrefixSearch
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.streams.recognizer import Recognizer
-from edge_asr.streams.stream import Stream
+from edge_asr.streams.stream import MAX_OVERDUE, Stream
 from tests.edge_asr.streams.guarantees import check_guarantees
 from tests.tiny import DECODER, MANIFEST, RATE, UNITS, FakeDecoder, Samples, tones
 
 HASTY = EndpointRule(silence_ms=480, max_segment_ms=2000, relax_from_ms=1000, hold_ms=400)
 DECODING = Decoding(endpoint=HASTY, second_pass="inline")
-FAR_MS = (
-    2500  # from a fault: the segment that it was in may be cut elsewhere, and be read otherwise
-)
+FAR_MS = 2500  # from a fault: its segment may be cut elsewhere, and be read otherwise
+SPEECH = tones("▁one ▁two s 1500 ▁one ▁two ty 400")
 ROOMY = msgspec.structs.replace(DECODER, max_hyps=10, max_units=64, max_frames=256)
 SEEDS = range(3)
 ERRORS = ((BackendError, "the device is gone"), (MemoryError, ""), (RuntimeError, "two\nlines"))
@@ -280,3 +280,73 @@ def test_a_step_may_be_given_up_by_hand(recognizer: Recognizer) -> None:
     request = stream.next_step()
     assert request is not None and request.offset == 0
     assert [type(e) for e in stream.flush()][-1] in (Partial, Final)
+
+
+def test_where_each_call_fails_events_are_returned_before_they_are_too_many(
+    recognizer: Recognizer,
+) -> None:
+    def fail() -> None:
+        raise BackendError("the device is gone")
+
+    encoder = FaultyEncoder(recognizer.encoder, Faults(None, fail))
+    stream, speech = Stream(encoder, MANIFEST, UNITS, 1), tones("▁one ▁two 700")[: 36 * 640]
+    events: list[Event] = []
+    held = raised = 0
+    for _ in range(30):
+        for start in range(0, len(speech), 640):
+            try:
+                events += stream.push(speech[start : start + 640])
+            except BackendError:
+                raised += 1
+            held = max(held, len(stream.state.text.events))
+    assert raised > 2 * MAX_OVERDUE > 0
+    assert MAX_OVERDUE < held <= MAX_OVERDUE + 2
+    with pytest.raises(BackendError):
+        stream.flush()
+    events += stream.push([])
+    assert len(events) == 30 * 36
+    check_guarantees(events)
+
+
+def test_hotwords_that_cannot_be_scored_change_nothing(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise MemoryError
+
+    stream, untouched = recognizer.stream(), recognizer.stream()
+    first = stream.push(SPEECH)
+    with monkeypatch.context() as patch:
+        patch.setattr(Hotwords, "advance", fail)
+        with pytest.raises(MemoryError):
+            stream.set_hotwords(["twos"])
+    rest = stream.flush() + stream.push(SPEECH) + stream.flush()
+    assert first + rest == [e for _ in range(2) for e in untouched.push(SPEECH) + untouched.flush()]
+
+
+def test_a_step_with_too_few_frames_is_a_fault_and_the_clock_goes_on(
+    recognizer: Recognizer,
+) -> None:
+    stream = recognizer.stream(160)
+    stream.feed(tones("▁one 3000"))
+    request = stream.next_step()
+    assert request is not None
+    result = recognizer.encoder.step(request.feats, request.offset, request.state)
+    with pytest.raises(BackendError, match="3 frames of 4"):
+        stream.take(replace(result, log_probs=result.log_probs[:, :3]))
+    (status, *_) = stream.flush()
+    assert isinstance(status, Status) and "3 frames of 4" in status.message
+    assert stream.position_ms == len(tones("▁one 3000")) // 16
+
+
+def test_an_encoder_output_that_is_no_number_is_passed_over(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(160)
+    stream.feed(tones("▁one 3000"))
+    request = stream.next_step()
+    assert request is not None
+    result = recognizer.encoder.step(request.feats, request.offset, request.state)
+    result.encoder_out[0, 2, 1] = np.nan
+    (status,) = stream.take(result)
+    assert isinstance(status, Status) and "no numbers" in status.message
+    request = stream.next_step()
+    assert request is not None and request.offset == 0
