@@ -11,7 +11,7 @@
 * The same samples in any blocking give the same finals and word times.
 * An error of a backend breaks none of this: a Status says what was lost, and events that the call
   which raised could not return are returned by the next.
-* Where a second pass was to read a segment and failed, or was late, a Status comes before its Final.
+* Where a second pass was to read a segment and failed, or was late, a Status precedes its Final.
 """
 
 from __future__ import annotations

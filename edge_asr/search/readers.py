@@ -42,6 +42,8 @@ class _Work(Generic[T]):
 class Readers:
     """At most ``most`` threads. After a fork the child has none of them and none of their work."""
 
+    _queue: list[_Work[Any]]
+
     def __init__(self, most: int = 1) -> None:
         self._most = most
         self._begin()
@@ -75,7 +77,7 @@ class Readers:
     def _begin(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._queue: list[_Work[Any]] = []
+        self._queue = []
         self._being_read: set[object] = set()  # streams
         self._threads = 0
 

@@ -175,7 +175,7 @@ class Recognizer:
         decoding: Decoding | None = None,
     ) -> Transcript:
         """Recognise a whole recording: the same as pushing its blocks into a stream and flushing.
-        The second pass reads each segment at once, so the text does not depend on the machine's load.
+        The second pass reads each segment at once, so the text does not depend on the load.
 
         Args:
             audio: a path, a file object opened in binary mode, or samples (N,) or (N, C), float in

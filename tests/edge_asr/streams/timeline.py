@@ -1,8 +1,8 @@
 """Streams whose audio says at each sample which unit is to be heard, so that the Finals of any
 pushes, gaps and faults can be told from the samples alone.
 
-A sample is the number of a unit. The filterbank, the resampler and the encoder of such a stream take
-single samples and are cheap; everything else is real.
+A sample is the number of a unit. The filterbank, the resampler and the encoder of such a stream
+take single samples and are cheap; everything else is real.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ from tests.tiny import DECODER, ENCODER, MANIFEST, RATE, Samples
 
 UNITS = Units(("<blank>", "▁a", "▁b", "c"))
 SPEC = msgspec.structs.replace(ENCODER, vocab_size=len(UNITS.symbols), encoder_dim=1)
-SPOKEN = msgspec.structs.replace(
-    MANIFEST, encoder=SPEC, features=FeatureSpec(num_mel_bins=1)
-)
+SPOKEN = msgspec.structs.replace(MANIFEST, encoder=SPEC, features=FeatureSpec(num_mel_bins=1))
 ROOMY = msgspec.structs.replace(DECODER, max_hyps=10, max_units=256, max_frames=1024)
 HASTY = EndpointRule(
     silence_ms=480,
