@@ -61,6 +61,7 @@ TESTS_OF_SEVERAL = {
     "tests/edge_asr/streams/test_stream_faults.py": "stream.py: what it is built on fails",
     "tests/edge_asr/streams/test_stream_input.py": "stream.py: input that it refuses",
     "tests/edge_asr/streams/test_stream_long.py": "stream.py: half an hour",
+    "tests/edge_asr/streams/test_stream_signals.py": "stream.py: signals at any time",
     "tests/edge_asr/streams/test_stream_steps.py": "stream.py: driven step by step",
     "tests/edge_asr/streams/test_transcribe.py": "recognizer.py: what transcribe takes",
     "tests/export/test_decoder_lowerings.py": "lowerings.py: decoders",

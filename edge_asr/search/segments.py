@@ -233,14 +233,16 @@ class Segments:
         if state.shown is None:
             # What nobody has seen cannot turn out to be nothing.
             hypotheses = tuple(h for h in hypotheses if text and self._text(h))
+        cuts, rest = [], tuple(tokens[len(before) :])
         if hypotheses:
             obstacle = self._waiting.obstacle(state.waiting)
             encoder_out = encoder_out[:, :0].copy() if obstacle else encoder_out
             limit_ms = _ms(clock, frame, end_ms)
-            cut = Cut(state.segment, hypotheses, encoder_out, clock, limit_ms, obstacle)
-            state.waiting.append(cut)
-            state.segment += 1
-        state.shown, state.committed, state.heard = None, 0, tuple(tokens[len(before) :])
+            cuts = [Cut(state.segment, hypotheses, encoder_out, clock, limit_ms, obstacle)]
+        # All at once: no call, in which a signal could interrupt.
+        segment = state.segment + bool(cuts)
+        state.waiting += cuts
+        state.segment, state.shown, state.committed, state.heard = segment, None, 0, rest
 
     def _take_encoder_out(
         self, state: SegmentState, hypotheses: Sequence[Hypothesis], frame: int

@@ -32,6 +32,9 @@ class StreamState:
     """Everything that a stream knows, as plain values: ``copy.deepcopy`` is a snapshot.
 
     Keep it and give it back; what it holds may change with any version.
+
+    Methods work on copies and put the results in place at their end, all at once and without a
+    call in between, in which an error could happen or a signal arrive.
     """
 
     windows: Windows
@@ -100,7 +103,7 @@ class StreamState:
         """Make the samples that wait into steps, if they complete one and no other is left."""
         needed = (self.windows.missing_frames - 1) * spec.shift_samples + spec.window_samples
         if not self.steps and self.waiting_samples >= needed - len(self.fbank.pending):
-            self.steps += self.windows.push(self._take_frames(spec))
+            self._cut_waiting(spec)
 
     def cut_last_steps(self, spec: FeatureSpec) -> Exception | None:
         """Make all that is left of the run into steps, padded at its end.
@@ -119,36 +122,36 @@ class StreamState:
             self.samples_of_closed_intakes += self.intake.received_out
             self.intake = None
         self.waiting, self.waiting_samples, self.fbank = [], 0, FbankState()
-        self.steps += self.windows.flush()
+        windows = copy.copy(self.windows)
+        steps = windows.flush()
+        self.windows = windows
+        self.steps += steps
         return failed
 
     def _close_intake(self, spec: FeatureSpec) -> None:
         """Take the rest out of the intake before the run ends."""
         if (intake := _copied(self.intake)) is not None:
-            self._add_samples(intake.flush())
-            self.samples_of_closed_intakes += intake.received_out
+            rest = [intake.flush()]
+            samples, received = len(rest[0]), intake.received_out
+            self.waiting += rest
+            self.waiting_samples += samples
+            self.samples_of_closed_intakes += received
             self.intake = None
 
     def _cut_waiting(self, spec: FeatureSpec) -> None:
-        self.steps += self.windows.push(self._take_frames(spec))
+        """Of all samples that wait. Where that fails, they still wait."""
+        samples = np.concatenate([*self.waiting, np.zeros(0, np.float32)])
+        fbank, windows = copy.copy(self.fbank), copy.copy(self.windows)
+        steps = windows.push(push_samples(samples, fbank, spec))
+        self.waiting, self.waiting_samples = [], 0
+        self.fbank, self.windows = fbank, windows
+        self.steps += steps
 
     def _cut_last_frame(self, spec: FeatureSpec) -> None:
-        frames = flush_samples(copy.copy(self.fbank), spec)
-        self.fbank = FbankState()
-        self.steps += self.windows.push(frames)
-
-    def _add_samples(self, samples: Samples) -> None:
-        if len(samples):
-            self.waiting.append(samples)
-            self.waiting_samples += len(samples)
-
-    def _take_frames(self, spec: FeatureSpec) -> Frames:
-        """Feature frames (T, F) of all samples that wait. Where that fails, they still wait."""
-        samples = np.concatenate([*self.waiting, np.zeros(0, np.float32)])
-        fbank = copy.copy(self.fbank)
-        frames = push_samples(samples, fbank, spec)
-        self.waiting, self.waiting_samples, self.fbank = [], 0, fbank
-        return frames
+        windows = copy.copy(self.windows)
+        steps = windows.push(flush_samples(copy.copy(self.fbank), spec))
+        self.fbank, self.windows = FbankState(), windows
+        self.steps += steps
 
 
 def _copied(intake: Intake | None) -> Intake | None:

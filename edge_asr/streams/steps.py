@@ -138,7 +138,6 @@ class Steps:
             return self._pass_over(state, "the encoder gave no numbers and was started afresh")
         try:
             with self._searching(state, keep):
-                del state.steps[0]
                 state.encoder = result.state
                 state.frames_seen_by_encoder += keep
                 is_pause = self.segments.push(
@@ -164,7 +163,6 @@ class Steps:
         self._say(state, message, self._ms(state, state.text.search.frames))
         try:
             with self._searching(state, keep):
-                del state.steps[0]
                 self.segments.skip(state.text, keep)
         except Exception as error:
             failed = error
@@ -182,12 +180,16 @@ class Steps:
 
     @contextlib.contextmanager
     def _searching(self, state: StreamState, frames: int) -> Iterator[None]:
-        """Where anything fails inside, the open segment ends with what was heard before and a new
-        search begins ``frames`` later, so that the clock is exact."""
+        """Takes out the next step, if it is of ``frames``. Where anything fails inside, the open
+        segment ends with what was heard before and a new search begins ``frames`` later, so that
+        the clock is exact."""
         begin, clock = state.text.search.frames, self._clock(state)
+        rest = state.steps[1:] if frames else state.steps
         try:
             yield
+            state.steps = rest
         except BaseException as error:
+            state.steps = rest
             search = self._new_search(state, begin + frames)
             self.segments.give_up(state.text, search, begin, clock, state.end_ms)
             message = f"the search failed: {reason_of(error)}"

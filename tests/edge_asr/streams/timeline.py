@@ -86,6 +86,7 @@ class Timeline:
     raised: int = 0
     run: list[int] = field(default_factory=list)  # a unit for each frame of this run
     run_begin: int = 0
+    around: Callable[[Callable[[], list[Event]]], list[Event]] = lambda call: call()
 
     def push(self, samples: int, units: Callable[[], int], rate: int = RATE) -> None:
         """Push so many samples at ``rate``, whose frames say what ``units`` gives; again where
@@ -113,7 +114,7 @@ class Timeline:
         while True:
             before = self.position_of_stream()
             try:
-                self.events += call()
+                self.events += self.around(call)
                 done = True
             except Interrupted:  # out of anything, so only the clock says what was done
                 self.raised += 1
