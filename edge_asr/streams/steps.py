@@ -132,7 +132,8 @@ class Steps:
         try:
             log_probs, encoder_out = _frames(result, keep)
         except Exception as error:
-            return self.take_failure(state, error) or error
+            self.take_failure(state, error)
+            return error
         # Log-probabilities may be -inf.
         if not (np.isfinite(log_probs.max(axis=1)).all() and np.isfinite(encoder_out).all()):
             return self._pass_over(state, "the encoder gave no numbers and was started afresh")
@@ -144,7 +145,8 @@ class Steps:
                     state.text, log_probs, encoder_out, clock, state.end_ms
                 )
         except Exception as error:
-            return self._tell(state) or error
+            self._tell(state)
+            return error
         if is_pause and self._fresh_context:
             state.restart_encoder()
         return self._tell(state)
@@ -180,9 +182,9 @@ class Steps:
 
     @contextlib.contextmanager
     def _searching(self, state: StreamState, frames: int) -> Iterator[None]:
-        """Takes out the next step, if it is of ``frames``. Where anything fails inside, the open
-        segment ends with what was heard before and a new search begins ``frames`` later, so that
-        the clock is exact."""
+        """Search through the next step, which is taken out, or through none if ``frames`` is 0.
+        Where anything fails inside, the open segment ends with what was heard before and a new
+        search begins ``frames`` later, so that the clock is exact."""
         begin, clock = state.text.search.frames, self._clock(state)
         rest = state.steps[1:] if frames else state.steps
         try:

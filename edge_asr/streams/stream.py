@@ -45,8 +45,8 @@ MAX_OVERDUE = 256  # events of calls that raised
 class Stream:
     """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once.
 
-    Where something fails, ``push``, ``flush`` and ``declare_gap`` do all the rest of their work and
-    then raise the first error: the clock has counted the audio that was lost, a Status says which
+    Where something fails, ``push``, ``flush``, ``declare_gap`` and ``take`` do all the rest of their
+    work and then raise the first error: the clock has counted the audio that was lost, a Status says which
     it was, and the next call returns what this one could not; ``push([])`` is such a call. Where
     one call after the other fails and more than ``MAX_OVERDUE`` events wait, the next returns them
     and does not raise.
@@ -228,6 +228,7 @@ class Stream:
 
         Raises:
             UsageError: there was no next step, or the stream is closed.
+            BackendError: it is not of all frames; as for other errors, see the class.
         """
         self._check_open()
         return self._return(self._steps.take(self._state, result))
