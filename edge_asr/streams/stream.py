@@ -45,11 +45,11 @@ MAX_OVERDUE = 256  # events of calls that raised
 class Stream:
     """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once.
 
-    Where something fails, ``push``, ``flush``, ``declare_gap`` and ``take`` do all the rest of their
-    work and then raise the first error: the clock has counted the audio that was lost, a Status says which
-    it was, and the next call returns what this one could not; ``push([])`` is such a call. Where
-    one call after the other fails and more than ``MAX_OVERDUE`` events wait, the next returns them
-    and does not raise.
+    Where something fails, ``push``, ``flush``, ``declare_gap`` and ``take`` do the rest of their
+    work and then raise the first error: the clock has counted the audio that was lost, a Status
+    says which it was, and the next call returns what this one could not; ``push([])`` is such a
+    call. Where one call after the other fails and more than ``MAX_OVERDUE`` events wait, the next
+    returns them and does not raise.
 
     Only an error while audio is taken in leaves all as it was, and ``position_ms`` where it was.
 
