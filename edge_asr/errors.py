@@ -36,6 +36,12 @@ def shown(value: object) -> str:
     return text.replace("\n", " ")  # of an array
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, on one line; of one that is not ours, its kind too."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, EdgeAsrError) else f"{type(error).__name__}: {text}"
+
+
 class EdgeAsrError(Exception):
     """Base of every error that edge_asr raises on purpose."""
 

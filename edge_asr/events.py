@@ -9,6 +9,9 @@
 * Times are milliseconds of audio since the stream began, lost audio included, as integers
   counted from samples: they cannot drift.
 * The same samples in any blocking give the same finals and word times.
+* An error of a backend breaks none of this: a Status says what was lost, and events that the call
+  which raised could not return are returned by the next.
+* Where a second pass was to read a segment and failed, or was late, a Status precedes its Final.
 """
 
 from __future__ import annotations
@@ -75,8 +78,13 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Final:
-    """A finished segment. ``alternatives`` are the best texts, this one first, where a stream was
-    asked for more than one."""
+    """A finished segment.
+
+    Attributes:
+        alternatives: the best texts, this one first, where a stream was asked for more than one.
+        second_pass: the decoders have read the segment and chosen the text; else it is the best of
+            the first pass.
+    """
 
     segment: int
     text: str
@@ -84,6 +92,7 @@ class Final:
     start_ms: int
     end_ms: int
     alternatives: tuple[Alternative, ...] = ()
+    second_pass: bool = False
 
 
 @dataclass(frozen=True)

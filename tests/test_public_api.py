@@ -79,6 +79,7 @@ Final
     start_ms: int
     end_ms: int
     alternatives: tuple[Alternative, ...] = ()
+    second_pass: bool = False
 Gap
     start_ms: int
     end_ms: int
@@ -140,16 +141,18 @@ SIGNATURES = {
     "*, sample_rate: float | None = None, hotwords: Phrases = (), "
     "decoding: Decoding | None = None) -> Transcript",
     "Stream.close": "(self) -> None",
-    "Stream.declare_gap": "(self, duration_ms: int, reason: GapReason) -> list[Event]",
+    "Stream.declare_gap": "(self, duration_ms: int, reason: GapReason, *, "
+    "timeout_s: float | None = None) -> list[Event]",
     "Stream.end_run": "(self) -> None",
     "Stream.feed": "(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> None",
-    "Stream.flush": "(self) -> list[Event]",
+    "Stream.flush": "(self, *, timeout_s: float | None = None) -> list[Event]",
     "Stream.next_step": "(self) -> EncoderRequest | None",
     "Stream.push": "(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> list[Event]",
     "Stream.set_chunk_ms": "(self, chunk_ms: ChunkMs) -> None",
     "Stream.set_hotwords": "(self, hotwords: Phrases) -> tuple[str, ...]",
     "Stream.set_left_context_ms": "(self, left_context_ms: int) -> None",
     "Stream.take": "(self, result: EncoderStep) -> list[Event]",
+    "Stream.take_failure": "(self, error: Exception) -> list[Event]",
     "UsageError": "(message: str, *, field: str = '', value: object = None, allowed: str = '') "
     "-> None",
 }

@@ -41,7 +41,8 @@ def tail_padding(last: Frames, count: int) -> Frames:
 
 @dataclass
 class Windows:
-    """Steps of ``chunk_frames`` encoder frames. Plain values: a deep copy is a snapshot."""
+    """Steps of ``chunk_frames`` encoder frames. Plain values that are replaced, not changed: a copy
+    is a snapshot."""
 
     spec: EncoderSpec
     chunk_frames: int
@@ -55,7 +56,7 @@ class Windows:
 
     def push(self, frames: Frames) -> list[Step]:
         """The steps that ``frames`` (T, F) complete."""
-        self._pending.append(frames)
+        self._pending = [*self._pending, frames]
         self._pending_frames += len(frames)
         if self.missing_frames > 0:
             return []

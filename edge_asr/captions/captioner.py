@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from edge_asr.streams.stream import Stream
 READ_S = 0.1  # also how soon a signal is noticed
 REFRESH_S = 0.1
 DRAIN_S = 1.0  # for what was captured before a signal and not yet decoded
+LAST_WORDS_S = 1.5  # for the second pass of the last segments then; all within EXIT_LIMIT_S
+SETTLE_S = 1.0  # for that of segments before lost audio: meanwhile nobody empties the buffers
 
 
 class AudioSource(Protocol):
@@ -51,6 +53,8 @@ class Captioner:
         self._hotwords = hotwords or HotwordList()
         self._meter = Meter()
         self._refresh_at = 0.0
+        self._items: deque[Heard | Notice] = deque()  # from the source, in order
+        self._events: deque[Event] = deque()  # not yet shown
 
     def run(self, source: AudioSource, stopped: Callable[[], bool] = lambda: False) -> None:
         """Caption until the source ends or ``stopped`` says so; the last words included.
@@ -69,31 +73,61 @@ class Captioner:
                     break
                 self._take(items, source)
         finally:
-            self._take(source.close(), source)
-            self._show(self._stream.flush())
+            self._finish(source, LAST_WORDS_S if stopped() else None)
+
+    def _finish(self, source: AudioSource, timeout_s: float | None) -> None:
+        """Caption all that is left, and the last words. Where some of it fails, the rest is
+        captioned all the same, and the first error is raised then."""
+        self._items += source.close()
+        failed: Exception | None = None
+        while self._items:
+            try:
+                self._caption(self._items.popleft())
+            except Exception as error:
+                failed = failed or error
+        self._do(lambda: self._stream.flush(timeout_s=timeout_s))
+        if failed is not None:
+            raise failed
 
     def _take(self, items: Iterable[Heard | Notice], source: AudioSource) -> None:
-        for item in items:
-            match item:
-                case Block():
-                    began = time.monotonic()
-                    self._show(self._stream.push(item.samples, item.rate))
-                    work_s = time.monotonic() - began
-                    self._meter.push(item.samples, item.duration_ns / 1e9, work_s)
-                    self.heard_ms += item.duration_ns / 1e6
-                case Lost():
-                    self._show(self._stream.declare_gap(item.duration_ms, item.reason))
-                    self.lost_ms[item.reason] += item.duration_ms
-                case Notice():
-                    if item.kind in ("lost", "stalled"):
-                        self._show(self._stream.flush())  # the words before it need not wait
-                    self._show([Status(item.kind, item.message, self._stream.position_ms)])
+        """Caption what came. Where that fails, the rest is captioned with what comes next."""
+        self._items += items
+        while self._items:
+            self._caption(self._items.popleft())
         if time.monotonic() >= self._refresh_at:
             self._refresh_at = time.monotonic() + REFRESH_S
             self._meter.lag_ms = source.lag_ms
             self._captions.refresh(self._meter)
             if self._hotwords.changed():
                 self._renew_hotwords()
+
+    def _caption(self, item: Heard | Notice) -> None:
+        stream = self._stream
+        match item:
+            case Block(samples=samples, rate=rate):
+                self.heard_ms += item.duration_ns / 1e6
+                began = time.monotonic()
+                self._do(lambda: stream.push(samples, rate))
+                work_s = time.monotonic() - began
+                self._meter.push(samples, item.duration_ns / 1e9, work_s)
+            case Lost(duration_ms=duration_ms, reason=reason):
+                self.lost_ms[reason] += duration_ms
+                self._do(lambda: stream.declare_gap(duration_ms, reason, timeout_s=SETTLE_S))
+            case Notice(kind=kind, message=message):
+                try:
+                    if kind in ("lost", "stalled"):  # the words before it need not wait
+                        self._do(lambda: stream.flush(timeout_s=SETTLE_S))
+                finally:
+                    self._show([Status(kind, message, stream.position_ms)])
+
+    def _do(self, call: Callable[[], list[Event]]) -> None:
+        """Show what a call of the stream brings about; of one that fails, what there is."""
+        try:
+            events = call()
+        except Exception:
+            self._show(self._stream.push([]))
+            raise
+        self._show(events)
 
     def _renew_hotwords(self) -> None:
         """Read the file of hotwords again; where it is broken now, the old ones stay."""
@@ -107,8 +141,11 @@ class Captioner:
             self._captions.warn(line)
 
     def _show(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self._captions.show(event)
+        """Show events, after those that an error has kept from being shown. One that fails to be
+        shown may be in a buffer by half, and is not shown again."""
+        self._events += events
+        while self._events:
+            self._captions.show(self._events.popleft())
 
     def summary(self) -> str:
         """The time account in words."""

@@ -145,6 +145,9 @@ def transcribe_file(
             except TruncatedError as error:
                 cut = error
             show(stream.flush())
+        except Exception:
+            show(stream.push([]))  # what the call that failed could not return
+            raise
         finally:
             writer.flush()
     return cut

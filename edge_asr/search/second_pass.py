@@ -17,13 +17,14 @@ latter, but what CTC says of its peaks tells right words from wrong ones better
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from edge_asr.backends import Decoder, FloatArray
 from edge_asr.package.manifest import DecoderSpec
 from edge_asr.search import Hypothesis
+from edge_asr.search.readers import Readers
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,18 @@ class Ranked:
 
     hypothesis: Hypothesis
     score: float
+    by_decoders: bool = False  # the second pass read it
 
 
 @dataclass(frozen=True)
 class SecondPass:
-    """Decoders with their weights in the sum."""
+    """Decoders with their weights in the sum, and the threads that read in the background."""
 
     decoder: Decoder
     spec: DecoderSpec
     ctc_weight: float
     reverse_weight: float
+    readers: Readers = field(default_factory=Readers, compare=False)
 
     def rank(self, hypotheses: Sequence[Hypothesis], encoder_out: FloatArray) -> list[Ranked]:
         """The texts over encoder_out (1, T', D), best first. Those that are more or longer than
@@ -69,7 +72,7 @@ class SecondPass:
         attention = (1 - reverse) * left.sum(axis=1) + reverse * right.sum(axis=1)
         weight = self.ctc_weight
         ranked = [
-            Ranked(h, float(score) + weight * h.ctc_score + (1 + weight) * h.fusion_score)
+            Ranked(h, float(score) + weight * h.ctc_score + (1 + weight) * h.fusion_score, True)
             for h, score in zip(fitting, attention, strict=True)
         ]
         return sorted(ranked, key=lambda candidate: -candidate.score)

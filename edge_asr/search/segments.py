@@ -2,46 +2,31 @@
 
 A segment is cut at the very frame in which the endpoint rule holds, so the hypotheses that go to
 the second pass do not depend on the size of the encoder's steps. What is cut off waits, as a plain
-value in the state, until its Final is collected: at once, or when a thread in the background has
-read it.
+value in the state, until its Final is collected (segments_waiting.py).
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edge_asr.backends import FloatArray
-from edge_asr.errors import EdgeAsrError
-from edge_asr.events import Alternative, Event, Final, Partial, Status
+from edge_asr.events import Event, Partial
 from edge_asr.package.units import Units
-from edge_asr.search import Hypothesis, LogProbs, Search
+from edge_asr.search import Hypothesis, LogProbs, Search, Token
 from edge_asr.search.commit import committed_tokens
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.endpoint import endpoint, held_tokens, overdue_frame, segment_age_ms
-from edge_asr.search.second_pass import Ranked, SecondPass, first_pass
+from edge_asr.search.second_pass import SecondPass
+from edge_asr.search.segments_waiting import Cut, WaitingSegments
 from edge_asr.search.words import FrameClock, assemble_words
 
-MAX_WAITING = 8  # segments; behind as many, the second pass is too slow to be waited for
 CONTEXT_FRAMES = 25  # of silence that the decoders see before the first word of a segment
 _LOOK_FRAMES = 8  # between two looks for an end in speech
 _NOTHING = ("", "")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A segment that has ended and waits for its Final."""
-
-    segment: int
-    hypotheses: tuple[Hypothesis, ...]
-    encoder_out: FloatArray  # (1, T', D)
-    clock: FrameClock
-    limit_ms: int  # no word ends later
 
 
 @dataclass
@@ -52,13 +37,16 @@ class SegmentState:
     segment: int = 0
     committed: int = 0  # tokens of the best hypothesis
     shown: tuple[str, str] | None = None  # committed and tail of the last Partial, if any
+    heard: tuple[Token, ...] = ()  # by the best hypothesis, after the last step or cut
     quiet_frames: int = 0  # blank up to now
     encoder_out: list[FloatArray] = field(default_factory=list)  # (T', D) of the open segment
     waiting: list[Cut] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)  # brought about, and not yet returned
+    overdue: int = 0  # of these, from calls that raised
 
 
 class Segments:
-    """What is done with the state of a stream. Of its own it has only the thread and its work."""
+    """What is done with the state of a stream."""
 
     def __init__(
         self,
@@ -74,10 +62,7 @@ class Segments:
         self._decoding = decoding
         self._rule = decoding.endpoint_rule
         self._second_pass = second_pass
-        self._in_background = second_pass is not None and decoding.second_pass != "inline"
-        self._pool: ThreadPoolExecutor | None = None
-        self._running: dict[int, Future[list[Ranked]]] = {}  # by segment
-        self._process = os.getpid()  # the one that both are of
+        self._waiting = WaitingSegments(units, decoding, second_pass)
 
     def push(
         self,
@@ -120,77 +105,68 @@ class Segments:
             state.encoder_out.append(np.zeros((frames, state.encoder_out[0].shape[1]), np.float32))
             self._forget_encoder_out(state)
 
+    def give_up(
+        self,
+        state: SegmentState,
+        search: Search,
+        frame: int,
+        clock: FrameClock,
+        end_ms: int | None,
+    ) -> None:
+        """After the search has failed on its way from ``frame``, end the open segment with what
+        was heard before, and go on with ``search``, which is new."""
+        best = Hypothesis(state.heard, 0.0)
+        if state.shown is not None or self._text(best):
+            # After a cut in the same step, more was heard.
+            limit_ms = _ms(clock, max([frame, *(token.end for token in state.heard)]), end_ms)
+            nothing_to_read = np.zeros((1, 0, 0), np.float32)
+            state.waiting.append(Cut(state.segment, (best,), nothing_to_read, clock, limit_ms))
+            state.segment += 1
+        state.search, state.committed, state.quiet_frames = search, 0, 0
+        state.shown, state.heard, state.encoder_out = None, (), []
+
     def flush(self, state: SegmentState, clock: FrameClock, end_ms: int) -> None:
         """Cut the open segment where it is."""
         self._cut(state, state.search.frames, clock, end_ms)
 
-    def partials(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> list[Event]:
-        """The Partial of the open segment, if it says something new."""
+    def partials(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> None:
+        """Add the Partial of the open segment to the events, if it says something new."""
         tokens = state.search.tokens()
-        count = 0
+        count, state.heard = 0, tuple(tokens)
         if tokens:
             rule = self._decoding.commit_rule
             held = held_tokens(tokens, self._frame_ms, self._rule)
             count = committed_tokens(state.search, tokens, held, self._units, self._frame_ms, rule)
         if count > state.committed:
-            state.committed = count
             state.search.keep(count)
+            state.committed = count
         text = self._units.text(token.id for token in tokens)
         committed = self._units.text(token.id for token in tokens[: state.committed])
         shown = committed, text[len(committed) :]
         if shown == (state.shown or _NOTHING):
-            return []
-        state.shown = shown
+            return
         at_ms = _ms(clock, state.search.frames, end_ms)
         words = assemble_words(tokens, self._units, clock, at_ms)
-        return [Partial(state.segment, *shown, at_ms, words)]
+        state.events.append(Partial(state.segment, *shown, at_ms, words))
+        state.shown = shown
 
-    def collect(self, state: SegmentState, end_ms: int | None, *, wait: bool) -> list[Event]:
-        """Finals of the segments that have been read; of all that have ended if ``wait``.
-
-        Where a backend fails, the first pass has the last word and a Status of now says so.
-        """
-        events: list[Event] = []
-        self._leave_to_parent()
-        if self._in_background:
-            for cut in state.waiting:
-                self._submit(cut)
-        while state.waiting:
-            cut = state.waiting[0]
-            future = self._running.get(cut.segment)
-            if future is not None and not wait and not future.done():
-                break
-            self._running.pop(cut.segment, None)
-            try:
-                ranked = self._rank(cut) if future is None else future.result()
-            except EdgeAsrError as error:
-                ranked = first_pass(cut.hypotheses)
-                at_ms = _ms(cut.clock, state.search.frames, end_ms)
-                events.append(Status("recovered", f"no second pass: {error}", at_ms))
-            events.append(self._final(cut, ranked))
-            del state.waiting[0]
-        return events
+    def collect(
+        self,
+        state: SegmentState,
+        clock: FrameClock,
+        end_ms: int | None,
+        *,
+        wait: bool,
+        timeout_s: float = math.inf,
+    ) -> None:
+        """Add to the events the Finals of the segments that have been read; of all that have ended
+        if ``wait``, within ``timeout_s`` in all."""
+        at_ms = _ms(clock, state.search.frames, end_ms)
+        self._waiting.collect(state.waiting, state.events, at_ms, wait=wait, timeout_s=timeout_s)
 
     def forget(self) -> None:
         """Drop work under way, as its segments are no longer those of the state."""
-        self._leave_to_parent()
-        for future in self._running.values():
-            future.cancel()
-        self._running.clear()
-
-    def close(self) -> None:
-        """End the thread."""
-        self.forget()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-            self._pool = None
-
-    def _leave_to_parent(self) -> None:
-        """After a fork, know nothing of the thread and its work: they are the parent's, and whoever
-        waited for them here, or for their locks, would wait for ever. What the segments are read
-        from is in the state, so they are read again."""
-        if self._process != os.getpid():
-            self._pool, self._running, self._process = None, {}, os.getpid()
+        self._waiting.forget()
 
     def _frames_to_look_at(self, state: SegmentState, runs: Sequence[int]) -> list[int]:
         """Of frames with ``runs`` (T',) of silence, those in which a segment might end: in silence
@@ -213,17 +189,6 @@ class Segments:
         state.search.push(log_probs)
         if self._second_pass is not None:
             state.encoder_out.append(encoder_out)
-
-    def _submit(self, cut: Cut) -> None:
-        if cut.segment not in self._running:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, "edge-asr-second-pass")
-            self._running[cut.segment] = self._pool.submit(self._rank, cut)
-
-    def _rank(self, cut: Cut) -> list[Ranked]:
-        if self._second_pass is None:
-            return first_pass(cut.hypotheses)
-        return self._second_pass.rank(cut.hypotheses, cut.encoder_out)
 
     def _end_segment(self, state: SegmentState, clock: FrameClock, end_ms: int | None) -> bool:
         """Cut the open segment if it ends here; whether it did so in silence."""
@@ -263,20 +228,23 @@ class Segments:
         if not hypotheses or not self._units.text(before):
             hypotheses = (Hypothesis((), 0.0),)
         encoder_out = self._take_encoder_out(state, hypotheses, frame)
-        if len(state.waiting) >= MAX_WAITING:
-            encoder_out = encoder_out[:, :0]  # nothing to read: the first pass decides
-        state.committed = 0
         text = self._text(hypotheses[0])
         if not text and self._units.text(token.id for token in tokens[len(before) :]):
+            state.committed = 0
             return  # what was shown lies after the cut, and stays this segment
         if state.shown is None:
             # What nobody has seen cannot turn out to be nothing.
             hypotheses = tuple(h for h in hypotheses if text and self._text(h))
+        cuts, rest = [], tuple(tokens[len(before) :])
         if hypotheses:
+            obstacle = self._waiting.obstacle(state.waiting)
+            encoder_out = encoder_out[:, :0].copy() if obstacle else encoder_out
             limit_ms = _ms(clock, frame, end_ms)
-            state.waiting.append(Cut(state.segment, hypotheses, encoder_out, clock, limit_ms))
-            state.segment += 1
-        state.shown = None
+            cuts = [Cut(state.segment, hypotheses, encoder_out, clock, limit_ms, obstacle)]
+        # All at once: no call, in which a signal could interrupt.
+        segment = state.segment + bool(cuts)
+        state.waiting += cuts
+        state.segment, state.shown, state.committed, state.heard = segment, None, 0, rest
 
     def _take_encoder_out(
         self, state: SegmentState, hypotheses: Sequence[Hypothesis], frame: int
@@ -302,22 +270,6 @@ class Segments:
         if sum(len(part) for part in state.encoder_out) > kept + CONTEXT_FRAMES:
             frames = np.concatenate(state.encoder_out)
             state.encoder_out = [frames[-kept:].copy()]
-
-    def _final(self, cut: Cut, ranked: Sequence[Ranked]) -> Final:
-        best = ranked[0].hypothesis
-        words = assemble_words(best.tokens, self._units, cut.clock, cut.limit_ms, with_units=True)
-        scores: dict[str, float] = {}
-        for candidate in ranked if self._decoding.nbest > 1 else ():
-            scores.setdefault(self._text(candidate.hypothesis), candidate.score)
-        alternatives = [Alternative(text, score) for text, score in scores.items()]
-        return Final(
-            cut.segment,
-            self._text(best) if words else "",
-            words,
-            words[0].start_ms if words else cut.limit_ms,
-            words[-1].end_ms if words else cut.limit_ms,
-            tuple(alternatives[: self._decoding.nbest]),
-        )
 
     def _text(self, hypothesis: Hypothesis) -> str:
         return self._units.text(token.id for token in hypothesis.tokens)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from edge_asr.errors import TruncatedError, UsageError, check_type
 from edge_asr.events import Event, Final
 from edge_asr.fusion.hotword_text import Phrases
 from edge_asr.fusion.language_model import LanguageModel
+from edge_asr.machine import usable_cores
 from edge_asr.native.library import Levers
 from edge_asr.package import DEFAULT_PACKAGE
 from edge_asr.package.files import Package, open_package
@@ -34,6 +36,7 @@ from edge_asr.programs.loading import (
     set_levers,
 )
 from edge_asr.search.decoding import Decoding
+from edge_asr.search.readers import Readers
 from edge_asr.search.second_pass import SecondPass
 from edge_asr.streams.stream import Stream
 
@@ -115,7 +118,8 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A package with one of its programs loaded. Streams are cheap and share it."""
+    """A package with one of its programs loaded. Streams are cheap and share it, and the threads
+    of its second pass: one for every two cores."""
 
     package: Package
     program: Program
@@ -172,6 +176,7 @@ class Recognizer:
         decoding: Decoding | None = None,
     ) -> Transcript:
         """Recognise a whole recording: the same as pushing its blocks into a stream and flushing.
+        The second pass reads each segment at once, so the text does not depend on the load.
 
         Args:
             audio: a path, a file object opened in binary mode, or samples (N,) or (N, C), float in
@@ -189,7 +194,7 @@ class Recognizer:
         cut: TruncatedError | None = None
         events: list[Event] = []
         blocks = _blocks(audio, sample_rate)
-        with self.stream(chunk_ms, hotwords=hotwords, decoding=decoding) as stream:
+        with self.stream(chunk_ms, hotwords=hotwords, decoding=self._inline(decoding)) as stream:
             try:
                 for block, rate in blocks:
                     events += stream.push(block, rate)
@@ -203,6 +208,19 @@ class Recognizer:
             cut.partial = transcript
             raise cut
         return transcript
+
+    @cached_property
+    def _readers(self) -> Readers:
+        return Readers(max(1, usable_cores() // 2))
+
+    def _inline(self, decoding: Decoding | None) -> Decoding | None:
+        """With the second pass in the same thread, where there is one."""
+        check_type("decoding", decoding, Decoding | None, "a Decoding and None")
+        decoding = decoding or Decoding()
+        is_chosen = decoding.second_pass is not None or self.decoder is not None
+        if decoding.second_pass == "off" or not is_chosen:
+            return decoding
+        return replace(decoding, second_pass="inline")
 
     def _second_pass(self, decoding: Decoding) -> SecondPass | None:
         spec, wanted = self.package.manifest.decoder, decoding.second_pass
@@ -219,6 +237,7 @@ class Recognizer:
             spec,
             spec.ctc_weight if ctc is None else ctc,
             spec.reverse_weight if reverse is None else reverse,
+            self._readers,
         )
 
 

@@ -19,33 +19,39 @@ step may restart the encoder before the next.
 from __future__ import annotations
 
 import copy
-import operator
 from types import TracebackType
-from typing import Any, get_args
 
-import numpy as np
 import numpy.typing as npt
 
 from edge_asr.audio.samples import as_block, check_rate, check_samples
-from edge_asr.audio.windows import ChunkMs, Windows, chunk_frames, left_context_frames
+from edge_asr.audio.windows import ChunkMs, chunk_frames, left_context_frames
 from edge_asr.backends import Encoder, EncoderStep
-from edge_asr.backends.state import limit_left_context, zero_state
-from edge_asr.errors import UsageError, shown
-from edge_asr.events import Event, Gap, GapReason, Status
-from edge_asr.fusion import Fusion
+from edge_asr.backends.state import limit_left_context
+from edge_asr.errors import UsageError
+from edge_asr.events import Event, Gap, GapReason
 from edge_asr.fusion.hotword_text import Phrases, listed_phrases
 from edge_asr.fusion.hotwords import Hotwords, LeftOut
 from edge_asr.package.manifest import Manifest
 from edge_asr.package.units import Units
 from edge_asr.search.decoding import Decoding
 from edge_asr.search.second_pass import SecondPass
-from edge_asr.search.segments import Segments, SegmentState
-from edge_asr.search.words import FrameClock
+from edge_asr.streams.arguments import as_integer, as_timeout_s, check_gap
 from edge_asr.streams.state import EncoderRequest, StreamState
+from edge_asr.streams.steps import Steps
+
+MAX_OVERDUE = 256  # events of calls that raised
 
 
 class Stream:
     """A stream of speech; made by ``Recognizer.stream``. Not for several threads at once.
+
+    Where something fails, ``push``, ``flush``, ``declare_gap`` and ``take`` do the rest of their
+    work and then raise the first error: the clock has counted the audio that was lost, a Status
+    says which it was, and the next call returns what this one could not; ``push([])`` is such a
+    call. Where one call after the other fails and more than ``MAX_OVERDUE`` events wait, the next
+    returns them and does not raise.
+
+    Only an error while audio is taken in leaves all as it was, and ``position_ms`` where it was.
 
     Attributes:
         hotword_warnings: one for each of its first hotwords that the units of the package cannot
@@ -64,25 +70,13 @@ class Stream:
         second_pass: SecondPass | None = None,
         hotwords: Phrases = (),
     ) -> None:
-        self._encoder = encoder
         self._manifest = manifest
         self._features = manifest.features
-        self._spec = manifest.encoder
         self._units = units
         self._decoding = decoding or Decoding()
-        self._segments = Segments(
-            units, manifest.units.blank, manifest.frame_ms, self._decoding, second_pass
-        )
-        chosen = self._decoding.fresh_context
-        self._fresh_context = manifest.fresh_context if chosen is None else chosen
+        self._steps = Steps(encoder, manifest, units, self._decoding, second_pass)
+        self._state = self._steps.first_run(chunk_frames)
         self._closed = False
-        self._state = StreamState(
-            windows=Windows(self._spec, chunk_frames),
-            encoder=zero_state(self._spec),
-            text=SegmentState(self._decoding.new_search(manifest.units.blank, Fusion())),
-            fusion=Fusion(),
-            left_context=self._spec.left_context,
-        )
         self.hotword_warnings = self.set_hotwords(hotwords)
 
     @property
@@ -92,8 +86,9 @@ class Stream:
 
     @state.setter
     def state(self, state: StreamState) -> None:
-        self._segments.forget()  # what it reads may not be the same segments
-        self._state = copy.deepcopy(state)  # so that one snapshot serves many times
+        own = copy.deepcopy(state)  # so that one snapshot serves many times
+        self._steps.segments.forget()  # what it reads may not be the same segments
+        self._state = own
 
     @property
     def chunk_ms(self) -> int:
@@ -125,7 +120,8 @@ class Stream:
         """
         self._check_open()
         frames = left_context_frames(self._manifest, left_context_ms)
-        limit_left_context(self._state.encoder, self._spec, frames)  # raises if it cannot
+        spec = self._manifest.encoder
+        limit_left_context(self._state.encoder, spec, frames)  # raises if it cannot
         self._state.left_context = frames
 
     def set_hotwords(self, hotwords: Phrases) -> tuple[str, ...]:
@@ -147,8 +143,9 @@ class Stream:
         if phrases := listed_phrases(hotwords):
             automaton, left_out = Hotwords.build(phrases, self._units, self._decoding.hotword_bonus)
         fusion = self._decoding.fusion(automaton)
-        self._state.fusion = fusion
-        self._state.text.search.set_fusion(fusion)
+        search = copy.deepcopy(self._state.text.search)
+        search.set_fusion(fusion)  # which may fail on the way
+        self._state.fusion, self._state.text.search = fusion, search
         return tuple(f"hotword {phrase!r} is left out: {reason}" for phrase, reason in left_out)
 
     def push(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> list[Event]:
@@ -161,25 +158,33 @@ class Stream:
             UsageError: another shape or type, or the stream is closed.
             AudioError: NaN, infinite or unscaled samples, or a rate that speech does not have.
                 Nothing was taken in then.
+            BackendError: the encoder failed; see the class.
         """
         self.feed(samples, sample_rate)
-        return self._decode() or self._segments.collect(self._state.text, None, wait=False)
+        failed = self._steps.decode(self._state)
+        self._steps.collect(self._state)
+        return self._return(failed)
 
-    def flush(self) -> list[Event]:
+    def flush(self, *, timeout_s: float | None = None) -> list[Event]:
         """End the run: everything pushed is decoded and the open segment gets its Final.
 
         Audio may follow; it is decoded afresh and the clock goes on.
 
+        Args:
+            timeout_s: how long to wait for a second pass in the background; segments that it has
+                not read by then get the text of the first pass, and a Status says so. 0 waits for
+                nothing; None is as long as a Final may take at all,
+                ``edge_asr.search.segments_waiting.DEADLINE_S``.
+
         Raises:
-            UsageError: the stream is closed.
+            UsageError: a timeout below 0, or the stream is closed.
+            BackendError: the encoder failed; see the class.
         """
-        self.end_run()
-        events = self._decode()
-        state = self._state
-        self._segments.flush(state.text, self._clock(), self.position_ms)
-        events += self._segments.collect(state.text, self.position_ms, wait=True)
-        self._begin_run()
-        return events
+        timeout_s = as_timeout_s(timeout_s)
+        self._check_open()
+        failed = self._steps.finish_run(self._state, timeout_s)
+        self._state = self._steps.next_run(self._state)
+        return self._return(failed)
 
     def feed(self, samples: npt.ArrayLike, sample_rate: float = 16000) -> None:
         """Take in audio as ``push`` does, but leave the decoding to ``next_step`` and ``take``.
@@ -190,7 +195,7 @@ class Stream:
         self._check_open()
         if self._state.end_ms is not None:
             raise UsageError("this run has ended; flush the stream before more audio")
-        sample_rate = _as_integer(sample_rate, "sample_rate", "sample rate")
+        sample_rate = as_integer(sample_rate, "sample_rate", "sample rate")
         block = as_block(samples)
         check_rate(sample_rate, "push")
         check_samples(block, "push")
@@ -205,8 +210,8 @@ class Stream:
             UsageError: the stream is closed.
         """
         self._check_open()
-        self._state.cut_last_steps(self._features)
-        self._state.end_ms = self.position_ms
+        if failed := self._steps.end_run(self._state):
+            raise failed
 
     def next_step(self) -> EncoderRequest | None:
         """What the encoder should be called with next, or None until more audio is fed. The same
@@ -216,58 +221,56 @@ class Stream:
             UsageError: the stream is closed.
         """
         self._check_open()
-        state = self._state
-        state.cut_steps(self._features)
-        if not state.steps:
-            return None
-        encoder = limit_left_context(state.encoder, self._spec, state.left_context)
-        return EncoderRequest(state.steps[0].feats, state.frames_seen_by_encoder, encoder)
+        return self._steps.next_request(self._state)
 
     def take(self, result: EncoderStep) -> list[Event]:
         """Go on with what the encoder gave for ``next_step``; what it brought about, oldest first.
 
         Raises:
             UsageError: there was no next step, or the stream is closed.
+            BackendError: it is not of all frames; as for other errors, see the class.
         """
         self._check_open()
-        state, clock = self._state, self._clock()
-        if not state.steps:
-            raise UsageError("no step waits for a result; call next_step before take")
-        keep = state.steps.pop(0).keep
-        log_probs = result.log_probs[0, :keep]
-        events: list[Event] = []
-        if np.isfinite(log_probs.max(axis=1)).all():
-            state.encoder = result.state
-            state.frames_seen_by_encoder += keep
-            encoder_out = result.encoder_out[0, :keep]
-            is_pause = self._segments.push(state.text, log_probs, encoder_out, clock, state.end_ms)
-            if is_pause and self._fresh_context:
-                state.restart_encoder()
-        else:
-            events.append(self._pass_over(keep))
-        events += self._segments.collect(state.text, state.end_ms, wait=False)
-        events += self._segments.partials(state.text, clock, state.end_ms)
-        return events
+        return self._return(self._steps.take(self._state, result))
 
-    def declare_gap(self, duration_ms: int, reason: GapReason) -> list[Event]:
+    def take_failure(self, error: Exception) -> list[Event]:
+        """Go on without a result for ``next_step``, where the encoder raised ``error``: its audio
+        is lost, and a Status says so.
+
+        Raises:
+            UsageError: there was no next step, or the stream is closed.
+        """
+        self._check_open()
+        return self._return(self._steps.take_failure(self._state, error))
+
+    def declare_gap(
+        self, duration_ms: int, reason: GapReason, *, timeout_s: float | None = None
+    ) -> list[Event]:
         """Say that ``duration_ms`` of audio after what was pushed never arrived.
 
         Open words are finished as by ``flush``, and the clock moves on by the gap.
 
+        Args:
+            timeout_s: see ``flush``.
+
         Raises:
-            UsageError: a negative duration, an unknown reason, or the stream is closed.
+            UsageError: a negative duration or timeout, an unknown reason, or the stream is closed.
+            BackendError: the encoder failed; see the class.
         """
-        duration_ms = _as_integer(duration_ms, "duration_ms", "gap in ms")
-        _check_gap(duration_ms, reason)
-        events = self.flush()
-        start_ms = self.position_ms
-        self._begin_run(lost_samples=duration_ms * self._features.sample_rate // 1000)
-        return [*events, Gap(start_ms, self.position_ms, reason)]
+        duration_ms = as_integer(duration_ms, "duration_ms", "gap in ms")
+        check_gap(duration_ms, reason)
+        timeout_s = as_timeout_s(timeout_s)
+        self._check_open()
+        failed = self._steps.finish_run(self._state, timeout_s)
+        start_ms, lost_samples = self.position_ms, duration_ms * self._features.sample_rate // 1000
+        self._state = self._steps.next_run(self._state, lost_samples)
+        self._state.text.events.append(Gap(start_ms, self.position_ms, reason))
+        return self._return(failed)
 
     def close(self) -> None:
         """Refuse further audio. Does not flush: the events would have nowhere to go."""
         self._closed = True
-        self._segments.close()
+        self._steps.segments.forget()
 
     def __enter__(self) -> Stream:
         return self
@@ -284,62 +287,11 @@ class Stream:
         if self._closed:
             raise UsageError("this stream is closed; open another one with recognizer.stream()")
 
-    def _begin_run(self, lost_samples: int = 0) -> None:
-        search = self._decoding.new_search(self._manifest.units.blank, self._state.fusion)
-        self._state = self._state.next_run(search, lost_samples)
-
-    def _decode(self) -> list[Event]:
-        """Decode all steps that are complete."""
-        events: list[Event] = []
-        try:
-            while (request := self.next_step()) is not None:
-                result = self._encoder.step(request.feats, request.offset, request.state)
-                events += self.take(result)
-        finally:  # where a step fails, it and those after it are lost, and audio may follow
-            self._state.steps.clear()
-            self._state.end_ms = None
+    def _return(self, failed: Exception | None) -> list[Event]:
+        """What was brought about and not yet returned. Where something failed, it is kept."""
+        text = self._state.text
+        if failed is not None and text.overdue <= MAX_OVERDUE:
+            text.overdue = len(text.events)
+            raise failed
+        events, text.events, text.overdue = text.events, [], 0
         return events
-
-    def _pass_over(self, frames: int) -> Status:
-        """Go on from zeros after ``frames`` for which the encoder gave no numbers."""
-        state = self._state
-        state.restart_encoder()
-        at_ms = self._clock().ms(state.text.search.frames)
-        self._segments.skip(state.text, frames)
-        return Status("recovered", "the encoder gave no numbers and was started afresh", at_ms)
-
-    def _clock(self) -> FrameClock:
-        return FrameClock(
-            self._state.origin_samples, self._manifest.frame_samples, self._features.sample_rate
-        )
-
-
-def _check_gap(duration_ms: int, reason: object) -> None:
-    reasons = ", ".join(get_args(GapReason))
-    message = (
-        f"gap of {duration_ms} ms for {shown(reason)}; allowed are durations from 0 and the "
-        f"reasons {reasons}"
-    )
-    if duration_ms < 0:
-        raise UsageError(
-            message, field="duration_ms", value=duration_ms, allowed="durations from 0"
-        )
-    if not isinstance(reason, str) or reason not in get_args(GapReason):
-        raise UsageError(message, field="reason", value=reason, allowed=reasons)
-
-
-def _as_integer(value: Any, field: str, what: str) -> int:
-    """A Python integer, which never overflows, of any kind of whole number; ``what`` names the
-    setting in a message."""
-    if type(value) is int:
-        return value
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError("a number to Python, but nobody means it")
-        if isinstance(value, float | np.floating) and float(value).is_integer():
-            return int(value)
-        return operator.index(value)
-    except TypeError as error:
-        allowed = "whole numbers"
-        message = f"{what} is {shown(value)}; allowed are {allowed}"
-        raise UsageError(message, field=field, value=value, allowed=allowed) from error

@@ -211,6 +211,7 @@ def test_json_has_the_words_and_harmless_text() -> None:
             {"text": "b", "start_ms": 20, "end_ms": 30, "confidence": 1.0, "units": []},
         ],
         "alternatives": [],
+        "second_pass": False,
     }
 
 

@@ -15,9 +15,12 @@ import soundfile
 from edge_asr.__main__ import main
 from edge_asr.commands import transcribe
 from edge_asr.commands.transcribe import plan_outputs, transcribe_file
-from edge_asr.errors import OutputError, UsageError
+from edge_asr.errors import BackendError, OutputError, UsageError
 from edge_asr.package.files import Package
 from edge_asr.streams.recognizer import load
+from edge_asr.streams.stream import Stream
+from edge_asr.testing import scripted
+from tests.edge_asr.captions.test_captioner import FaultyStep
 from tests.tiny import RATE, tones
 
 SAID = ["one twos", "one"]
@@ -204,3 +207,18 @@ def test_a_bar_only_where_nothing_else_is_written(
     minutes = "1.1 / 1.1 min" in err.getvalue() and "x real time" in err.getvalue()
     assert minutes is not stdout_is_terminal
     assert stdout_is_terminal is (err.getvalue() == "")
+
+
+def test_segments_that_ended_before_an_error_in_the_same_block_are_written(tmp_path: Path) -> None:
+    file, lines = tmp_path / "speech.wav", []
+    soundfile.write(file, np.zeros(3 * RATE, np.float32), RATE)
+    recognizer = scripted([("one", 120), ("two", 2000)])
+
+    def opened() -> Stream:
+        stream = recognizer.stream(160)
+        stream._steps._encoder = FaultyStep(stream._steps._encoder, 9)  # in the second block
+        return stream
+
+    with pytest.raises(BackendError, match="gone"):
+        transcribe_file(opened, str(file), "text", lines.append, lambda done_s: None)
+    assert lines == ["one"]

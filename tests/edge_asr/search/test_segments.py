@@ -19,8 +19,9 @@ from edge_asr.package.units import Units
 from edge_asr.search.commit import CommitRule
 from edge_asr.search.decoding import Decoding, SearchName
 from edge_asr.search.endpoint import EndpointRule
+from edge_asr.search.readers import Readers
 from edge_asr.search.second_pass import SecondPass
-from edge_asr.search.segments import CONTEXT_FRAMES, MAX_WAITING
+from edge_asr.search.segments import CONTEXT_FRAMES
 from edge_asr.streams.stream import Stream
 from tests.child import in_child
 from tests.edge_asr.streams.guarantees import check_guarantees
@@ -58,9 +59,10 @@ def stream_of(
     mode: str = "background",
     search: SearchName = "prefix",
     endpoint: EndpointRule = HASTY,
+    readers: Readers | None = None,
 ) -> Stream:
     decoding = Decoding(fresh_context=False, search=search, endpoint=endpoint, second_pass=mode)  # type: ignore[arg-type]
-    second_pass = SecondPass(decoder, ROOMY, 1.0, 0.5)
+    second_pass = SecondPass(decoder, ROOMY, 1.0, 0.5, readers or Readers())
     return Stream(Reciting(SPEC, sure(script)), SPOKEN, UNITS, chunk, decoding, second_pass)
 
 
@@ -177,21 +179,6 @@ def test_a_flush_waits_for_every_segment() -> None:
         assert stream.flush() == []
 
 
-def test_a_second_pass_that_cannot_keep_up_is_not_waited_for() -> None:
-    count, gate = MAX_WAITING + 3, threading.Event()
-    decoder = FakeDecoder(gate=gate)
-    script = [A, 0, *SILENCE] * count
-    with stream_of(script, decoder) as stream:
-        events = stream.push(audio(len(script)))
-        kept = sum(cut.encoder_out.size for cut in stream.state.text.waiting[MAX_WAITING:])
-        assert (len(stream.state.text.waiting), kept) == (count, 0)
-        gate.set()
-        events += stream.flush()
-    assert [final.text for final in finals(events)] == ["a"] * count
-    assert len(decoder.read) == MAX_WAITING
-    check_guarantees(events, in_background=True)
-
-
 def test_a_stream_is_closed_while_a_decoder_works() -> None:
     gate, decoder = threading.Event(), FakeDecoder()
     decoder.gate = gate
@@ -279,7 +266,9 @@ def test_a_forked_process_gives_up_a_stream_whose_thread_works(end: str) -> None
     snapshot = copy.deepcopy(stream.state)
     stream.push(audio(2 + len(SILENCE)))
     assert decoder.begun.wait(60)
-    (future,) = stream._segments._running.values()
+    (reading,) = stream._steps.segments._waiting._readings.values()
+    future = reading.future
+    assert future is not None
 
     def hold() -> None:  # a lock that is the thread's in the moment of the fork
         with future._condition:

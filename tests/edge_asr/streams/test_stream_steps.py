@@ -10,15 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_asr.backends import Encoder, EncoderStep
-from edge_asr.backends.state import State
-from edge_asr.errors import BackendError, UsageError
+from edge_asr.backends import Encoder
+from edge_asr.errors import UsageError
 from edge_asr.events import Event
 from edge_asr.search.decoding import Decoding
 from edge_asr.streams.recognizer import Recognizer
 from edge_asr.streams.stream import Stream
 from tests.edge_asr.streams.guarantees import check_guarantees
-from tests.tiny import ENCODER, MANIFEST, RATE, UNITS, FakeEncoder, Samples, play, tones
+from tests.tiny import RATE, play, tones
 
 few = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -167,33 +166,3 @@ def test_between_the_end_of_a_run_and_its_flush_no_audio_is_taken(recognizer: Re
             call(OTHER)
     assert events + stream.flush() == play(recognizer.stream(), SPEECH, RATE)
     assert stream.push(OTHER) != []
-
-
-class Failing(FakeEncoder):
-    """Fails in the calls whose numbers are in ``faults``."""
-
-    def __init__(self, faults: set[int]) -> None:
-        super().__init__(ENCODER)
-        self.faults, self.calls = faults, 0
-
-    def step(self, feats: Samples, offset: int, state: State) -> EncoderStep:
-        self.calls += 1
-        if self.calls in self.faults:
-            raise BackendError("the encoder fell asleep")
-        return super().step(feats, offset, state)
-
-
-def test_steps_of_a_push_that_failed_are_not_tried_again() -> None:
-    encoder = Failing({2})
-    stream = Stream(encoder, MANIFEST, UNITS, 4)
-    with pytest.raises(BackendError, match="asleep"):
-        stream.push(SPEECH)  # with many steps, of which the second fails
-    assert (encoder.calls, stream.next_step()) == (2, None)
-    stream.push(OTHER[: 4 * 640])
-    assert encoder.offsets == [0, 4]
-    encoder.faults = {4}
-    with pytest.raises(BackendError, match="asleep"):
-        stream.flush()
-    assert stream.next_step() is None
-    stream.push(SPEECH)  # the run goes on
-    assert encoder.offsets[2:4] == [8, 12]

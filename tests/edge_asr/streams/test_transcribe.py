@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import io
+import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
+from edge_asr.backends import DecoderScores
 from edge_asr.errors import TruncatedError, UsageError
+from edge_asr.search.decoding import Decoding, SecondPassMode
 from edge_asr.streams.recognizer import Recognizer, Transcript
-from tests.tiny import RATE, tones
+from tests.tiny import DECODER, RATE, FakeDecoder, tones
 
 SPEECH = tones("▁one ▁two s 1500 ▁one")
+ROOMY = msgspec.structs.replace(DECODER, max_frames=1024)
 
 
 def as_file(samples: np.ndarray = SPEECH) -> bytes:
@@ -73,3 +80,28 @@ def test_what_is_there_of_a_cut_file_is_kept(recognizer: Recognizer) -> None:
         recognizer.transcribe(io.BytesIO(data[:end]))
     assert isinstance(caught.value.partial, Transcript)
     assert caught.value.partial.text == "one twos"
+
+
+@pytest.mark.parametrize("second_pass", [None, "background", "inline"])
+def test_a_whole_recording_is_read_by_the_decoders_whatever_the_load(
+    recognizer: Recognizer, second_pass: SecondPassMode | None
+) -> None:
+    reader, threads = FakeDecoder(spread=0.0), set[str]()
+
+    class Decoder:
+        def score(self, *arguments: Any) -> DecoderScores:
+            threads.add(threading.current_thread().name)
+            return reader.score(*arguments)
+
+    package = replace(
+        recognizer.package,
+        manifest=msgspec.structs.replace(recognizer.package.manifest, decoder=ROOMY),
+    )
+    able = replace(recognizer, package=package, decoder=Decoder())
+    speech = tones("▁one 1500 " * 12)
+    decoding = Decoding(second_pass=second_pass)
+    transcript = able.transcribe(speech, "whole", sample_rate=RATE, decoding=decoding)
+    assert [(s.text, s.second_pass) for s in transcript.segments] == [("one", True)] * 12
+    assert threads == {threading.current_thread().name}
+    off = able.transcribe(speech, sample_rate=RATE, decoding=Decoding(second_pass="off"))
+    assert [(s.text, s.second_pass) for s in off.segments] == [("one", False)] * 12
