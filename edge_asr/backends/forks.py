@@ -1,0 +1,82 @@
+"""A fork waits for the calls that are under way in the libraries of backends.
+
+The memory of a forked process is that of its parent, locked locks included, but of the threads
+only the one that forked is there: nobody would ever unlock what another thread's call has locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+# Longer than any step. A call that takes longer, as one that hangs, delays a fork so long.
+_LONGEST_WAIT_S = 30.0
+
+
+class _Gate:
+    """Calls go through it, and a fork closes it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._calls: dict[int, int] = {}  # under way, by thread
+        self._forks = 0  # that wait, or are being made
+
+    def enter(self, thread: int) -> None:
+        with self._changed:
+            # A thread that is inside already would be waited for.
+            while self._forks and thread not in self._calls:
+                self._changed.wait()
+            self._calls[thread] = self._calls.get(thread, 0) + 1
+
+    def leave(self, thread: int) -> None:
+        with self._changed:
+            self._calls[thread] -= 1
+            if not self._calls[thread]:
+                del self._calls[thread]
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait for the calls of all other threads."""
+        deadline = time.monotonic() + _LONGEST_WAIT_S
+        with self._changed:
+            self._forks += 1
+            while self._calls.keys() - {threading.get_ident()}:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    break
+
+    def open(self) -> None:
+        with self._changed:
+            self._forks -= 1
+            self._changed.notify_all()
+
+
+_gate = _Gate()
+
+
+@contextlib.contextmanager
+def no_fork() -> Iterator[None]:
+    """Around a call into a library: no other thread forks meanwhile."""
+    gate, thread = _gate, threading.get_ident()
+    gate.enter(thread)
+    try:
+        yield
+    finally:
+        if gate is _gate:  # and not in a process that was forked inside
+            gate.leave(thread)
+
+
+def _renew() -> None:
+    """In a forked process, which has none of the other threads."""
+    global _gate
+    _gate = _Gate()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _gate.close(),
+        after_in_parent=lambda: _gate.open(),
+        after_in_child=_renew,
+    )
