@@ -266,9 +266,9 @@ def page(report: Report) -> Iterator[str]:
         "",
         "Each trial is a forked process that runs a step of 1, 4 or 16 frames. `forks`: while "
         "two threads of the parent run steps. `threads`: with 1 to 64 threads of the kernels. "
-        "`RLIMIT_AS`, `RLIMIT_NPROC`: at a random limit of memory or of threads. Right are the parent's bits; "
-        "exceptions of Python are allowed where there is a limit; all else is bad: other bits, a "
-        f"process that dies, one that gives nothing for {LIMIT_S:.0f} s.",
+        "`RLIMIT_AS`, `RLIMIT_NPROC`: at a random limit of memory or of threads. Right are the "
+        "parent's bits; exceptions of Python are allowed where there is a limit; all else is bad: "
+        f"other bits, a process that dies, one that gives nothing for {LIMIT_S:.0f} s.",
         "",
         *report.origin.lines(),
         "",

@@ -22,6 +22,7 @@ from edge_asr.package.writer import NewProgram, write_package
 from edge_asr.programs import loading
 from edge_asr.programs.loading import (
     choose_program,
+    load_encoder,
     load_operators,
     preferred_dispatch,
     set_levers,
@@ -103,7 +104,7 @@ def is_passed_over(tmp_path: Path, backend: str, why: str) -> None:
     if backend == "onnx":
         both = package(tmp_path, "fp32 portable", "fp32 native")
         assert kind_of(both) == kind_of(both, dispatch="portable") == "fp32 portable"
-        assert load(both.root).program.dispatch == "portable"
+        load_encoder(both, choose_program(both, "encoder"))
         with pytest.raises(BackendError, match=f"needs the native operators, and .*{why}"):
             kind_of(both, dispatch="native")
 
@@ -123,9 +124,8 @@ def test_portable_is_taken_where_the_operators_cannot_be_opened(
     if not library.built():
         pytest.skip("the kernels are not built; run: make native")
     name = f"libedge_asr_{BACKENDS[backend].operator_library}.so"
-    (libraries / name).unlink(missing_ok=True)
     (libraries / name).write_bytes(b"of another system")
-    is_passed_over(tmp_path, backend, f"{name}.*(invalid ELF header|file too short)")
+    is_passed_over(tmp_path, backend, name)
 
 
 @pytest.mark.slow
@@ -136,11 +136,10 @@ def test_portable_is_taken_where_the_operators_are_of_another_age(
     if not library.built() or not (compiler := shutil.which("g++")):
         pytest.skip("no kernels, or no g++ to build other operators with")
     path = libraries / "libedge_asr_onnx.so"
-    path.unlink(missing_ok=True)
     source = f'extern "C" {{ void* RegisterCustomOps() {{ return nullptr; }} {abi} }}'
     build = [compiler, "-x", "c++", "-", "-shared", "-fPIC", "-o", str(path)]
     subprocess.run(build, input=source, text=True, check=True)
-    is_passed_over(tmp_path, "onnx", "of version (before|99)")
+    is_passed_over(tmp_path, "onnx", "onnx.so: of (a version before 1|version 99, 1 is needed);")
 
 
 def test_a_backend_that_is_not_installed_is_for_who_opens_a_program_to_tell(
