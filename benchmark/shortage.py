@@ -8,6 +8,7 @@ or with an exception of Python; it ends badly with other bits, when it dies, or 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
 import resource
@@ -41,6 +42,7 @@ MEMORY_BYTES = 48 << 20  # a fresh encoder, a step and some threads need about a
 LIMIT_S = 60.0
 RIGHT, WRONG, HANGS = "right", "wrong bits", "hangs"
 _FIRST_USER = 20_000  # of those that nobody is
+_ARENA_MAX = -8  # of the C library's mallopt
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,9 @@ def outcome(work: Callable[[], str], limit_s: float = LIMIT_S) -> str:
         _, status = os.waitpid(pid, 0)
         if ready and (status or not text):
             log.seek(0)
-            last = log.read().decode(errors="replace").strip().splitlines()[-1:]
-            return f"dies: status {status}, {' '.join(last)}"
+            lines = log.read().decode(errors="replace").splitlines()
+            last = [line.strip() for line in lines if line.strip()][-1:]
+            return f"dies: status {status}, {' '.join(last)}".strip()
     return text
 
 
@@ -127,22 +130,26 @@ def _run_child(work: Callable[[], str], writing: int, log: int) -> None:
         text = work()
     except BaseException as error:
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            limit_memory(resource.RLIM_INFINITY)
         text = type(error).__name__
     os.write(writing, text.encode())
     os._exit(0)
 
 
-def limit_memory(more_bytes: int) -> None:
-    """From now on the process gets no more than so many bytes."""
+def used_bytes() -> int:
+    """Of this process, as its limit of memory counts."""
     with open("/proc/self/statm", encoding="ascii") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + more_bytes, resource.RLIM_INFINITY))
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def take_what_is_free() -> list[object]:
-    """Memory that the process has and does not use, in ever smaller pieces."""
-    limit_memory(0)
+def limit_memory(most_bytes: int) -> None:
+    """From now on the process has no more than so many bytes."""
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, resource.RLIM_INFINITY))
+
+
+def take_what_is_free(used: int) -> list[object]:
+    """Memory that the process has and does not use, in ever smaller pieces. It stays limited."""
+    limit_memory(used)
     pieces: list[object] = []
     for size in (1 << 20, 1 << 16, 1 << 12):
         with contextlib.suppress(MemoryError):
@@ -160,7 +167,8 @@ def limit_threads(most: int, user: int) -> None:
 
 
 def fork_trials(subject: Subject, count: int, rng: random.Random) -> Iterator[str]:
-    """Forks while two threads run steps; the forked process runs the parent's encoder."""
+    """Forks while another thread runs steps on two threads of the kernels; the forked process runs
+    the parent's encoder."""
     ended = threading.Event()
 
     def stream() -> str:
@@ -169,14 +177,14 @@ def fork_trials(subject: Subject, count: int, rng: random.Random) -> Iterator[st
             found = subject.verdict(0)
         return found
 
-    with ThreadPoolExecutor(2) as pool:
-        streams = [pool.submit(stream) for _ in range(2)]
+    with ThreadPoolExecutor(1) as pool:
+        streaming = pool.submit(stream)
         try:
             for _ in range(count):
                 yield outcome(partial(subject.verdict, rng.randrange(len(CHUNKS))))
         finally:
             ended.set()
-    if not all(stream.result() == RIGHT for stream in streams):
+    if streaming.result() != RIGHT:
         yield f"{WRONG} in the parent"
 
 
@@ -196,10 +204,13 @@ def memory_trials(subject: Subject, count: int, rng: random.Random) -> Iterator[
     called it before; half of them in a process whose free memory was taken."""
 
     def run(threads: int, number: int, more_bytes: int, opens: bool, is_full: bool) -> str:
+        if is_full:  # threads have no stock of memory of their own
+            ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
         with ThreadPoolExecutor(1) as pool:
             pool.submit(int).result()  # the thread begins before the limit
-            taken = take_what_is_free() if is_full else None
-            limit_memory(more_bytes)
+            used = used_bytes()
+            taken = take_what_is_free(used) if is_full else None
+            limit_memory(used + more_bytes)
             encoder = subject.reopened(threads) if opens else None
             found = pool.submit(subject.verdict, number, encoder).result()
             del taken
@@ -265,7 +276,7 @@ def page(report: Report) -> Iterator[str]:
         "# Native programs where the system gives no more",
         "",
         "Each trial is a forked process that runs a step of 1, 4 or 16 frames. `forks`: while "
-        "two threads of the parent run steps. `threads`: with 1 to 64 threads of the kernels. "
+        "the parent runs steps on two threads. `threads`: with 1 to 64 threads of the kernels. "
         "`RLIMIT_AS`, `RLIMIT_NPROC`: at a random limit of memory or of threads. Right are the "
         "parent's bits; exceptions of Python are allowed where there is a limit; all else is bad: "
         f"other bits, a process that dies, one that gives nothing for {LIMIT_S:.0f} s.",
@@ -298,7 +309,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if min(options.forks, options.points) < 1:
         raise UsageError("--forks and --points must be 1 or more")
     package = open_package(options.package)
-    rows = list(measure(package, options.forks, options.points, options.seed))
+    rows = []
+    for one in measure(package, options.forks, options.points, options.seed):
+        rows.append(one)
+        print(*_cells(one), sep=", ", file=sys.stderr, flush=True)
     if not rows:
         raise UsageError(f"{package.root}: has no native encoder; export it with --dispatch both")
     command = command_line(parser.prog, argv)
