@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.backends.forks import no_fork
+from edge_asr.backends.calls import library_call
 from edge_asr.backends.state import State
 from edge_asr.backends.table import Backend
 from edge_asr.errors import BackendError
@@ -143,7 +143,7 @@ class _Held:
 
     def run(self, arrays: Arrays) -> Arrays:
         try:
-            with no_fork():
+            with library_call():
                 outputs = self.method.run(arrays)
             if len(outputs) != self.count:
                 raise ValueError(f"it gave no tuple of {self.count} tensors")

@@ -1,7 +1,10 @@
-"""A fork waits for the calls that are under way in the libraries of backends.
+"""Calls into the libraries of backends: each begins with some memory, and a fork waits for it.
 
 The memory of a forked process is that of its parent, locked locks included, but of the threads
 only the one that forked is there: nobody would ever unlock what another thread's call has locked.
+
+Libraries report that they cannot have a large piece of memory. Over a small one they end the
+process: the variables of a thread that calls for the first time, an exception.
 """
 
 from __future__ import annotations
@@ -12,6 +15,9 @@ import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
+
+_FREE_BYTES = 4 << 20  # much more than the small pieces of a step: variables of a thread are 50 kB
 # Longer than any step. A call that takes longer, as one that hangs, delays a fork so long.
 _LONGEST_WAIT_S = 30.0
 
@@ -57,8 +63,13 @@ _gate = _Gate()
 
 
 @contextlib.contextmanager
-def no_fork() -> Iterator[None]:
-    """Around a call into a library: no other thread forks meanwhile."""
+def library_call() -> Iterator[None]:
+    """Around a call into a library.
+
+    Raises:
+        MemoryError: there is not even so much.
+    """
+    np.empty(_FREE_BYTES, np.uint8)
     gate, thread = _gate, threading.get_ident()
     gate.enter(thread)
     try:

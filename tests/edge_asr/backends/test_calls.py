@@ -12,9 +12,10 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from edge_asr.backends import Encoder, forks, open_encoder
-from edge_asr.backends.forks import no_fork
+from edge_asr.backends import Encoder, calls, open_encoder
+from edge_asr.backends.calls import library_call
 from edge_asr.backends.state import zero_state
+from edge_asr.errors import BackendError
 from tests.child import in_child
 from tests.edge_asr.native.programs import sums
 from tests.tiny import ENCODER, tiny_onnx
@@ -26,7 +27,7 @@ def call_under_way(lock: threading.Lock, seconds: float) -> Iterator[None]:
     inside = threading.Event()
 
     def call() -> None:
-        with no_fork(), lock:
+        with library_call(), lock:
             inside.set()
             time.sleep(seconds)
 
@@ -41,12 +42,12 @@ def test_a_fork_waits_for_the_calls_of_other_threads() -> None:
     lock = threading.Lock()
     with call_under_way(lock, seconds=0.2):
         assert in_child(lambda: lock.acquire(timeout=0))
-    with no_fork():
+    with library_call():
         pass  # the gate is open again
 
 
 def test_a_call_that_does_not_end_delays_a_fork_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forks, "_LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(calls, "_LONGEST_WAIT_S", 0.01)
     lock = threading.Lock()
     with call_under_way(lock, seconds=0.5):
         assert not in_child(lambda: lock.acquire(timeout=0))
@@ -54,27 +55,27 @@ def test_a_call_that_does_not_end_delays_a_fork_only(monkeypatch: pytest.MonkeyP
 
 def test_a_fork_within_a_call_of_its_own_thread() -> None:
     def work() -> bool:
-        with no_fork():
+        with library_call():
             return True
 
-    with no_fork():
+    with library_call():
         assert in_child(work)
-        with no_fork():  # and a call within a call
+        with library_call():  # and a call within a call
             assert in_child(lambda: in_child(work))
     assert in_child(work)
 
 
 def test_calls_wait_for_a_fork_and_then_go_on() -> None:
-    forks._gate.close()
+    calls._gate.close()
     with ThreadPoolExecutor(1) as pool:
         try:
-            waiting = pool.submit(lambda: forks._gate.enter(threading.get_ident()))
+            waiting = pool.submit(lambda: calls._gate.enter(threading.get_ident()))
             time.sleep(0.05)
             assert not waiting.done()
         finally:
-            forks._gate.open()
+            calls._gate.open()
         waiting.result(timeout=60)
-        pool.submit(lambda: forks._gate.leave(threading.get_ident())).result(timeout=60)
+        pool.submit(lambda: calls._gate.leave(threading.get_ident())).result(timeout=60)
     assert in_child(lambda: True)
 
 
@@ -109,3 +110,14 @@ def test_forks_while_streams_run(backend: str) -> None:
         finally:
             ended.set()
     assert all(stream.result() for stream in streams)
+
+
+def test_a_call_without_memory_to_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = open_encoder("onnx", tiny_onnx(), ENCODER)
+    monkeypatch.setattr(calls, "_FREE_BYTES", 1 << 60)
+    with pytest.raises(BackendError, match="onnxruntime failed in a step: Unable to allocate"):
+        step_bits(encoder)
+    with pytest.raises(MemoryError):
+        open_encoder("onnx", tiny_onnx(), ENCODER)
+    monkeypatch.undo()
+    step_bits(encoder)
