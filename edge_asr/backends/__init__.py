@@ -60,10 +60,10 @@ def open_encoder(name: str, program: bytes, spec: EncoderSpec, threads: int = 1)
             outputs of the program are not those of ``spec``.
     """
     load: LoadMethod = _module(name).load_method
-    from edge_asr.backends.calls import library_call
+    from edge_asr.backends.calls import library_call, load_bytes
     from edge_asr.backends.program import encoder_of
 
-    with library_call():
+    with library_call(load_bytes(program)):
         method = load(program, threads)
     return encoder_of(BACKENDS[name], method, spec)
 
@@ -77,10 +77,10 @@ def open_decoder(name: str, program: bytes, spec: DecoderSpec, threads: int = 1)
             outputs of the program are not those of ``spec``.
     """
     load: LoadMethod = _module(name).load_method
-    from edge_asr.backends.calls import library_call
+    from edge_asr.backends.calls import library_call, load_bytes
     from edge_asr.backends.program import decoder_of
 
-    with library_call():
+    with library_call(load_bytes(program)):
         method = load(program, threads)
     return decoder_of(BACKENDS[name], method, spec)
 

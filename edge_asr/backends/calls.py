@@ -17,7 +17,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-_FREE_BYTES = 4 << 20  # much more than the small pieces of a step: variables of a thread are 50 kB
+_STEP_BYTES = 4 << 20  # much more than the small pieces of a step: variables of a thread are 50 kB
+_LOAD_BYTES = 24 << 20  # and of a program, which takes some times its own size too
+_LOAD_TIMES = 4
 # Longer than any step. A call that takes longer, as one that hangs, delays a fork so long.
 _LONGEST_WAIT_S = 30.0
 
@@ -63,13 +65,13 @@ _gate = _Gate()
 
 
 @contextlib.contextmanager
-def library_call() -> Iterator[None]:
-    """Around a call into a library.
+def library_call(free_bytes: int | None = None) -> Iterator[None]:
+    """Around a call into a library, which may need so many bytes; None: those of a step.
 
     Raises:
-        MemoryError: there is not even so much.
+        MemoryError: there are not so many.
     """
-    np.empty(_FREE_BYTES, np.uint8)
+    np.empty(_STEP_BYTES if free_bytes is None else free_bytes, np.uint8)
     gate, thread = _gate, threading.get_ident()
     gate.enter(thread)
     try:
@@ -77,6 +79,11 @@ def library_call() -> Iterator[None]:
     finally:
         if gate is _gate:  # and not in a process that was forked inside
             gate.leave(thread)
+
+
+def load_bytes(program: bytes) -> int:
+    """What loading a program may need."""
+    return _LOAD_BYTES + _LOAD_TIMES * len(program)
 
 
 def _renew() -> None:

@@ -114,7 +114,8 @@ def test_forks_while_streams_run(backend: str) -> None:
 
 def test_a_call_without_memory_to_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = open_encoder("onnx", tiny_onnx(), ENCODER)
-    monkeypatch.setattr(calls, "_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(calls, "_STEP_BYTES", 1 << 60)
+    monkeypatch.setattr(calls, "_LOAD_BYTES", 1 << 60)
     with pytest.raises(BackendError, match="onnxruntime failed in a step: Unable to allocate"):
         step_bits(encoder)
     with pytest.raises(MemoryError):
