@@ -36,6 +36,7 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "find_backend",
+    "is_installed",
     "open_decoder",
     "open_encoder",
     "register_operators",
@@ -59,9 +60,12 @@ def open_encoder(name: str, program: bytes, spec: EncoderSpec, threads: int = 1)
             outputs of the program are not those of ``spec``.
     """
     load: LoadMethod = _module(name).load_method
+    from edge_asr.backends.calls import library_call, load_bytes
     from edge_asr.backends.program import encoder_of
 
-    return encoder_of(BACKENDS[name], load(program, threads), spec)
+    with library_call(load_bytes(program)):
+        method = load(program, threads)
+    return encoder_of(BACKENDS[name], method, spec)
 
 
 def open_decoder(name: str, program: bytes, spec: DecoderSpec, threads: int = 1) -> Decoder:
@@ -73,9 +77,25 @@ def open_decoder(name: str, program: bytes, spec: DecoderSpec, threads: int = 1)
             outputs of the program are not those of ``spec``.
     """
     load: LoadMethod = _module(name).load_method
+    from edge_asr.backends.calls import library_call, load_bytes
     from edge_asr.backends.program import decoder_of
 
-    return decoder_of(BACKENDS[name], load(program, threads), spec)
+    with library_call(load_bytes(program)):
+        method = load(program, threads)
+    return decoder_of(BACKENDS[name], method, spec)
+
+
+def is_installed(name: str) -> bool:
+    """Whether the libraries of backend ``name`` are there and can be imported.
+
+    Raises:
+        UsageError: no backend has that name.
+    """
+    try:
+        _module(name)
+    except BackendError:
+        return False
+    return True
 
 
 def register_operators(name: str, operators: Path) -> None:

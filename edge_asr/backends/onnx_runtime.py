@@ -29,6 +29,9 @@ def load_method(program: bytes, threads: int) -> OnnxMethod:
 
 def register_operators(operators: Path) -> None:
     """See ``backends.register_operators``."""
+    _add_operators(
+        onnxruntime.SessionOptions(), operators
+    )  # no session comes to know those that fail
     _operators.add(operators)
 
 
@@ -75,7 +78,11 @@ def open_session(program: bytes, threads: int) -> Any:
     # Not ORT's own format, which the guard does not read.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     for operators in _operators:
-        with refusal(_LIBRARY, operators.name, cure="run: make native"):
-            options.register_custom_ops_library(str(operators))
+        _add_operators(options, operators)
     with refusal(_LIBRARY):
         return onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+
+
+def _add_operators(options: Any, operators: Path) -> None:
+    with refusal(_LIBRARY, operators.name, cure="run: make native"):
+        options.register_custom_ops_library(str(operators))

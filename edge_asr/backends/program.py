@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from edge_asr.backends.calls import library_call
 from edge_asr.backends.state import State
 from edge_asr.backends.table import Backend
 from edge_asr.errors import BackendError
@@ -142,7 +143,8 @@ class _Held:
 
     def run(self, arrays: Arrays) -> Arrays:
         try:
-            outputs = self.method.run(arrays)
+            with library_call():
+                outputs = self.method.run(arrays)
             if len(outputs) != self.count:
                 raise ValueError(f"it gave no tuple of {self.count} tensors")
         except Exception as error:

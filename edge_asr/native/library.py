@@ -138,6 +138,21 @@ def library() -> ctypes.CDLL:
     return opened
 
 
+def check_operators(name: str) -> None:
+    """Whether the library of operators ``name``, which its backend has opened, fits the kernels.
+
+    Raises:
+        BackendError: it is of another version.
+    """
+    path = library_path(name)
+    try:
+        found = ctypes.CDLL(str(path)).edge_asr_operators_abi()
+    except (OSError, AttributeError) as error:
+        raise BackendError(f"{path.name}: of a version before {ABI}; {BUILD}") from error
+    if found != ABI:
+        raise BackendError(f"{path.name}: of version {found}, {ABI} is needed; {BUILD}")
+
+
 def kernels() -> dict[str, bool]:
     """The instruction sets of this build, fastest first, and whether they can run here."""
     found: dict[str, bool] = {}
@@ -167,10 +182,11 @@ class NativeWeights:
             raise BackendError(f"no memory for {size} bytes of native weights; free some")
         try:
             read(memoryview((ctypes.c_uint8 * size).from_address(memory)).cast("B"))
-            owner = _load(number, memory, size)
         except BaseException:
             opened.edge_asr_free(memory, size)
             raise
+        # Not under that try: after an interrupt in here the kernels may have the memory already.
+        owner = _load(number, memory, size)
         self.number = number
         self.size = size
         self._levers = Levers()
@@ -284,7 +300,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _load(number: int, memory: int, size: int) -> object:
-    """Puts weights under a number; whoever has the result may take them away again."""
+    """Puts weights under a number, or frees their memory; whoever has the result may take them away
+    again."""
     owner = object()
     with _lock:
         before = _owners.get(number)
@@ -295,7 +312,9 @@ def _load(number: int, memory: int, size: int) -> object:
             del _owners[number]
         else:
             _owners[number] = before
-        raise BackendError(_error())
+        refused = BackendError(_error())
+        library().edge_asr_free(memory, size)
+        raise refused
 
 
 def _unload(number: int, owner: object) -> None:

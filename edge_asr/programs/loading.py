@@ -17,6 +17,7 @@ from edge_asr.backends import (
     FloatArray,
     IntArray,
     find_backend,
+    is_installed,
     open_decoder,
     open_encoder,
     register_operators,
@@ -80,10 +81,7 @@ def preferred_dispatch(backend: str) -> tuple[Dispatch, str]:
     """
     if obstacle := native_obstacle(backend):
         return "portable", f"{obstacle.reason}; {obstacle.cure}"
-    try:
-        kernel = library.running_kernel()
-    except BackendError as error:  # built, and of no use here: of another system, or of another age
-        return "portable", str(error)
+    kernel = library.running_kernel()
     if kernel == library.PLAIN_KERNEL:
         return "portable", "no kernel is made for this processor; stock operators beat plain C++"
     return "native", f"kernels run with {kernel}"
@@ -99,6 +97,14 @@ def native_obstacle(backend: str) -> Obstacle | None:
         return Obstacle(f"backend {backend!r} has no native operators", "choose another backend")
     if missing := missing_library(backend):
         return Obstacle(f"{missing} is not built", library.BUILD)
+    if not is_installed(backend):
+        return None  # it is for who opens a program to say so
+    try:
+        library.library()
+        load_operators(backend)
+    except BackendError as error:  # built, and of no use here: of another system, or of another age
+        reason, _, cure = str(error).rpartition("; ")
+        return Obstacle(reason, cure)
     return None
 
 
@@ -124,6 +130,7 @@ def load_operators(backend: str) -> None:
             "package with --dispatch portable"
         )
     register_operators(backend, library.library_path(name))
+    library.check_operators(name)
 
 
 def load_weights(package: Package, program: Program) -> NativeWeights | None:

@@ -3,6 +3,7 @@
 
 #include "blocks.h"
 #include "gemm.h"
+#include "per_thread.h"
 
 namespace edge_asr {
 namespace {
@@ -28,6 +29,10 @@ Sizes sizes_of(const Layer& layer, const AttentionIo& io) {
           .heads = layer.heads,
           .width = layer.in / layer.heads};
 }
+
+struct Scratch {
+  Buffer<float> normed, qkv, positions, mixed, key, value, score, rooms;
+};
 
 // What all heads read and write, of all frames of this call.
 struct Frames {
@@ -81,27 +86,27 @@ int64_t attend_scratch(int frames, int width) {
 }
 
 void run_attention(const Kernel& kernel, const Layer& layer, const AttentionIo& io) {
-  static thread_local Buffer<float> normed_buffer, qkv_buffer, positions_buffer, mixed_buffer,
-      key_buffer, value_buffer, score_buffer, rooms;
+  static PerThread<Scratch> scratches;
+  Scratch& s = scratches.get();
   const Matrix &to_qkv = layer.matrices[0], &to_positions = layer.matrices[1];
   const Matrix& to_output = layer.matrices[2];
   const Sizes sizes = sizes_of(layer, io);
   const int frames = sizes.frames;
   const int64_t numbers = at(frames, sizes.dim);
-  float* qkv = qkv_buffer.reserve(3 * numbers);
-  float* positions = positions_buffer.reserve(numbers);
-  float* mixed = mixed_buffer.reserve(numbers);
+  float* qkv = s.qkv.reserve(3 * numbers);
+  float* positions = s.positions.reserve(numbers);
+  float* mixed = s.mixed.reserve(numbers);
 
-  multiply(kernel, to_qkv, normed(kernel, layer, io.x.data, frames, normed_buffer), frames,
+  multiply(kernel, to_qkv, normed(kernel, layer, io.x.data, frames, s.normed), frames,
            Activation::kNone, qkv);
   multiply(kernel, to_positions, io.positions.data, frames, Activation::kNone, positions);
   const Frames all = {.qkv = qkv,
                       .positions = positions,
-                      .key = key_buffer.reserve(numbers),
-                      .value = value_buffer.reserve(numbers),
-                      .score = score_buffer.reserve(at(sizes.heads, sizes.all())),
+                      .key = s.key.reserve(numbers),
+                      .value = s.value.reserve(numbers),
+                      .score = s.score.reserve(at(sizes.heads, sizes.all())),
                       .mixed = mixed};
-  for_each(sizes.heads, rooms, attend_scratch(sizes.all(), sizes.width),
+  for_each(sizes.heads, s.rooms, attend_scratch(sizes.all(), sizes.width),
            [&](int64_t head, float* room) { run_head(kernel, layer, io, sizes, all, head, room); });
   multiply(kernel, to_output, mixed, frames, Activation::kNone, io.y.data);
   add_residual(kernel, layer, io.x.data, frames, io.y.data);

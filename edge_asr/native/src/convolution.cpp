@@ -3,6 +3,7 @@
 
 #include "blocks.h"
 #include "gemm.h"
+#include "per_thread.h"
 
 namespace edge_asr {
 namespace {
@@ -11,20 +12,29 @@ namespace {
 // the cache, and a whole utterance needs no more memory than a chunk.
 constexpr int64_t kFramesTogether = 16;
 
+struct ConvolutionScratch {
+  Buffer<float> normed, active, wide, window;
+};
+
+struct SubsamplingScratch {
+  Buffer<float> first, second;
+};
+
 }  // namespace
 
 void run_convolution(const Kernel& kernel, const Layer& layer, const ConvolutionIo& io) {
-  static thread_local Buffer<float> normed_buffer, active_buffer, wide_buffer, window_buffer;
+  static PerThread<ConvolutionScratch> scratches;
+  ConvolutionScratch& s = scratches.get();
   const Matrix &to_pairs = layer.matrices[0], &to_output = layer.matrices[1];
   const float *weights = layer.vectors[0], *bias = layer.vectors[1];
   const float *scale = layer.vectors[2], *shift = layer.vectors[3], *rest = layer.vectors[4];
   const int frames = static_cast<int>(io.x.shape[1]), dim = layer.in, past = layer.kernel - 1;
   const int64_t past_numbers = at(past, dim);
 
-  float* active = active_buffer.reserve(at(frames, dim));
-  float* wide = wide_buffer.reserve(2 * at(frames, dim));
-  float* window = window_buffer.reserve(at(past + frames, dim));
-  const float* from = normed(kernel, layer, io.x.data, frames, normed_buffer);
+  float* active = s.active.reserve(at(frames, dim));
+  float* wide = s.wide.reserve(2 * at(frames, dim));
+  float* window = s.window.reserve(at(past + frames, dim));
+  const float* from = normed(kernel, layer, io.x.data, frames, s.normed);
   multiply(kernel, to_pairs, from, frames, Activation::kNone, wide);
   std::copy_n(io.past.data + at(layer.slot, past_numbers), past_numbers, window);
   for_each(frames, [&](int64_t t) {
@@ -44,15 +54,16 @@ void run_convolution(const Kernel& kernel, const Layer& layer, const Convolution
 
 void run_subsampling(const Kernel& kernel, const Layer& layer, const EdgeAsrTensor& feats,
                      EdgeAsrTensor& y) {
-  static thread_local Buffer<float> first_buffer, second_buffer;
+  static PerThread<SubsamplingScratch> scratches;
+  SubsamplingScratch& s = scratches.get();
   const float *first_weights = layer.vectors[0], *first_bias = layer.vectors[1];
   const Matrix &to_second = layer.matrices[0], &to_output = layer.matrices[1];
   const int bins = layer.in, channels = layer.hidden;
   const int bins_1 = (bins - 1) / 2, bins_2 = (bins_1 - 1) / 2;
   const int64_t frames_2 = ((feats.shape[1] - 1) / 2 - 1) / 2;
   // Channels come last: a window is three runs of memory.
-  float* first = first_buffer.reserve(at((2 * kFramesTogether + 1) * bins_1, channels));
-  float* second = second_buffer.reserve(at(frames_2 * bins_2, channels));
+  float* first = s.first.reserve(at((2 * kFramesTogether + 1) * bins_1, channels));
+  float* second = s.second.reserve(at(frames_2 * bins_2, channels));
   for (int64_t begin = 0; begin < frames_2; begin += kFramesTogether) {
     const int64_t count = std::min(kFramesTogether, frames_2 - begin);
     for_each((2 * count + 1) * bins_1, [&](int64_t place) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <stdexcept>
@@ -11,6 +12,7 @@
 
 #include "blocks.h"
 #include "kernel.h"
+#include "per_thread.h"
 #include "threads.h"
 #include "weights.h"
 
@@ -24,7 +26,27 @@ constexpr size_t kHugePage = 64;  // what is read past the end must not be ours
 constexpr size_t kHugePage = size_t{2} << 20;
 #endif
 
-thread_local std::string last_error;
+constexpr const char* kNoMemory = "out of memory; use smaller chunks";
+
+// In memory that every thread has from its beginning, and with it all that this library keeps of a
+// thread: an exception of a thread without memory finds its place there too.
+[[gnu::tls_model("initial-exec")]] thread_local const char* last_error = "";
+
+struct ErrorText {
+  char text[1024];
+};
+
+// A copy, as long as there is memory for one.
+const char* kept(const char* what) noexcept {
+  try {
+    static PerThread<ErrorText> texts;
+    char* text = texts.get().text;
+    std::strncpy(text, what, sizeof(ErrorText) - 1);  // its last byte stays zero
+    return text;
+  } catch (const std::exception&) {
+    return kNoMemory;
+  }
+}
 
 // Calls `function`; what it throws becomes -1 and the last error.
 template <class Function>
@@ -32,9 +54,9 @@ int64_t guarded(Function function) noexcept {
   try {
     return function();
   } catch (const std::bad_alloc&) {
-    last_error = "out of memory; use smaller chunks";
+    last_error = kNoMemory;
   } catch (const std::exception& error) {
-    last_error = error.what();
+    last_error = kept(error.what());
   } catch (...) {
     last_error = "unknown error";
   }
@@ -54,7 +76,7 @@ size_t whole_pages(size_t bytes) { return (bytes + kHugePage - 1) / kHugePage * 
 
 int edge_asr_abi() { return EDGE_ASR_ABI; }
 
-const char* edge_asr_error() { return last_error.c_str(); }
+const char* edge_asr_error() { return last_error; }
 
 void* edge_asr_allocate(size_t bytes) {
   const size_t size = whole_pages(bytes ? bytes : 1);
@@ -75,7 +97,12 @@ int edge_asr_load(int64_t id, void* memory, size_t bytes) {
   }));
 }
 
-void edge_asr_unload(int64_t id) { unregister_weights(id); }
+void edge_asr_unload(int64_t id) {
+  guarded([&] {
+    unregister_weights(id);
+    return 0;
+  });
+}
 
 int edge_asr_set_levers(int64_t id, int top_k, float min_weight, int max_experts) {
   return static_cast<int>(guarded([&] {
@@ -143,13 +170,14 @@ int edge_asr_threads() { return threads(); }
 const char* edge_asr_kernel() { return current_kernel().name; }
 
 int edge_asr_set_kernel(const char* name) {
-  const Kernel* kernel = find_kernel(name);
-  if (!kernel) {
-    last_error = std::string("kernel ") + name + " is not in this build, or not for this processor";
-    return -1;
-  }
-  forced = kernel;
-  return 0;
+  return static_cast<int>(guarded([&] {
+    const Kernel* kernel = find_kernel(name);
+    if (!kernel)
+      throw std::invalid_argument(std::string("kernel ") + name +
+                                  " is not in this build, or not for this processor");
+    forced = kernel;
+    return 0;
+  }));
 }
 
 const char* edge_asr_kernel_name(int i) {

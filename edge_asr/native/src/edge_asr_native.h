@@ -18,6 +18,11 @@ EDGE_ASR_API int edge_asr_abi(void);
 #define EDGE_ASR_OTHER_BUILD \
   "the native kernels are of another build than the operators; build both with: make native"
 
+// In each library of operators: edge_asr_operators_abi() is the EDGE_ASR_ABI that it was built
+// with.
+#define EDGE_ASR_OPERATORS \
+  extern "C" EDGE_ASR_API int edge_asr_operators_abi(void) { return EDGE_ASR_ABI; }
+
 // What went wrong in this thread's last call; never nullptr.
 EDGE_ASR_API const char* edge_asr_error(void);
 

@@ -7,6 +7,8 @@
 
 #include "edge_asr_native.h"
 
+EDGE_ASR_OPERATORS
+
 namespace {
 
 using executorch::aten::ScalarType;

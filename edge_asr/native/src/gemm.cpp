@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "per_thread.h"
 #include "threads.h"
 
 namespace edge_asr {
@@ -9,6 +10,14 @@ namespace {
 
 // Rows of one product: their bytes stay in the second-level cache while the panels pass by.
 constexpr int kBlockBytes = 256 << 10;
+
+struct Scratch {
+  Buffer<uint8_t> bytes, packed;
+  Buffer<RowScale> scales;
+  Buffer<float> rooms;
+  std::vector<float*> out;
+  std::vector<const uint8_t*> pointers;
+};
 
 // Sizes of the tiles that `count` rows are cut into: full ones, then two of about the same size.
 int tile_rows(const Kernel& kernel, int left) {
@@ -111,30 +120,27 @@ void quantize_rows(const Kernel& kernel, const float* x, int count, int in, int 
 
 void multiply(const Kernel& kernel, const Matrix& matrix, const RowSource& x, int64_t rows,
               Activation activation, float* y) {
-  static thread_local Buffer<uint8_t> bytes_buffer, packed_buffer;
-  static thread_local Buffer<RowScale> scale_buffer;
-  static thread_local Buffer<float> rooms;
-  static thread_local std::vector<float*> out;
-  static thread_local std::vector<const uint8_t*> pointers;
+  static PerThread<Scratch> scratches;
+  Scratch& s = scratches.get();
   const int block = std::max(kernel.max_rows, kBlockBytes / matrix.depth);
   for (int64_t begin = 0; begin < rows; begin += block) {
     const int count = static_cast<int>(std::min<int64_t>(block, rows - begin));
-    uint8_t* bytes = bytes_buffer.reserve(at(count, matrix.depth));
-    uint8_t* packed = packed_buffer.reserve(at(count, matrix.depth));
-    RowScale* scales = scale_buffer.reserve(count);
-    for_each(count, rooms, matrix.in, [&](int64_t row, float* room) {
+    uint8_t* bytes = s.bytes.reserve(at(count, matrix.depth));
+    uint8_t* packed = s.packed.reserve(at(count, matrix.depth));
+    RowScale* scales = s.scales.reserve(count);
+    for_each(count, s.rooms, matrix.in, [&](int64_t row, float* room) {
       const float* from = x(begin + row, room);
       scales[row] = kernel.quantize(from, matrix.in, matrix.depth, bytes + at(row, matrix.depth));
     });
-    out.resize(count);
-    pointers.resize(count);
+    s.out.resize(count);
+    s.pointers.resize(count);
     for (int row = 0; row < count; row++) {
-      out[row] = y + at(begin + row, matrix.out);
-      pointers[row] = bytes + at(row, matrix.depth);
+      s.out[row] = y + at(begin + row, matrix.out);
+      s.pointers[row] = bytes + at(row, matrix.depth);
     }
-    pack_rows(kernel, pointers.data(), count, matrix.depth, packed);
+    pack_rows(kernel, s.pointers.data(), count, matrix.depth, packed);
     const Product product = {
-        .matrix = &matrix, .packed = packed, .scales = scales, .count = count, .out = out.data()};
+        .matrix = &matrix, .packed = packed, .scales = scales, .count = count, .out = s.out.data()};
     run_products(kernel, {product}, activation);
   }
 }

@@ -301,8 +301,8 @@ extern "C" double edge_asr_read_bandwidth(std::size_t bytes, int threads) try {
 }
 
 // 8-bit multiply-adds per second of the calling thread, with the fastest instruction that this
-// processor has.
-extern "C" double edge_asr_int8_peak(void) {
+// processor has; 0 where there is no memory.
+extern "C" double edge_asr_int8_peak(void) try {
   double best = 0.0;
   for (const PeakRound round : choose_peaks()) {
     long loops = 1 << 12;
@@ -319,4 +319,6 @@ extern "C" double edge_asr_int8_peak(void) {
     }
   }
   return best;
+} catch (const std::exception&) {
+  return 0.0;
 }

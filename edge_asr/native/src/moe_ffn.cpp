@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gemm.h"
+#include "per_thread.h"
 #include "routing.h"
 
 namespace edge_asr {
@@ -148,8 +149,8 @@ void count_work(Counters& counters, const Routing& routing, int rows) {
 
 void run_feed_forward(const Kernel& kernel, const Weights& weights, const Layer& layer,
                       const float* input, int64_t many_rows, float* y) {
-  static thread_local Scratch scratch;
-  Scratch& s = scratch;
+  static PerThread<Scratch> scratches;
+  Scratch& s = scratches.get();
   const int rows = static_cast<int>(many_rows);
   if (rows == 0) return;
   const float* x = normed(kernel, layer, input, rows, s.normed);

@@ -10,6 +10,8 @@
 
 #include "edge_asr_native.h"
 
+EDGE_ASR_OPERATORS
+
 namespace {
 
 struct OrtStatus;

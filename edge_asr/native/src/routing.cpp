@@ -4,9 +4,15 @@
 #include <numeric>
 
 #include "gemm.h"
+#include "per_thread.h"
 
 namespace edge_asr {
 namespace {
+
+struct Scratch {
+  std::vector<float> logits, gate;
+  std::vector<int> chosen, count;
+};
 
 // The k largest of `logits` among the allowed experts, best first, and the softmax over them.
 // Returns how many there are.
@@ -97,15 +103,14 @@ void choose_experts(const Kernel& kernel, const Layer& layer, const Levers& leve
   const float min_weight = levers.min_weight;
   const int max_experts = levers.max_experts;
 
-  static thread_local std::vector<float> logits_room, gate_room;
-  static thread_local std::vector<int> chosen_room, count_room;
-  logits_room.resize(at(rows, experts));
-  gate_room.resize(at(rows, k));
-  chosen_room.resize(at(rows, k));
-  count_room.resize(rows);
-  // Pointers, because the other threads have vectors of their own.
-  float *logits = logits_room.data(), *gate = gate_room.data();
-  int *chosen = chosen_room.data(), *count = count_room.data();
+  static PerThread<Scratch> scratches;
+  Scratch& s = scratches.get();
+  s.logits.resize(at(rows, experts));
+  s.gate.resize(at(rows, k));
+  s.chosen.resize(at(rows, k));
+  s.count.resize(rows);
+  float *logits = s.logits.data(), *gate = s.gate.data();
+  int *chosen = s.chosen.data(), *count = s.count.data();
 
   for_each(rows, [&](int64_t row) {
     kernel.route(x + at(row, layer.in), layer.router, layer.in, experts, logits + at(row, experts));

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -113,11 +113,8 @@ class Pool {
   std::vector<std::thread> workers_;
 };
 
-std::mutex busy;  // whoever holds it uses the pool
-std::unique_ptr<Pool>& pool() {
-  static auto* one = new std::unique_ptr<Pool>;  // never destroyed: its threads may still sleep
-  return *one;
-}
+std::mutex busy;       // whoever holds it uses the pool
+Pool* pool = nullptr;  // not destroyed at the end of the process: its threads may still sleep
 std::atomic<int> current{1};  // threads that there are
 int to_remake = 0;            // threads that a forked process is to have; 0 where it has them
 
@@ -125,10 +122,10 @@ int to_remake = 0;            // threads that a forked process is to have; 0 whe
 void make_pool(int count) {
   to_remake = 0;
   current = 1;
-  pool().reset();
+  delete std::exchange(pool, nullptr);
   if (count == 1) return;
-  pool().reset(new Pool(count));
-  current = pool()->count();
+  pool = new Pool(count);
+  current = pool->count();
 }
 
 // A forked process has this thread alone. The lock is held over the fork, so that no call is under
@@ -137,7 +134,7 @@ void make_pool(int count) {
 void before_fork() { busy.lock(); }
 void after_fork_in_parent() { busy.unlock(); }
 void after_fork_in_child() {
-  if (pool().release()) to_remake = current;
+  if (std::exchange(pool, nullptr)) to_remake = current;
   busy.unlock();
 }
 [[maybe_unused]] const int handlers =
@@ -156,11 +153,11 @@ int threads() { return current; }
 void parallel(const std::function<void(int, int)>& part, int most) {
   std::unique_lock<std::mutex> lock(busy, std::try_to_lock);
   if (lock.owns_lock() && to_remake) make_pool(to_remake);
-  if (!lock.owns_lock() || !pool()) {
+  if (!lock.owns_lock() || !pool) {
     part(0, 1);
     return;
   }
-  pool()->run(part, most);
+  pool->run(part, most);
 }
 
 }  // namespace edge_asr

@@ -4,6 +4,8 @@
 
 #include "edge_asr_native.h"
 
+EDGE_ASR_OPERATORS
+
 namespace {
 
 using at::Tensor;

@@ -231,18 +231,17 @@ const Layer& Weights::layer(int64_t index) const {
 
 namespace {
 
-struct Registry {
-  std::mutex mutex;
-  std::unordered_map<int64_t, std::shared_ptr<Weights>> entries;
-};
+std::mutex registering;
 
-Registry& registry() {
-  static Registry* one = new Registry;  // outlives the programs of a process that ends
+// Needs `registering`.
+auto& registry() {
+  // Outlives the programs of a process that ends.
+  static auto* one = new std::unordered_map<int64_t, std::shared_ptr<Weights>>;
   return *one;
 }
 
-void lock_registry() { registry().mutex.lock(); }
-void unlock_registry() { registry().mutex.unlock(); }
+void lock_registry() { registering.lock(); }
+void unlock_registry() { registering.unlock(); }
 // A process is not forked while a thread that it will not have holds the lock.
 [[maybe_unused]] const int handlers =
     pthread_atfork(lock_registry, unlock_registry, unlock_registry);
@@ -250,19 +249,19 @@ void unlock_registry() { registry().mutex.unlock(); }
 }  // namespace
 
 void register_weights(int64_t id, std::shared_ptr<Weights> weights) {
-  std::lock_guard<std::mutex> lock(registry().mutex);
-  registry().entries[id] = std::move(weights);
+  std::lock_guard<std::mutex> lock(registering);
+  registry()[id] = std::move(weights);
 }
 
 void unregister_weights(int64_t id) {
-  std::lock_guard<std::mutex> lock(registry().mutex);
-  registry().entries.erase(id);
+  std::lock_guard<std::mutex> lock(registering);
+  registry().erase(id);
 }
 
 std::shared_ptr<Weights> find_weights(int64_t id) {
-  std::lock_guard<std::mutex> lock(registry().mutex);
-  const auto found = registry().entries.find(id);
-  if (found == registry().entries.end())
+  std::lock_guard<std::mutex> lock(registering);
+  const auto found = registry().find(id);
+  if (found == registry().end())
     throw std::out_of_range(
         "the program's weights are not loaded; open it through edge_asr, which loads them");
   return found->second;

@@ -166,6 +166,6 @@ def test_operators_that_cannot_be_opened_are_named(
     monkeypatch.setattr(onnx_runtime, "_operators", set())
     broken = tmp_path / "libedge_asr_onnx.so"
     broken.write_bytes(b"no library")
-    register_operators("onnx", broken)
     with pytest.raises(BackendError, match=r"refuses libedge_asr_onnx\.so: .*; run: make native"):
-        open_encoder("onnx", tiny_onnx(), ENCODER)
+        register_operators("onnx", broken)
+    open_encoder("onnx", tiny_onnx(), ENCODER)

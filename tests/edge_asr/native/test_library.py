@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,36 @@ def test_what_the_reader_raises_arrives(kernels: list[str]) -> None:
         share_weights(81, 100, fail)
     reader = Reader(linear_file())
     assert share_weights(81, len(reader.data), reader).run(0, x(2))[0].shape == (2, 8)
+
+
+class Interrupted:
+    """The kernels, and an interrupt that comes as soon as they have the weights."""
+
+    def __init__(self) -> None:
+        self._opened = library.library()
+        self.freed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+    def edge_asr_load(self, *arguments: Any) -> int:
+        assert self._opened.edge_asr_load(*arguments) == 0
+        raise KeyboardInterrupt
+
+    def edge_asr_free(self, *_: Any) -> None:
+        self.freed += 1
+
+
+def test_an_interrupt_frees_no_memory_that_the_kernels_have(
+    kernels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, interrupted = Reader(linear_file()), Interrupted()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(library, "library", lambda: interrupted)
+        NativeWeights(83, len(reader.data), reader)
+    assert not interrupted.freed
+    again = NativeWeights(83, len(reader.data), reader)
+    assert again.run(0, x(2))[0].shape == (2, 8)
 
 
 def test_numbers_that_nobody_loaded(kernels: list[str]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +23,7 @@ from tests.edge_asr.native.weights_file import Floats, Maker, load, pack_file
 DIM, HEADS, FRAMES = 24, 3, 9
 STACK_BYTES = 8 << 20  # of a thread, at least
 NOBODY = 65534
+M_ARENA_MAX = -8
 
 
 def attention(cached: int) -> tuple[NativeWeights, list[Floats]]:
@@ -33,22 +35,25 @@ def attention(cached: int) -> tuple[NativeWeights, list[Floats]]:
     return load(pack_file([maker.attention(DIM, HEADS)])), [*x, np.zeros(1, np.float32), *state]
 
 
-def limit_memory(more_bytes: int | None) -> None:
-    """From now on the process gets no more than so many bytes; None: as many as it wants."""
-    most = resource.RLIM_INFINITY
-    if more_bytes is not None:
-        with open("/proc/self/statm") as file:
-            most = int(file.read().split()[0]) * resource.getpagesize() + more_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+def used_bytes() -> int:
+    """Of this process, as its limit of memory counts."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def take_what_is_free() -> list[Floats]:
-    """Memory that the process has and does not use, in pieces of a megabyte."""
-    limit_memory(0)
+def limit_memory(most_bytes: int) -> None:
+    """From now on the process has no more than so many bytes."""
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, resource.RLIM_INFINITY))
+
+
+def take_what_is_free(used: int) -> list[Floats]:
+    """Memory that the process has and does not use, in ever smaller pieces. It stays limited."""
+    limit_memory(used)
     pieces: list[Floats] = []
-    with contextlib.suppress(MemoryError):
-        while True:
-            pieces.append(np.empty(1 << 18, np.float32))
+    for numbers in (1 << 18, 1 << 14, 1 << 10):
+        with contextlib.suppress(MemoryError):
+            while True:
+                pieces.append(np.empty(numbers, np.float32))
     return pieces
 
 
@@ -68,7 +73,7 @@ def threads_and_result(limit: Callable[[], None]) -> tuple[int, bool]:
 
 
 def test_as_many_threads_as_memory_allows(kernels: list[str]) -> None:
-    count, right = threads_and_result(lambda: limit_memory(5 * STACK_BYTES))
+    count, right = threads_and_result(lambda: limit_memory(used_bytes() + 5 * STACK_BYTES))
     assert 1 <= count < 16 and right
 
 
@@ -88,15 +93,16 @@ def test_memory_that_ends_anywhere(kernels: list[str]) -> None:
 
     def outcome(more_bytes: int) -> str:
         library().edge_asr_set_threads(4)
-        taken = take_what_is_free()
-        limit_memory(more_bytes)
+        used = used_bytes()
+        taken = take_what_is_free(used)
+        limit_memory(used + more_bytes)
         try:
             found = weights.run(0, *inputs, outputs=4)
         except MemoryError:
             return "numpy has no memory"
         except BackendError as error:
             return str(error)
-        limit_memory(None)
+        limit_memory(resource.RLIM_INFINITY)
         taken.clear()
         return "right" if same(found, expected) else "wrong"
 
@@ -104,6 +110,37 @@ def test_memory_that_ends_anywhere(kernels: list[str]) -> None:
     found = [in_child(partial(outcome, more << 20)) for more in [*range(0, 64, 4), 1024]]
     assert set(found) <= {"right", "numpy has no memory", "out of memory; use smaller chunks"}
     assert found[-1] == "right" and "out of memory; use smaller chunks" in found
+
+
+def test_the_first_error_of_a_thread_without_memory(kernels: list[str]) -> None:
+    """The C library ends the process where a thread cannot have its own variables."""
+
+    set_levers, malloc = library().edge_asr_set_levers, ctypes.CDLL(None).malloc
+    malloc.argtypes, malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+
+    def fail(go: threading.Event) -> int:
+        while not go.is_set():
+            pass
+        return int(set_levers(1, 0, 0.0, 0))
+
+    def run() -> tuple[int, str]:
+        go = threading.Event()
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)  # threads have no stock of memory of their own
+        with ThreadPoolExecutor(1) as pool:
+            failing = pool.submit(fail, go)
+            taken = take_what_is_free(used_bytes())
+            while malloc(64):
+                pass
+            go.set()
+            result = failing.result()
+            limit_memory(resource.RLIM_INFINITY)
+            taken.clear()
+            text = pool.submit(library().edge_asr_error).result().decode()
+        return result, text
+
+    result, text = in_child(run)
+    assert result == -1
+    assert text == "out of memory; use smaller chunks" or "weights are not loaded" in text
 
 
 class Mallinfo(ctypes.Structure):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,9 @@ DIM, HEADS, KERNEL, CACHED = 24, 3, 5, 7
 EXPERTS, ATTENTION, CONVOLUTION = range(3)
 SETTINGS = (Levers(), Levers(top_k=1))
 STREAMS, RUNS = 4, 25
+SOURCES = Path(__file__).parents[3] / "edge_asr" / "native" / "src"
+# make test-native sets the options of a sanitizer.
+SANITIZERS = {"ASAN_OPTIONS": "-fsanitize=address,undefined", "TSAN_OPTIONS": "-fsanitize=thread"}
 
 
 def cases(maker: Maker) -> list[Case]:
@@ -130,6 +136,22 @@ def test_a_forked_process_may_want_another_number(kernels: list[str], wanted: in
         return tasks() - before
 
     assert in_child(more_threads) == wanted - 1
+
+
+@pytest.mark.slow
+def test_an_exception_waits_for_the_other_threads(tmp_path: Path) -> None:
+    """In a program of its own: no layer throws in its parts."""
+    if not (compiler := shutil.which("g++")):
+        pytest.skip("no g++ to build a program of its own with")
+    program, environment = tmp_path / "throwing_parts", dict(os.environ)
+    environment.pop("LD_PRELOAD", None)  # the program has its sanitizer inside
+    sanitizers = [flag for name, flag in SANITIZERS.items() if name in os.environ]
+    sources = [Path(__file__).with_name("throwing_parts.cpp"), SOURCES / "threads.cpp"]
+    flags = ["-std=c++20", "-g", "-O1", "-pthread", f"-I{SOURCES}", *sanitizers]
+    subprocess.run(
+        [compiler, *flags, *map(str, sources), "-o", str(program)], env=environment, check=True
+    )
+    subprocess.run([str(program)], env=environment, check=True, timeout=120)
 
 
 def test_a_fork_while_streams_run(kernels: list[str]) -> None:

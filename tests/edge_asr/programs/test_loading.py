@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +22,7 @@ from edge_asr.package.writer import NewProgram, write_package
 from edge_asr.programs import loading
 from edge_asr.programs.loading import (
     choose_program,
+    load_encoder,
     load_operators,
     preferred_dispatch,
     set_levers,
@@ -25,6 +31,11 @@ from edge_asr.streams.recognizer import load
 from tests.tiny import MANIFEST, sealed, tiny_files, tiny_onnx
 
 NATIVE = ("edge_asr::linear",), "encoder.weights"
+
+
+def heavy(backend: str) -> Any:
+    """A backend whose library takes seconds to import."""
+    return pytest.param(backend, marks=pytest.mark.slow)
 
 
 def package(folder: Path, *kinds: str) -> Package:
@@ -48,16 +59,23 @@ def kind_of(found: Package, **wish: str) -> str:
 @pytest.fixture(params=[True, False], ids=["built", "not built"])
 def built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     missing = None if request.param else "libedge_asr_onnx.so"
+    pretend_built(monkeypatch, "avx2")
     monkeypatch.setattr(loading, "missing_library", lambda backend: missing)
-    monkeypatch.setattr(library, "running_kernel", lambda: "avx2")
     return bool(request.param)
+
+
+def pretend_built(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    """All that native programs need, with this kernel."""
+    monkeypatch.setattr(loading, "missing_library", lambda backend: None)
+    monkeypatch.setattr(loading, "load_operators", lambda backend: None)
+    monkeypatch.setattr(library, "library", lambda: None)
+    monkeypatch.setattr(library, "running_kernel", lambda: kernel)
 
 
 def test_portable_is_taken_where_kernels_are_plain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "missing_library", lambda backend: None)
-    monkeypatch.setattr(library, "running_kernel", lambda: library.PLAIN_KERNEL)
+    pretend_built(monkeypatch, library.PLAIN_KERNEL)
     both = package(tmp_path / "a", "int8 portable", "int8 native")
     assert kind_of(both) == "int8 portable"
     assert kind_of(both, dispatch="native") == "int8 native"
@@ -65,19 +83,71 @@ def test_portable_is_taken_where_kernels_are_plain(
     assert preferred_dispatch("onnx")[1].startswith("no kernel is made for this processor")
 
 
+@pytest.fixture
+def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own with the native libraries, to break as the test likes."""
+    folder = tmp_path / "libraries"
+    folder.mkdir()
+    for name in ("kernels", *(backend.operator_library for backend in BACKENDS.values())):
+        if library.built(str(name)):
+            shutil.copy(library.library_path(str(name)), folder)
+    monkeypatch.setattr(library, "FOLDER", folder)
+    library.library.cache_clear()
+    yield folder
+    library.library.cache_clear()
+
+
+def is_passed_over(tmp_path: Path, backend: str, why: str) -> None:
+    """Native programs of a backend are, and say why to who asks for them."""
+    dispatch, reason = preferred_dispatch(backend)
+    assert dispatch == "portable" and re.search(why, reason) and reason.endswith("make native")
+    if backend == "onnx":
+        both = package(tmp_path, "fp32 portable", "fp32 native")
+        assert kind_of(both) == kind_of(both, dispatch="portable") == "fp32 portable"
+        load_encoder(both, choose_program(both, "encoder"))
+        with pytest.raises(BackendError, match=f"needs the native operators, and .*{why}"):
+            kind_of(both, dispatch="native")
+
+
 def test_portable_is_taken_where_the_kernels_cannot_be_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, libraries: Path
 ) -> None:
     for name in ("kernels", "onnx"):
-        (tmp_path / f"libedge_asr_{name}.so").write_bytes(b"of another system")
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    library.library.cache_clear()
-    try:
-        both = package(tmp_path, "int8 portable", "int8 native")
-        assert kind_of(both) == kind_of(both, dispatch="portable") == "int8 portable"
-        assert "cannot be opened" in preferred_dispatch("onnx")[1]
-    finally:
-        library.library.cache_clear()
+        (libraries / f"libedge_asr_{name}.so").write_bytes(b"of another system")
+    is_passed_over(tmp_path, "onnx", "cannot be opened")
+
+
+@pytest.mark.parametrize("backend", ["onnx", *map(heavy, ("executorch", "torchscript"))])
+def test_portable_is_taken_where_the_operators_cannot_be_opened(
+    tmp_path: Path, libraries: Path, backend: str
+) -> None:
+    if not library.built():
+        pytest.skip("the kernels are not built; run: make native")
+    name = f"libedge_asr_{BACKENDS[backend].operator_library}.so"
+    (libraries / name).write_bytes(b"of another system")
+    is_passed_over(tmp_path, backend, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("abi", ["", "int edge_asr_operators_abi() { return 99; }"])
+def test_portable_is_taken_where_the_operators_are_of_another_age(
+    tmp_path: Path, libraries: Path, abi: str
+) -> None:
+    if not library.built() or not (compiler := shutil.which("g++")):
+        pytest.skip("no kernels, or no g++ to build other operators with")
+    path = libraries / "libedge_asr_onnx.so"
+    source = f'extern "C" {{ void* RegisterCustomOps() {{ return nullptr; }} {abi} }}'
+    build = [compiler, "-x", "c++", "-", "-shared", "-fPIC", "-o", str(path)]
+    subprocess.run(build, input=source, text=True, check=True)
+    is_passed_over(tmp_path, "onnx", "onnx.so: of (a version before 1|version 99, 1 is needed);")
+
+
+def test_a_backend_that_is_not_installed_is_for_who_opens_a_program_to_tell(
+    built: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = replace(BACKENDS["onnx"], module="edge_asr.backends.no_such_runtime")
+    monkeypatch.setitem(BACKENDS, "onnx", gone)
+    assert preferred_dispatch("onnx")[0] == ("native" if built else "portable")
 
 
 def test_the_preferred_dispatch_says_why(built: bool) -> None:
