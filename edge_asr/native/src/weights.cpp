@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -47,6 +49,10 @@ class Cursor {
 
   size_t left() const { return left_; }
 
+  [[noreturn]] void refuse_sums() const {
+    refuse(layer_, "its integers do not add up to the sums beside them");
+  }
+
   [[noreturn]] void refuse_depth(int depth) const {
     refuse(layer_, "rows of " + std::to_string(depth) + " numbers, allowed are 1 to 65536");
   }
@@ -56,6 +62,77 @@ class Cursor {
   size_t left_;
   uint32_t layer_;
 };
+
+// Adds up a panel's integers (depth / 4, 32, 4) by output channel.
+void add_up8(const uint8_t* panel, int depth, int32_t* sums) {
+  constexpr int kRow = 4 * kPanel, kTogether = 255;  // so many stay below 2^15
+  const auto* row = reinterpret_cast<const int8_t*>(panel);
+  int32_t totals[kRow] = {};
+  for (int left = depth / 4; left > 0; left -= kTogether) {
+    int16_t few[kRow] = {};
+    for (int i = 0; i < std::min(left, kTogether); i++, row += kRow)
+      for (int j = 0; j < kRow; j++) few[j] = static_cast<int16_t>(few[j] + row[j]);
+    for (int j = 0; j < kRow; j++) totals[j] += few[j];
+  }
+  for (int j = 0; j < kRow; j++) sums[j / 4] += totals[j];
+}
+
+// The same of one group of int4, [group / 4][16][4] bytes.
+void add_up4(const uint8_t* packed, int group, int32_t* sums) {
+  constexpr int kHalf = kPanel / 2;
+  for (int i = 0; i < group * kHalf; i++) {
+    const int channel = i / 4 % kHalf;
+    sums[channel] += (packed[i] & 15) - 8;
+    sums[channel + kHalf] += (packed[i] >> 4) - 8;
+  }
+}
+
+float from_bfloat16(const uint8_t* bytes) {
+  uint32_t bits = static_cast<uint32_t>(bytes[0] | bytes[1] << 8) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// The sum that an output channel's weights must have, and how far float32 may be from it.
+struct Sum {
+  double value = 0, rounding = 0;
+};
+
+void add_up_groups(const Matrix& matrix, const uint8_t* panel, Sum* sums) {
+  for (int g = 0; g < matrix.depth / matrix.group; g++) {
+    const uint8_t* scales = panel;
+    int32_t weights[kPanel] = {};
+    panel += 2 * kPanel;
+    add_up4(panel, matrix.group, weights);
+    panel += matrix.group * kPanel / 2;
+    for (int c = 0; c < kPanel; c++) {
+      const double term = static_cast<double>(from_bfloat16(scales + 2 * c)) * weights[c];
+      sums[c].value += term;
+      sums[c].rounding += 1e-5 * std::abs(term);
+    }
+  }
+}
+
+// Whether the integers are those that the sums were made of: any that is another shows, and any
+// order of panels that is another.
+bool sums_fit(const Matrix& matrix) {
+  for (int p = 0; p < matrix.panels; p++) {
+    const int first = p * kPanel;
+    if (matrix.bits == 8) {
+      int32_t sums[kPanel] = {};
+      add_up8(matrix.panel(p), matrix.depth, sums);
+      if (!std::equal(sums, sums + kPanel, matrix.sum + first)) return false;
+      continue;
+    }
+    Sum sums[kPanel];
+    add_up_groups(matrix, matrix.panel(p), sums);
+    for (int c = 0; c < kPanel; c++)  // so that what is no number does not fit either
+      if (!(std::abs(sums[c].value - matrix.scaled_sum[first + c]) <= sums[c].rounding))
+        return false;
+  }
+  return true;
+}
 
 Matrix read_matrix(Cursor& data, const LayerHeader& header, int in, int out) {
   // Sums of products stay below 2^31.
@@ -79,6 +156,7 @@ Matrix read_matrix(Cursor& data, const LayerHeader& header, int in, int out) {
   matrix.panel_bytes =
       header.bits == 8 ? at(matrix.depth, kPanel) : at(matrix.depth / matrix.group, group_bytes);
   matrix.panels_begin = data.take(at(matrix.panels, matrix.panel_bytes));
+  if (!sums_fit(matrix)) data.refuse_sums();
   return matrix;
 }
 
