@@ -105,4 +105,4 @@ def _card(conf: ExportConfig, manifest: Manifest, parity: dict[str, Any]) -> byt
 
 
 def _json(parity: dict[str, Any]) -> bytes:
-    return (json.dumps(parity, indent=1) + "\n").encode()
+    return (json.dumps(parity, indent=1, allow_nan=False) + "\n").encode()

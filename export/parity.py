@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -79,7 +80,8 @@ class Parity:
 
 
 def refuse(parity: Parity, bounds: Bounds, program: str) -> None:
-    """Raise ParityError, which names ``program``, where a measurement is outside its bounds."""
+    """Raise ParityError, which names ``program``, where a measurement is outside its bounds or is
+    not finite."""
     agreement = parity.equal / parity.compared
     measured = [  # each so that NaN is refused too
         ("max error", parity.max_abs, parity.max_abs <= bounds.max_abs),
@@ -92,3 +94,6 @@ def refuse(parity: Parity, bounds: Bounds, program: str) -> None:
                 f"{program}: {what} {value:.3g} is outside the bounds ({bounds}, in the mean "
                 f"{parity.allowed_mean_abs:.3g} here); no package was written"
             )
+    for name, number in parity.row().items():
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ParityError(f"{program}: {name} is {number}; no package was written")

@@ -236,7 +236,7 @@ class Stream:
         keep = state.steps.pop(0).keep
         log_probs = result.log_probs[0, :keep]
         events: list[Event] = []
-        if np.isfinite(log_probs.max(axis=1)).all():
+        if result.is_finite(keep):
             state.encoder = result.state
             state.frames_seen_by_encoder += keep
             encoder_out = result.encoder_out[0, :keep]

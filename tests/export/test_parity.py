@@ -47,6 +47,12 @@ def test_one_outside_is_refused(change: dict[str, Any], word: str) -> None:
     assert "0.05 here" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["golden_max_abs", "golden_mean_abs"])
+def test_a_bound_that_is_not_finite_is_refused(name: str) -> None:
+    with pytest.raises(ParityError, match=f"{name} is inf"):
+        refuse(dataclasses.replace(GOOD, **{name: math.inf}), BOUNDS, "onnx int8")
+
+
 def test_the_entries_of_parity_json() -> None:
     assert BOUNDS.row("choice") == {"max_abs": 1.0, "mean_abs": 0.1, "choice_agreement": 0.9}
     row = GOOD.row()
