@@ -46,7 +46,7 @@ class Parity:
 
     backend: str
     precision: str
-    amounts: Mapping[str, int]  # of what was compared: steps, or segments and hypotheses
+    amounts: Mapping[str, int]  # of what was compared: steps and texts, or segments and hypotheses
     max_abs: float
     mean_abs: float
     allowed_mean_abs: float
@@ -73,10 +73,14 @@ class Parity:
 
     def __str__(self) -> str:
         """The figures, for who waits for the export."""
-        return (
+        line = (
             f"max error {self.max_abs:.1e}, mean {self.mean_abs:.1e}, "
             f"{self.equal} of {self.compared} {self.results} equal"
         )
+        different = self.amounts.get(f"different_{self.results}", self.compared)
+        if 2 * different < self.compared:
+            line += f", which proves little: only {different} of them differ and say something"
+        return line
 
 
 def refuse(parity: Parity, bounds: Bounds, program: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from export.source import Source
 from export.speech import Speech
 from export.verify import greedy_text, reference, verify_program, verify_streaming
 from export.verify_decoder import Segment, decoder_reference, verify_decoder
+from export.verify_steps import step_reference, verify_steps
 from quant.checkpoint import QuantizedCheckpoint
 
 GOLDEN_SECONDS = 4.0
@@ -52,6 +53,7 @@ class EncoderExport:
     def __init__(self, source: Source, speech: Speech, say: Say) -> None:
         self.source, self.speech, self.say = source, speech, say
         self.streaming: dict[str, float] = {}  # by precision, see verify_streaming
+        self.coverage: dict[str, Any] = {}  # by precision, see verify_steps.Coverage
         # A few seconds of the clips, as they follow one another.
         samples = np.concatenate(speech.clips)
         rate = source.features.sample_rate
@@ -64,6 +66,10 @@ class EncoderExport:
         self._verify_streaming(quantized)
         self._add_golden(quantized)
         expected = reference(network, self.speech, spec)
+        steps = step_reference(network, quantized.float_network, self.speech.joined, spec)
+        self.golden |= steps.arrays(precision)
+        self.coverage[precision] = steps.coverage.row()
+        self.say(f"{precision}: {steps.coverage}")
         interface = encoder_interface(network, spec)
         for built in build_programs(
             EncoderProgram(network), interface, precision, conf.backends, conf.dispatches
@@ -71,6 +77,7 @@ class EncoderExport:
             backend, blank = built.program.backend, network.conf.blank
             encoder = open_encoder(backend, built.data, spec)
             label = (backend, precision)
+            verify_steps(encoder, steps.golden, spec, f"{backend} {precision}")
             yield built, verify_program(encoder, expected, spec, units, blank, label)
 
     def golden_file(self) -> tuple[str, bytes]:
