@@ -22,10 +22,10 @@ from export.program import EncoderProgram, with_replaced
 from model.feed_forward import MoeFeedForward
 from model.network import Network
 
-STEPS = 2  # of a chain: the second sees what the first left in the state
-CANDIDATES = 384  # chains of speech, and as many of bent speech
+STEPS = 4  # of a chain: the later ones see what those before left in the state
+CANDIDATES = 192  # chains of speech, and as many of bent speech
 ROUNDS, RATE, MARGIN = 40, 0.3, 0.5  # of a climb
-MOST_MADE, TRIES = 96, 3  # chains in one climb, and of them for one expert
+MOST_MADE, TRIES = 75, 3  # chains in one climb, and of them for one expert
 LARGEST = 40.0  # of a feature
 
 

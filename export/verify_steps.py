@@ -40,9 +40,10 @@ from model.network import Network
 from quant.linear import QuantLinear
 from quant.linear4 import QuantLinear4
 
-MOST_CHAINS = 192  # that programs are verified with
+MOST_CHAINS = 96  # that programs are verified with
 GOLDEN_CHAINS = PREFIXES[-1]  # of them, those that travel with the package
-CLIMBS = 2  # towards the experts that are visited least
+ENOUGH = 20  # visits of an expert
+CLIMBS = 3  # towards the experts that are visited least
 # Relative to what noise does, and where it does nothing to the last bits of float32, of which 128
 # layers' sums have a few.
 FLOOR = 1e-4
@@ -122,7 +123,10 @@ def step_reference(
     feats = candidates(network, joined, spec)
     _, experts = _run(program, feats, network, spec)
     for seed in range(CLIMBS if experts.size else 0):
-        made = made_for(network, _visits(experts, network), feats, spec, seed)
+        visits = _visits(experts, network)
+        if visits.min() >= ENOUGH:
+            break
+        made = made_for(network, visits, feats, spec, seed)
         feats = np.concatenate([feats, made])
         experts = np.concatenate([experts, _run(program, made, network, spec)[1]])
     expected, experts = _run(program, feats, network, spec)
@@ -240,7 +244,8 @@ def _choose(
     visits, order = np.zeros(max(1, layers * count)), []
     worth = np.where(calm == 1.0, 1.0, 0.1 * calm**2)
     for _ in range(min(MOST_CHAINS, len(experts))):
-        gain = worth * (1e-3 + (1.0 / (1 + visits[flat]) ** 2).sum(1))
+        needed = np.where(visits < 2, 1.0, 0.2 / (1 + visits) ** 2)  # one visit proves little
+        gain = worth * (1e-3 + needed[flat].sum(1))
         best = int(gain.argmax())
         order.append(best)
         np.add.at(visits, flat[best], 1)

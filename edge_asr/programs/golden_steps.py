@@ -25,7 +25,7 @@ from edge_asr.errors import PackageError
 from edge_asr.package.manifest import EncoderSpec
 
 PROJECTIONS = 4  # of a tensor
-PREFIXES = (6, 24, 64)  # chains: of ``load`` for portable and native programs, and of ``verify``
+PREFIXES = (4, 18, 48)  # chains: of ``load`` for portable and native programs, and of ``verify``
 ARRAYS = ("feats", "expected", "bound", "cap", "experts", "shown")
 # Of the steps, how many may differ by an integer that moved.
 SHARE = 0.25
