@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,8 +88,9 @@ def read_layers(data: bytes) -> list[Layer]:
             padded = rows + -rows % PANEL
             parts = [4 * padded] * 3 + [padded * (columns + -columns % DEPTH_MULTIPLE)]
             ends = at + np.cumsum([_aligned(part) for part in parts])
-            matrices.append(Matrix(at, *map(int, ends), rows))
-            at = int(ends[-1])
+            total, bias, panels, end = map(int, ends)
+            matrices.append(Matrix(at, total, bias, panels, end, rows))
+            at = end
         assert at == header.offset + header.size, "the format has changed"
         layers.append(Layer(index, header, tuple(matrices)))
     return layers
@@ -130,7 +131,7 @@ def _aligned(size: int) -> int:
 Change = Callable[[bytearray, Layer, np.random.Generator], str]
 
 
-def _put(data: bytearray, layer: Layer, **changes: float) -> None:
+def _put(data: bytearray, layer: Layer, **changes: Any) -> None:
     header = layer.header._replace(**changes)
     struct.pack_into(_FORMAT, data, _FIRST + _HEADER * layer.index, *header)
 

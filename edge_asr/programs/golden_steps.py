@@ -13,7 +13,7 @@ enough to travel with the package.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,10 +25,12 @@ from edge_asr.errors import PackageError
 from edge_asr.package.manifest import EncoderSpec
 
 PROJECTIONS = 4  # of a tensor
-PREFIXES = (4, 18, 48)  # chains: of ``load`` for portable and native programs, and of ``verify``
+PREFIXES = (4, 24, 48)  # chains: of ``load`` for portable and native programs, and of ``verify``
 ARRAYS = ("feats", "expected", "bound", "cap", "experts", "shown")
-# Of the steps, how many may differ by an integer that moved.
+# Of the steps, and of those that visit one expert, how many may differ by an integer that moved.
 SHARE = 0.25
+# So many of an expert's steps are chance: one in a hundred differs, in any of ten stages.
+CHANCE = 2
 _SMALLEST = 1e-6  # of a tensor of zeros
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # splitmix64's, the same bits in any version
 
@@ -55,9 +57,13 @@ class GoldenSteps:
 
     def some(self, chains: slice) -> GoldenSteps:
         """Only those chains."""
-        per_chain = (self.feats, self.expected, self.bound, self.experts)
-        feats, expected, bound, experts = (array[chains] for array in per_chain)
-        return GoldenSteps(feats, expected, bound, self.cap, experts, self.shown)
+        return replace(
+            self,
+            feats=self.feats[chains],
+            expected=self.expected[chains],
+            bound=self.bound[chains],
+            experts=self.experts[chains],
+        )
 
 
 def sketch(encoder_out: FloatArray, log_probs: FloatArray, state: State) -> FloatArray:
@@ -106,7 +112,7 @@ def complaint(found: FloatArray, golden: GoldenSteps) -> str | None:
 
 def _complaint(found: FloatArray, golden: GoldenSteps) -> str | None:
     """Single steps may differ by integers that moved, but none by more than such can, not many, and
-    not all that visit one expert, from the stage on where the expert shows."""
+    not those that visit one expert, from the stage on where the expert shows."""
     above = ~(found <= golden.cap)  # so that NaN is refused too
     if above.any():
         stage = int(above.any((0, 1)).argmax())
@@ -131,9 +137,11 @@ def _wrong_expert(
         chosen = golden.experts[:, :, layer]
         for expert in np.unique(chosen):
             steps = (chosen == expert).any(2) & clean[..., stage]
-            if steps.sum() > 1 and not fits[..., stage][steps].any():
+            wrong = int((~fits[..., stage][steps]).sum())
+            all_wrong = 1 < wrong == steps.sum()
+            if all_wrong or (wrong > CHANCE and wrong > SHARE * steps.sum()):
                 where = f"expert {expert} of expert layer {layer}"
-                return f"{where}: all {steps.sum()} steps that visit it differ"
+                return f"{where}: {wrong} of {steps.sum()} steps that visit it differ"
     return None
 
 
@@ -208,7 +216,7 @@ def check_steps(
 
 def _project(array: npt.NDArray[np.generic], kept: int, count: int) -> FloatArray:
     """Projections (..., count) of all axes of array (B, L, ...) but the first ``kept``."""
-    flat = array.reshape(*array.shape[:kept], -1)
+    flat = array.reshape(*array.shape[:kept], -1).astype(np.float32, copy=False)
     projected: FloatArray = flat @ _signs(flat.shape[-1], count)
     return projected
 
