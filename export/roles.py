@@ -77,8 +77,9 @@ class EncoderExport:
             backend, blank = built.program.backend, network.conf.blank
             encoder = open_encoder(backend, built.data, spec)
             label = (backend, precision)
+            parity = verify_program(encoder, expected, spec, units, blank, label)
             verify_steps(encoder, steps.golden, spec, f"{backend} {precision}")
-            yield built, verify_program(encoder, expected, spec, units, blank, label)
+            yield built, parity
 
     def golden_file(self) -> tuple[str, bytes]:
         """See ``RoleExport``."""

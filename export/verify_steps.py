@@ -51,6 +51,7 @@ FLOOR = FLOORS["quantized"]
 # Programs add in other orders than eager torch. Relative to the largest number of a row.
 LAST_BITS, DRAWS = 1e-7, 3
 COARSE = 1e-5  # moves integers in nearly every step: what these can do at most
+LOWEST_CAP = 0.05  # a router that takes its next choice does as much, in float32 too
 # Half of the energy of what the encoder says would be rounding's.
 LARGEST_ROUNDING = 0.7
 
@@ -143,7 +144,7 @@ def step_reference(
         feats,
         expected,
         np.maximum(floor, GOLDEN_SAFETY * noise).astype(np.float32),
-        np.maximum(floor, GOLDEN_SAFETY * peak).astype(np.float32),
+        np.maximum(LOWEST_CAP, GOLDEN_SAFETY * peak).astype(np.float32),
         experts,
         _shown(network),
     )
