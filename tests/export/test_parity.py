@@ -59,3 +59,10 @@ def test_the_entries_of_parity_json() -> None:
     assert (row["segments"], row["hypotheses"]) == (3, 30)
     assert (row["choices"], row["equal_choices"]) == (10, 9)
     assert list(row)[-2:] == ["golden_max_abs", "golden_mean_abs"]
+
+
+def test_texts_that_say_nothing_prove_little() -> None:
+    silent = dataclasses.replace(GOOD, results="texts", amounts={"steps": 3, "different_texts": 1})
+    assert str(silent).endswith("which proves little: only 1 of them differ and say something")
+    many = dataclasses.replace(silent, amounts={"steps": 3, "different_texts": 9})
+    assert str(many).endswith("9 of 10 texts equal") and silent.row()["different_texts"] == 1
