@@ -25,7 +25,7 @@ from edge_asr.errors import PackageError
 from edge_asr.package.manifest import EncoderSpec
 
 PROJECTIONS = 4  # of a tensor
-PREFIXES = (4, 24, 48)  # chains: of ``load`` for portable and native programs, and of ``verify``
+PREFIXES = (4, 40, 48)  # chains: of ``load`` for portable and native programs, and of ``verify``
 ARRAYS = ("feats", "expected", "bound", "cap", "experts", "shown")
 # Of the steps, and of those that visit one expert, how many may differ by an integer that moved.
 SHARE = 0.25
