@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     findings = [_finding(bench, mutant) for mutant in mutants(data, range(options.mutants))]
     visits = reference.coverage.visits
     figures = Figures(
-        Origin.of(recognizer, command_line("-m benchmark.proof", argv), shared=True),
+        Origin.of(recognizer, command_line(parser.prog, argv), shared=True),
         int(visits.size),
         int((visits == 0).sum()),
         findings,
