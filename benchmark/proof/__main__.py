@@ -1,207 +1,153 @@
-"""``python -m benchmark.proof CHECKPOINT PACKAGE``: bugs put into the weights of a package's native
-encoder, and which of them the golden steps of ``load``, ``verify`` and the exporter find.
+"""``python -m benchmark.proof CHECKPOINT``: exports it, puts one bug at a time into its programs
+and weights, and counts which of them ``load``, ``verify`` and the exporter find.
 
-PACKAGE holds the int8 programs of CHECKPOINT. Besides the steps, all three compare what they always
-did: the golden samples, and whole streams; that is not counted here. What the exporter does not
-find is compared with the right program on speech, to tell bugs from changes without any effect.
+What was found so far is kept in ``--work``, where the next run goes on. The page tells of false
+alarms too, where ``python -m benchmark.proof.right`` has left its figures there.
 """
 
 from __future__ import annotations
 
-import ctypes
+import argparse
+import hashlib
+import pickle
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
+import msgspec
 import torch
 
 from benchmark.options import page_parser
-from benchmark.page import Origin, command_line, table, write
-from benchmark.proof.mutants import CHANGES, Mutant, mutants
-from edge_asr.backends import Encoder, FloatArray
+from benchmark.page import command_line, write
+from benchmark.proof.bench import NAMES, Bench, Finding, References, make_references
+from benchmark.proof.report import Figures, page
+from benchmark.proof.right import RightPackage
 from edge_asr.exits import errors_as_lines
-from edge_asr.native.library import kernels, library
-from edge_asr.package.files import open_package
-from edge_asr.package.manifest import EncoderSpec
-from edge_asr.programs.golden_steps import (
-    PREFIXES,
-    GoldenSteps,
-    complaint,
-    deviation,
-    run_chains,
-    sketch,
-)
-from edge_asr.programs.loading import choose_program, load_encoder, load_weights
-from edge_asr.programs.streaming import cut, stream
-from edge_asr.streams.recognizer import Recognizer
-from export.speech import load_speech
-from export.verify_steps import FLOOR, step_reference
+from edge_asr.machine import describe_machine
+from edge_asr.package.files import MANIFEST, Package, open_package
+from export.package import export_package
+from export.source import ExportConfig
 from quant.checkpoint import load_at
 
 CLIPS = Path(__file__).parents[2] / "tests" / "data" / "clips.tsv"
-JUDGES = ("load", "verify", "exporter")
-WITHOUT_EFFECT, MISSED = "without effect", "missed"
-SPEECH_STEPS = 40
+TOGETHER = 10  # mutants that a process tries before it tells
 
-
-@dataclass(frozen=True)
-class Finding:
-    """What came of one mutant: who found it first, or that nobody did."""
-
-    kind: str
-    where: str
-    outcome: str
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What the page is made of."""
-
-    origin: Origin
-    experts: int
-    experts_not_reached: int
-    findings: list[Finding]
-    false_alarms: list[str]  # of right programs, by kernel
-    right_runs: int
-
-
-class Bench:
-    """An encoder whose weights can be exchanged, and what it is compared with."""
-
-    def __init__(self, recognizer: Recognizer, golden: GoldenSteps, speech: FloatArray) -> None:
-        self.encoder: Encoder = recognizer.encoder
-        self.spec: EncoderSpec = recognizer.package.manifest.encoder
-        self.golden = golden
-        self.ends = (*PREFIXES[1:], len(golden.feats))
-        weights = load_weights(recognizer.package, recognizer.program)
-        assert weights is not None, "a native program"
-        self.weights = weights
-        self.steps = cut(speech, self.spec)[:SPEECH_STEPS]
-        self.right = list(stream(self.encoder, self.steps, self.spec))
-
-    def put(self, data: bytes) -> None:
-        """Let the program run with these weights."""
-        opened = library()
-        memory = opened.edge_asr_allocate(len(data))
-        ctypes.memmove(memory, data, len(data))
-        assert opened.edge_asr_load(self.weights.number, memory, len(data)) == 0
-
-    def judge(self) -> str:
-        """Who finds the weights that are in now; each judge runs what the one before ran, and
-        more."""
-        for judge, end in zip(JUDGES, self.ends, strict=True):
-            some = self.golden.some(slice(end))
-            if complaint(deviation(run_chains(self.encoder, some.feats, self.spec),
-                                   some.expected), some):  # fmt: skip
-                return judge
-        return MISSED if self.has_effect() else WITHOUT_EFFECT
-
-    def has_effect(self) -> bool:
-        """Whether most steps of speech, each from the right program's state, are otherwise than
-        they were."""
-        moved, offset = 0, 0
-        for step, (state, right) in zip(self.steps, self.right, strict=True):
-            found = self.encoder.step(step.feats, offset, state)
-            offset += step.keep
-            ours, theirs = (sketch(r.encoder_out, r.log_probs, r.state) for r in (found, right))
-            moved += not bool((deviation(ours, theirs) <= FLOOR).all())
-        return 2 * moved > len(self.steps)
+_benches: dict[str, Bench] = {}
+_opened: list[tuple[Path, Package, dict[str, References]]] = []
 
 
 @errors_as_lines("benchmark.proof")
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
-    parser = page_parser("benchmark.proof", __doc__)
-    parser.add_argument("checkpoint", type=Path, help="directory of a checkpoint")
-    parser.add_argument("package", help="package: name or directory")
-    parser.add_argument("--mutants", type=int, default=2000, help="how many (default: 2000)")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    package = open_package(options.package)
-    program = choose_program(package, "encoder", "onnx", "int8", "native")
-    recognizer = Recognizer(package, program, load_encoder(package, program))
-    (quantized,) = load_at(options.checkpoint, ["int8"])
-    spec = package.manifest.encoder
-    speech = load_speech(CLIPS, quantized.described.features, spec.input_frames(20 * 16)).joined
-    reference = step_reference(quantized.network, quantized.float_network, speech, spec)
-    bench = Bench(recognizer, reference.golden, speech)
-    false_alarms = list(_right_runs(bench))
-    assert program.weights is not None
-    data = package.read(program.weights)
-    findings = [_finding(bench, mutant) for mutant in mutants(data, range(options.mutants))]
-    visits = reference.coverage.visits
+    options = _parser().parse_args(argv)
+    options.work.mkdir(parents=True, exist_ok=True)
+    package = _package(options.checkpoint, options.work)
+    findings = {finding.seed: finding for finding in _known(options.work, package)}
+    seeds = [seed for seed in range(options.mutants) if seed not in findings]
+    with _findings_file(options.work, package).open("a", encoding="utf-8") as file:
+        for finding in _try_all(options, package, seeds):
+            findings[finding.seed] = finding
+            file.write(msgspec.json.encode(finding).decode() + "\n")
+            file.flush()
+            print(f"\r{len(findings)} of {options.mutants} mutants", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    right = options.work / "right.json"
     figures = Figures(
-        Origin.of(recognizer, command_line(parser.prog, argv), shared=True),
-        int(visits.size),
-        int((visits == 0).sum()),
-        findings,
-        false_alarms,
-        len(JUDGES) * sum(kernels().values()),
+        command_line("python -m benchmark.proof", argv),
+        package.manifest.name,
+        describe_machine(),
+        [findings[seed] for seed in range(options.mutants)],
+        msgspec.json.decode(right.read_bytes(), type=list[RightPackage]) if right.exists() else [],
     )
     write(page(figures), figures, options.out)
     return 0
 
 
-def _right_runs(bench: Bench) -> Iterator[str]:
-    """The right program on every kernel of this processor: what is found there is no bug."""
-    running = library().edge_asr_kernel()
-    for kernel, supported in kernels().items():
-        if supported:
-            assert library().edge_asr_set_kernel(kernel.encode()) == 0
-            if (found := bench.judge()) in JUDGES:
-                yield f"{kernel}: {found}"
-    assert library().edge_asr_set_kernel(running) == 0
+def _parser() -> argparse.ArgumentParser:
+    parser = page_parser("benchmark.proof", __doc__)
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="directory of a checkpoint")
+    add("--mutants", type=int, default=2000, help="how many (default: %(default)s)")
+    add("--work", type=Path, default=Path("out/proof"), help="folder for what is made and found")
+    add("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    return parser
 
 
-def _finding(bench: Bench, mutant: Mutant) -> Finding:
-    bench.put(mutant.data)
-    return Finding(mutant.kind, mutant.where, bench.judge())
+def export_config(checkpoint: Path, out: Path, **changes: object) -> ExportConfig:
+    """Everything that ONNX Runtime can run of a checkpoint."""
+    usual = {
+        "checkpoint": checkpoint, "out": out, "name": checkpoint.resolve().name,
+        "roles": ("encoder", "decoder"), "precisions": ("int8", "int4"), "backends": ("onnx",),
+        "dispatches": ("portable", "native"), "left_context": 64, "default_chunk": 16,
+        "max_chunk": 512, "language": "en", "license": "Apache-2.0", "speech": CLIPS,
+        "metrics": {}, "card": None, "replace": True,
+    }  # fmt: skip
+    return ExportConfig(**(usual | changes))  # type: ignore[arg-type]
 
 
-def page(figures: Figures) -> Iterator[str]:
-    """The lines of the page."""
-    yield from ("# Bugs that are found", "")
-    yield (
-        f"{len(figures.findings)} mutants of the native weights of {figures.origin.package}, each "
-        "with one bug, and who finds it by golden steps: a judge finds what the one before it "
-        "does. Mutants without effect change no step of all "
-        "that the exporter runs beyond what is allowed, nor most of those of speech; rates leave "
-        "them out."
-    )
-    yield ""
-    yield from figures.origin.lines()
-    yield ""
-    yield from table(
-        ("bug", "mutants", "without effect", *(f"{judge} finds" for judge in JUDGES), MISSED),
-        [
-            *(_row(kind, [f for f in figures.findings if f.kind == kind]) for kind in CHANGES),
-            _row("all", figures.findings),
-        ],
-    )
-    yield ""
-    reached = figures.experts - figures.experts_not_reached
-    yield (
-        f"The exporter's steps visit {reached} of {figures.experts} experts; bugs in the others "
-        "have no effect here. Right programs: "
-        f"{len(figures.false_alarms)} false alarms in {figures.right_runs} judgements "
-        f"({', '.join(figures.false_alarms) or 'every kernel of this processor'})."
-    )
-    missed = [finding for finding in figures.findings if finding.outcome == MISSED]
-    if missed:
-        yield from ("", "Missed:", "")
-        yield from (f"* {finding.kind}, {finding.where}" for finding in missed)
+def _package(checkpoint: Path, work: Path) -> Package:
+    """Made once."""
+    out = work / "package"
+    if not (out / MANIFEST).is_file():
+        export_package(export_config(checkpoint, out), lambda line: print(line, file=sys.stderr))
+    references = work / "references.pickle"
+    package = open_package(out)
+    if not references.is_file():
+        references.write_bytes(pickle.dumps(make_references(checkpoint, package)))
+    return package
 
 
-def _row(title: str, findings: Sequence[Finding]) -> list[str]:
-    outcomes = Counter(finding.outcome for finding in findings)
-    able = len(findings) - outcomes[WITHOUT_EFFECT]
-    row, found = [title, str(len(findings)), str(outcomes[WITHOUT_EFFECT])], 0
-    for judge in JUDGES:
-        found += outcomes[judge]
-        row.append(f"{found / able:.1%}" if able else "")
-    return [*row, str(outcomes[MISSED])]
+def _findings_file(work: Path, package: Package) -> Path:
+    """Findings of another package or of other bugs are of no use."""
+    digest = hashlib.sha256((package.root / MANIFEST).read_bytes())
+    for name in ("weight_bugs", "tensor_bugs", "graph_bugs", "bench"):
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    return work / f"findings-{digest.hexdigest()[:12]}.jsonl"
+
+
+def _known(work: Path, package: Package) -> Iterator[Finding]:
+    file = _findings_file(work, package)
+    if file.exists():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            yield msgspec.json.decode(line, type=Finding)
+
+
+def _try_all(options: argparse.Namespace, package: Package, seeds: list[int]) -> Iterator[Finding]:
+    """In several processes, each of which opens what it needs."""
+    parts = [seeds[i : i + TOGETHER] for i in range(0, len(seeds), TOGETHER)]
+    where = (options.checkpoint, package.root, options.work / "references.pickle")
+    pool = ProcessPoolExecutor(options.jobs, get_context("spawn"), _open, where)
+    with pool:
+        for findings in pool.map(_try, parts):
+            yield from findings
+
+
+def _open(checkpoint: Path, package: Path, references: Path) -> None:
+    torch.set_num_threads(1)
+    _opened.append((checkpoint, open_package(package), pickle.loads(references.read_bytes())))
+
+
+def _try(seeds: list[int]) -> list[Finding]:
+    found = []
+    for seed in seeds:
+        # Programs in turn; of each, every kind of bug in turn.
+        place, turn = seed % len(NAMES), seed // len(NAMES)
+        name = NAMES[place]
+        share = NAMES.count(name)
+        number = turn * share + place - NAMES.index(name)
+        found.append(_bench(name).try_mutant(number, seed))
+    return found
+
+
+def _bench(name: str) -> Bench:
+    if name not in _benches:
+        checkpoint, package, references = _opened[0]
+        precision = name.split()[-1]
+        (quantized,) = load_at(checkpoint, [precision])  # type: ignore[list-item]
+        _benches[name] = Bench(package, references[precision], quantized.network, name)
+    return _benches[name]
 
 
 if __name__ == "__main__":

@@ -1,19 +1,27 @@
-"""The page of mutants: rates of those that change anything."""
+"""The command: what was found is kept, and the next run goes on."""
 
 from __future__ import annotations
 
-from benchmark.page import Origin
-from benchmark.proof.__main__ import MISSED, WITHOUT_EFFECT, Figures, Finding, page
-from benchmark.proof.mutants import CHANGES
+from pathlib import Path
 
-KIND = next(iter(CHANGES))
+import pytest
+
+from benchmark.proof.__main__ import main
+from benchmark.proof.bench import NAMES
+from tests.paths import DATA
 
 
-def test_rates_leave_out_what_has_no_effect_and_name_what_is_missed() -> None:
-    outcomes = ["load", "load", "verify", "exporter", MISSED, WITHOUT_EFFECT]
-    findings = [Finding(KIND, f"layer {n}", outcome) for n, outcome in enumerate(outcomes)]
-    origin = Origin("tiny", "onnx", "int8", "python", shared=False)
-    lines = list(page(Figures(origin, 8, 1, findings, ["avx2: load"], 9)))
-    assert f"| {KIND} | 6 | 1 | 40.0% | 60.0% | 80.0% | 1 |" in lines
-    assert f"* {KIND}, layer 4" in lines
-    assert any("7 of 8 experts" in line and "1 false alarms in 9" in line for line in lines)
+@pytest.mark.slow
+def test_a_run_goes_on_where_the_last_one_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "page.md"
+    arguments = [str(DATA / "wenet-moe"), "--work", str(tmp_path / "work"), "--jobs", "1"]
+    for count in (len(NAMES), len(NAMES) + 1):
+        assert main([*arguments, "--mutants", str(count), "--out", str(out)]) == 0
+    (findings,) = (tmp_path / "work").glob("findings-*.jsonl")
+    assert len(findings.read_text().splitlines()) == len(NAMES) + 1
+    text = out.read_text()
+    assert f"{len(NAMES) + 1} mutants" in text and all(name in text for name in set(NAMES))
+    assert main([str(DATA / "nowhere"), "--work", str(tmp_path / "other")]) != 0
+    assert "nowhere" in capsys.readouterr().err

@@ -1,0 +1,200 @@
+"""The programs of a package on the bench: each can be exchanged for a mutant and judged."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmark.proof.effect import DecoderEffect, EncoderEffect, unheard
+from benchmark.proof.judges import JUDGES, DecoderJudges, EncoderJudges, refusals
+from benchmark.proof.mutants import Mutant, Target
+from edge_asr.audio.features import Frames
+from edge_asr.backends import FloatArray, open_decoder, open_encoder
+from edge_asr.errors import EdgeAsrError
+from edge_asr.native.library import library
+from edge_asr.package.files import Package
+from edge_asr.package.manifest import Precision, Program
+from edge_asr.programs.loading import choose_program, load_operators, load_weights
+from edge_asr.programs.streaming import cut, stream
+from export.eager import EagerDecoder, EagerEncoder
+from export.speech import Speech, load_speech
+from export.verify import Reference, reference
+from export.verify_decoder import DecoderReference, decoder_reference
+from export.verify_steps import StepReference, step_reference
+from model.network import Network
+from quant.checkpoint import load_at
+
+CLIPS = Path(__file__).parents[2] / "tests" / "data" / "clips.tsv"
+STEPS = 20  # of the longest stream, as the exporter's
+SINGLE_FRAMES, UNHEARD_SEED = 600, 7
+# Program, and how many of 20 mutants are its own.
+SHARES: dict[tuple[str, str, Precision], int] = {
+    ("encoder", "native", "int8"): 8,
+    ("decoder", "native", "int8"): 4,
+    ("encoder", "portable", "int8"): 3,
+    ("decoder", "portable", "int8"): 3,
+    ("encoder", "native", "int4"): 2,
+}
+NAMES = [" ".join(key) for key, share in SHARES.items() for _ in range(share)]
+
+
+@dataclass(frozen=True)
+class References:
+    """What the exporter compares programs of one precision with."""
+
+    streams: Reference
+    steps: StepReference
+    decoder: DecoderReference | None
+    memory: FloatArray  # encoder_out (1, T', D) of speech that the exporter has not heard
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of a mutant.
+
+    Attributes:
+        found: by which judges, and what they say.
+        effect: of a mutant that no judge found: none, rounding, or missed.
+        doubts: judges that were said to find it without being asked, and did not.
+    """
+
+    seed: int
+    program: str
+    kind: str
+    where: str
+    found: dict[str, str]
+    effect: str = ""
+    doubts: tuple[str, ...] = ()
+
+
+def make_references(checkpoint: Path, package: Package) -> dict[str, References]:
+    """By precision; minutes."""
+    torch.set_num_threads(1)
+    found: dict[str, References] = {}
+    manifest = package.manifest
+    spec = manifest.encoder
+    for precision in sorted({key[2] for key in SHARES}):
+        (quantized,) = load_at(checkpoint, [precision])
+        speech = exporters_speech(package)
+        decoder = None
+        if manifest.decoder is not None:
+            decoder = decoder_reference(quantized.network, speech, spec, manifest.decoder)
+        frames = unheard(speech.clips, manifest.features, UNHEARD_SEED)
+        outputs = list(_outputs(EagerEncoder(quantized.network), frames, package))
+        found[precision] = References(
+            reference(quantized.network, speech, spec),
+            step_reference(quantized.network, quantized.float_network, speech.joined, spec),
+            decoder,
+            np.concatenate(outputs, axis=1),
+        )
+    return found
+
+
+def _outputs(eager: EagerEncoder, frames: Frames, package: Package) -> Iterator[FloatArray]:
+    spec = package.manifest.encoder
+    steps = cut(frames, spec)
+    for step, (_, result) in zip(steps, stream(eager, steps, spec), strict=True):
+        yield result.encoder_out[:, : step.keep]
+
+
+def exporters_speech(package: Package) -> Speech:
+    """What the exporter verifies with."""
+    spec = package.manifest.encoder
+    frames = spec.input_frames(STEPS * spec.default_chunk)
+    return load_speech(CLIPS, package.manifest.features, frames)
+
+
+class Bench:
+    """One program of a package."""
+
+    def __init__(
+        self, package: Package, references: References, network: Network, name: str
+    ) -> None:
+        """``name`` is one of NAMES; ``network`` what its program was made from."""
+        role, dispatch, precision = name.split()
+        self.name, self.role, self.package = name, role, package
+        program = choose_program(package, role, "onnx", precision, dispatch)  # type: ignore[arg-type]
+        self.program: Program = program
+        self.weights = load_weights(package, program)
+        data = None
+        if self.weights is not None and program.weights is not None:
+            load_operators("onnx")
+            data = package.read(program.weights)
+        self.target = Target(name, package.read_program(program), data)
+        self.right = self._open(self.target.program)
+        self.judges: EncoderJudges | DecoderJudges
+        if role == "encoder":
+            self.judges = EncoderJudges(package, program, references.streams, references.steps)
+        else:
+            assert references.decoder is not None
+            self.judges = DecoderJudges(package, program, references.decoder)
+        self.effect = self._effect(references, network)
+
+    def try_mutant(self, number: int, seed: int) -> Finding:
+        """Judge a mutant, and where nobody finds it, what it changes."""
+        mutant = self.target.mutant(number, seed)
+        try:
+            return self._judge(mutant, seed)
+        finally:
+            if mutant.weights is not None:
+                self._put(self.target.weights)
+
+    def refusals(self) -> dict[str, str]:
+        """Of the right program, which are false alarms."""
+        return refusals(self.judges.checks(self.right), all_of_them=True)
+
+    def _judge(self, mutant: Mutant, seed: int) -> Finding:
+        what = (seed, self.name, mutant.kind, mutant.where)
+        if refused := self._put(mutant.weights):
+            return Finding(*what, dict.fromkeys(JUDGES, refused))
+        program: Any = self.right
+        if mutant.program is not None:
+            try:
+                program = self._open(mutant.program)
+            except EdgeAsrError as error:
+                return Finding(*what, dict.fromkeys(JUDGES, str(error)))
+        found = refusals(self.judges.checks(program))
+        doubts: tuple[str, ...] = ()
+        if seed % 20 == 0 and any(said.startswith("as ") for said in found.values()):
+            really = refusals(self.judges.checks(program), all_of_them=True)
+            doubts = tuple(sorted(set(found) - set(really)))
+        effect = "" if found else self.effect.of(program)
+        return Finding(*what, {judge: said[:160] for judge, said in found.items()}, effect, doubts)
+
+    def _put(self, data: bytes | None) -> str:
+        """Let the program run with these weights; why they cannot be loaded, or nothing."""
+        if data is None or self.weights is None:
+            return ""
+        opened = library()
+        memory = opened.edge_asr_allocate(len(data))
+        ctypes.memmove(memory, data, len(data))
+        if opened.edge_asr_load(self.weights.number, memory, len(data)) == 0:
+            return ""
+        opened.edge_asr_free(memory, len(data))
+        said: bytes = opened.edge_asr_error()
+        return said.decode()
+
+    def _open(self, program: bytes) -> Any:
+        manifest = self.package.manifest
+        if self.role == "encoder":
+            return open_encoder("onnx", program, manifest.encoder)
+        assert manifest.decoder is not None
+        return open_decoder("onnx", program, manifest.decoder)
+
+    def _effect(self, references: References, network: Network) -> EncoderEffect | DecoderEffect:
+        """Compared with eager torch, the other right program that there always is."""
+        manifest = self.package.manifest
+        if self.role == "encoder":
+            frames = unheard(exporters_speech(self.package).clips, manifest.features, UNHEARD_SEED)
+            eager = EagerEncoder(network)
+            return EncoderEffect(self.right, eager, frames, manifest.encoder, SINGLE_FRAMES)
+        vocab_size, spec = manifest.encoder.vocab_size, manifest.decoder
+        assert spec is not None
+        decoder, memory = EagerDecoder(network), references.memory
+        return DecoderEffect(self.right, decoder, memory, vocab_size, spec.max_units)
