@@ -17,25 +17,23 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
-import torch
 
 from benchmark.options import page_parser
 from benchmark.page import command_line, write
-from benchmark.proof.bench import NAMES, Bench, Finding, References, make_references
+from benchmark.proof.bench import Finding, make_references
 from benchmark.proof.report import Figures, page
 from benchmark.proof.right import RightPackage
+from benchmark.proof.workers import open_worker, try_seeds
 from edge_asr.exits import errors_as_lines
 from edge_asr.machine import describe_machine
 from edge_asr.package.files import MANIFEST, Package, open_package
 from export.package import export_package
 from export.source import ExportConfig
-from quant.checkpoint import load_at
 
 CLIPS = Path(__file__).parents[2] / "tests" / "data" / "clips.tsv"
 TOGETHER = 10  # mutants that a process tries before it tells
 
-_benches: dict[str, Bench] = {}
-_opened: list[tuple[Path, Package, dict[str, References]]] = []
+REFERENCES = "references.pickle"
 
 
 @errors_as_lines("benchmark.proof")
@@ -92,7 +90,7 @@ def _package(checkpoint: Path, work: Path) -> Package:
     out = work / "package"
     if not (out / MANIFEST).is_file():
         export_package(export_config(checkpoint, out), lambda line: print(line, file=sys.stderr))
-    references = work / "references.pickle"
+    references = work / REFERENCES
     package = open_package(out)
     if not references.is_file():
         references.write_bytes(pickle.dumps(make_references(checkpoint, package)))
@@ -117,37 +115,10 @@ def _known(work: Path, package: Package) -> Iterator[Finding]:
 def _try_all(options: argparse.Namespace, package: Package, seeds: list[int]) -> Iterator[Finding]:
     """In several processes, each of which opens what it needs."""
     parts = [seeds[i : i + TOGETHER] for i in range(0, len(seeds), TOGETHER)]
-    where = (options.checkpoint, package.root, options.work / "references.pickle")
-    pool = ProcessPoolExecutor(options.jobs, get_context("spawn"), _open, where)
-    with pool:
-        for findings in pool.map(_try, parts):
+    where = (options.checkpoint, package.root, options.work / REFERENCES)
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), open_worker, where) as pool:
+        for findings in pool.map(try_seeds, parts):
             yield from findings
-
-
-def _open(checkpoint: Path, package: Path, references: Path) -> None:
-    torch.set_num_threads(1)
-    _opened.append((checkpoint, open_package(package), pickle.loads(references.read_bytes())))
-
-
-def _try(seeds: list[int]) -> list[Finding]:
-    found = []
-    for seed in seeds:
-        # Programs in turn; of each, every kind of bug in turn.
-        place, turn = seed % len(NAMES), seed // len(NAMES)
-        name = NAMES[place]
-        share = NAMES.count(name)
-        number = turn * share + place - NAMES.index(name)
-        found.append(_bench(name).try_mutant(number, seed))
-    return found
-
-
-def _bench(name: str) -> Bench:
-    if name not in _benches:
-        checkpoint, package, references = _opened[0]
-        precision = name.split()[-1]
-        (quantized,) = load_at(checkpoint, [precision])  # type: ignore[list-item]
-        _benches[name] = Bench(package, references[precision], quantized.network, name)
-    return _benches[name]
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ class Bench:
         self.name, self.role, self.package = name, role, package
         program = choose_program(package, role, "onnx", precision, dispatch)  # type: ignore[arg-type]
         self.program: Program = program
+        self._where = f"{package.root / program.file}: "
         self.weights = load_weights(package, program)
         data = None
         if self.weights is not None and program.weights is not None:
@@ -165,7 +166,8 @@ class Bench:
             really = refusals(self.judges.checks(program), all_of_them=True)
             doubts = tuple(sorted(set(found) - set(really)))
         effect = "" if found else self.effect.of(program)
-        return Finding(*what, {judge: said[:160] for judge, said in found.items()}, effect, doubts)
+        said = {judge: words.removeprefix(self._where)[:160] for judge, words in found.items()}
+        return Finding(*what, said, effect, doubts)
 
     def _put(self, data: bytes | None) -> str:
         """Let the program run with these weights; why they cannot be loaded, or nothing."""
