@@ -21,7 +21,7 @@ import msgspec
 from benchmark.options import page_parser
 from benchmark.page import command_line, write
 from benchmark.proof.bench import Finding, make_references
-from benchmark.proof.report import Figures, page
+from benchmark.proof.report import figures_of, page
 from benchmark.proof.right import RightPackage
 from benchmark.proof.workers import open_worker, try_seeds
 from edge_asr.exits import errors_as_lines
@@ -52,12 +52,12 @@ def main(argv: list[str] | None = None) -> int:
             print(f"\r{len(findings)} of {options.mutants} mutants", end="", file=sys.stderr)
     print(file=sys.stderr)
     right = options.work / "right.json"
-    figures = Figures(
+    figures = figures_of(
+        [findings[seed] for seed in range(options.mutants)],
+        msgspec.json.decode(right.read_bytes(), type=list[RightPackage]) if right.exists() else [],
         command_line("python -m benchmark.proof", argv),
         package.manifest.name,
         describe_machine(),
-        [findings[seed] for seed in range(options.mutants)],
-        msgspec.json.decode(right.read_bytes(), type=list[RightPackage]) if right.exists() else [],
     )
     write(page(figures), figures, options.out)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.proof.bench import Finding
-from benchmark.proof.report import Figures, page
+from benchmark.proof.report import figures_of, page
 from benchmark.proof.right import RightPackage
 from edge_asr.machine import describe_machine
 
@@ -16,8 +16,8 @@ def finding(seed: int, found: dict[str, str], effect: str = "", kind: str = "a b
 
 FINDINGS = [
     *(finding(seed, ALL) for seed in range(6)),
-    finding(6, {"verify": "wrong", "export": "wrong"}, "missed"),
-    finding(7, {"export": "wrong"}, "missed"),
+    finding(6, {"verify": "wrong", "export": "wrong"}),
+    finding(7, {"export": "wrong"}),
     finding(8, {}, "missed", "another bug"),
     finding(9, {}, "none"),
     finding(10, {}, "rounding"),
@@ -25,13 +25,13 @@ FINDINGS = [
 
 
 def lines(*right: RightPackage) -> list[str]:
-    return list(page(Figures("a command", "tiny", describe_machine(), FINDINGS, list(right))))
+    return list(page(figures_of(FINDINGS, list(right), "a command", "tiny", describe_machine())))
 
 
 def test_rates_are_of_mutants_that_do_something() -> None:
     text = lines()
-    assert "| `load` | 6 of 9 | 66.67% | 95.0% | 54.55% |" in text
-    assert "| `export` | 8 of 9 | 88.89% | 99.5% | 72.73% |" in text
+    assert "| `load` | 6 of 9 | 66.67% | 95.00% | 54.55% |" in text
+    assert "| `export` | 8 of 9 | 88.89% | 99.50% | 72.73% |" in text
     assert "| a bug | 10 | 1 | 1 | 75.0% | 87.5% | 100.0% | 0 |" in text
 
 
