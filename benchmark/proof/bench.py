@@ -33,6 +33,7 @@ from quant.checkpoint import load_at
 CLIPS = Path(__file__).parents[2] / "tests" / "data" / "clips.tsv"
 STEPS = 20  # of the longest stream, as the exporter's
 SINGLE_FRAMES, UNHEARD_SEED = 600, 7
+DOUBTED = 19  # every so many mutants all judges are asked, of all programs in turn
 # Program, and how many of 20 mutants are its own.
 SHARES: dict[tuple[str, str, Precision], int] = {
     ("encoder", "native", "int8"): 8,
@@ -61,6 +62,7 @@ class Finding:
     Attributes:
         found: by which judges, and what they say.
         effect: of a mutant that no judge found: none, rounding, or missed.
+        times: and how many times as far it goes as another right program; -1: no number says.
         doubts: judges that were said to find it without being asked, and did not.
     """
 
@@ -70,6 +72,7 @@ class Finding:
     where: str
     found: dict[str, str]
     effect: str = ""
+    times: float = 0.0
     doubts: tuple[str, ...] = ()
 
 
@@ -162,12 +165,12 @@ class Bench:
                 return Finding(*what, dict.fromkeys(JUDGES, str(error)))
         found = refusals(self.judges.checks(program))
         doubts: tuple[str, ...] = ()
-        if seed % 20 == 0 and any(said.startswith("as ") for said in found.values()):
+        if seed % DOUBTED == 0 and any(said.startswith("as ") for said in found.values()):
             really = refusals(self.judges.checks(program), all_of_them=True)
             doubts = tuple(sorted(set(found) - set(really)))
-        effect = "" if found else self.effect.of(program)
+        effect, times = ("", 0.0) if found else self.effect.of(program)
         said = {judge: words.removeprefix(self._where)[:160] for judge, words in found.items()}
-        return Finding(*what, said, effect, doubts)
+        return Finding(*what, said, effect, times if np.isfinite(times) else -1.0, doubts)
 
     def _put(self, data: bytes | None) -> str:
         """Let the program run with these weights; why they cannot be loaded, or nothing."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,14 @@ from edge_asr.programs.golden_steps import deviation, sketch
 from edge_asr.programs.streaming import cut, stream
 from export.verify_decoder import padded
 
-Effect = Literal["none", "rounding", "missed"]
 QUANTILES = (0.5, 0.9)
+
+
+class Effect(NamedTuple):
+    """What a change does, and how many times as far it goes as another right program."""
+
+    name: Literal["none", "rounding", "missed"]
+    times: float = 0.0
 
 
 def unheard(clips: Sequence[npt.NDArray[np.float32]], spec: FeatureSpec, seed: int) -> Frames:
@@ -71,8 +77,8 @@ class EncoderEffect:
         found = self._deviations(encoder, self.single)
         chunks = self._deviations(encoder, self.chunks)
         if not found.any() and not chunks.any():
-            return "none"
-        return judged(found, self.others) if found.any() else "missed"
+            return Effect("none")
+        return judged(found, self.others) if found.any() else Effect("missed")
 
     def _deviations(self, encoder: Encoder, steps: Sequence[HeardStep]) -> FloatArray:
         """The largest deviation of each step (N,); 0 where it is equal to the last bit."""
@@ -110,7 +116,7 @@ class DecoderEffect:
     def of(self, decoder: Decoder) -> Effect:
         """What a changed decoder does."""
         found = self._deviations(decoder)
-        return judged(found, self.others) if found.any() else "none"
+        return judged(found, self.others) if found.any() else Effect("none")
 
     def _deviations(self, decoder: Decoder) -> FloatArray:
         found = [
@@ -124,9 +130,9 @@ def judged(found: FloatArray, others: FloatArray) -> Effect:
     """Of deviations of a changed program (N,) and of another right one."""
     able = found[found != 0]  # NaN is among them
     if not np.isfinite(able).all():
-        return "missed"
-    small = np.quantile(able, QUANTILES) <= np.quantile(others, QUANTILES)
-    return "rounding" if bool(small.all()) else "missed"
+        return Effect("missed", float("inf"))
+    farther = np.quantile(able, QUANTILES) / np.maximum(np.quantile(others, QUANTILES), 1e-9)
+    return Effect("rounding" if farther.max() <= 1 else "missed", float(farther.max()))
 
 
 def _heard(right: Encoder, steps: Sequence[Step], spec: EncoderSpec) -> Iterator[HeardStep]:

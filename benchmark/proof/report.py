@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmark.page import table, today
-from benchmark.proof.bench import Finding
+from benchmark.proof.bench import DOUBTED, Finding
 from benchmark.proof.judges import JUDGES
 from benchmark.proof.right import RightPackage
 from edge_asr.machine import Machine
@@ -128,8 +128,8 @@ def _rates(tallies: Sequence[Tally], doubts: int) -> Iterator[str]:
     yield from table(("judge", "found", "rate", "asked for", "of all mutants"), rows)
     yield (
         "A judge that runs what another one does, and more, is not asked where that one refuses "
-        f"by its golden steps. Asked all the same about every 20th mutant, it disagreed {doubts} "
-        "times."
+        f"by its golden steps. Asked all the same about every {DOUBTED}th mutant, it disagreed "
+        f"{doubts} times."
     )
     yield ""
 
@@ -168,8 +168,14 @@ def _lists(findings: Sequence[Finding]) -> Iterator[str]:
     for title, part in parts.items():
         if part:
             yield from (f"## {title}", "")
-            yield from (f"* {f.program}, {f.kind}: {f.where} (seed {f.seed})" for f in part)
+            yield from (_line(finding) for finding in part)
             yield ""
+
+
+def _line(finding: Finding) -> str:
+    far = f", {finding.times:.2g} times rounding" if finding.times > 0 else ""
+    where = f"{finding.program}, {finding.kind}: {finding.where}"
+    return f"* {where}{far} (seed {finding.seed})"
 
 
 def _right(right: Sequence[RightPackage]) -> Iterator[str]:
