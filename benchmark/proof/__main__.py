@@ -13,6 +13,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import msgspec
 
 from benchmark.options import page_parser
 from benchmark.page import command_line, write
-from benchmark.proof.bench import Finding, make_references
+from benchmark.proof.bench import SHARES, Finding, make_reference
 from benchmark.proof.report import figures_of, page
 from benchmark.proof.right import RightPackage
 from benchmark.proof.workers import open_worker, try_seeds
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(argv)
     options.work.mkdir(parents=True, exist_ok=True)
-    package = _package(options.checkpoint, options.work)
+    package = _package(options.checkpoint, options.work, options.jobs)
     findings = {finding.seed: finding for finding in _known(options.work, package)}
     seeds = [seed for seed in range(options.mutants) if seed not in findings]
     with _findings_file(options.work, package).open("a", encoding="utf-8") as file:
@@ -85,15 +86,17 @@ def export_config(checkpoint: Path, out: Path, **changes: object) -> ExportConfi
     return ExportConfig(**(usual | changes))  # type: ignore[arg-type]
 
 
-def _package(checkpoint: Path, work: Path) -> Package:
+def _package(checkpoint: Path, work: Path, jobs: int) -> Package:
     """Made once."""
     out = work / "package"
     if not (out / MANIFEST).is_file():
         export_package(export_config(checkpoint, out), lambda line: print(line, file=sys.stderr))
-    references = work / REFERENCES
-    package = open_package(out)
+    package, references = open_package(out), work / REFERENCES
     if not references.is_file():
-        references.write_bytes(pickle.dumps(make_references(checkpoint, package)))
+        precisions = sorted({precision for _, _, precision in SHARES})
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            made = pool.map(partial(make_reference, checkpoint, out), precisions)
+            references.write_bytes(pickle.dumps(dict(zip(precisions, made, strict=True))))
     return package
 
 

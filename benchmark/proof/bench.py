@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edge_asr.audio.features import Frames
 from edge_asr.backends import FloatArray, open_decoder, open_encoder
 from edge_asr.errors import EdgeAsrError
 from edge_asr.native.library import library
-from edge_asr.package.files import Package
+from edge_asr.package.files import Package, open_package
 from edge_asr.package.manifest import Precision, Program
 from edge_asr.programs.loading import choose_program, load_operators, load_weights
 from edge_asr.programs.streaming import cut, stream
@@ -76,27 +77,22 @@ class Finding:
     doubts: tuple[str, ...] = ()
 
 
-def make_references(checkpoint: Path, package: Package) -> dict[str, References]:
-    """By precision; minutes."""
+def make_reference(checkpoint: Path, package: Path, precision: Precision) -> References:
+    """Of one precision; a minute or two."""
     torch.set_num_threads(1)
-    found: dict[str, References] = {}
-    manifest = package.manifest
-    spec = manifest.encoder
-    for precision in sorted({key[2] for key in SHARES}):
-        (quantized,) = load_at(checkpoint, [precision])
-        speech = exporters_speech(package)
-        decoder = None
-        if manifest.decoder is not None:
-            decoder = decoder_reference(quantized.network, speech, spec, manifest.decoder)
-        frames = unheard(speech.clips, manifest.features, UNHEARD_SEED)
-        outputs = list(_outputs(EagerEncoder(quantized.network), frames, package))
-        found[precision] = References(
-            reference(quantized.network, speech, spec),
-            step_reference(quantized.network, quantized.float_network, speech.joined, spec),
-            decoder,
-            np.concatenate(outputs, axis=1),
-        )
-    return found
+    opened = open_package(package)
+    manifest, speech = opened.manifest, exporters_speech(opened)
+    (quantized,) = load_at(checkpoint, [precision])
+    network, spec, decoder = quantized.network, manifest.encoder, None
+    if manifest.decoder is not None:
+        decoder = decoder_reference(network, speech, spec, manifest.decoder)
+    frames = unheard(speech.clips, manifest.features, UNHEARD_SEED)
+    return References(
+        reference(network, speech, spec),
+        step_reference(network, quantized.float_network, speech.joined, spec),
+        decoder,
+        np.concatenate(list(_outputs(EagerEncoder(network), frames, opened)), axis=1),
+    )
 
 
 def _outputs(eager: EagerEncoder, frames: Frames, package: Package) -> Iterator[FloatArray]:
@@ -138,7 +134,7 @@ class Bench:
         else:
             assert references.decoder is not None
             self.judges = DecoderJudges(package, program, references.decoder)
-        self.effect = self._effect(references, network)
+        self._references, self._network = references, network
 
     def try_mutant(self, number: int, seed: int) -> Finding:
         """Judge a mutant, and where nobody finds it, what it changes."""
@@ -168,7 +164,7 @@ class Bench:
         if seed % DOUBTED == 0 and any(said.startswith("as ") for said in found.values()):
             really = refusals(self.judges.checks(program), all_of_them=True)
             doubts = tuple(sorted(set(found) - set(really)))
-        effect, times = ("", 0.0) if found else self.effect.of(program)
+        effect, times = ("", 0.0) if found else self._effect.of(program)
         said = {judge: words.removeprefix(self._where)[:160] for judge, words in found.items()}
         return Finding(*what, said, effect, times if np.isfinite(times) else -1.0, doubts)
 
@@ -192,14 +188,15 @@ class Bench:
         assert manifest.decoder is not None
         return open_decoder("onnx", program, manifest.decoder)
 
-    def _effect(self, references: References, network: Network) -> EncoderEffect | DecoderEffect:
+    @cached_property
+    def _effect(self) -> EncoderEffect | DecoderEffect:
         """Compared with eager torch, the other right program that there always is."""
         manifest = self.package.manifest
         if self.role == "encoder":
             frames = unheard(exporters_speech(self.package).clips, manifest.features, UNHEARD_SEED)
-            eager = EagerEncoder(network)
+            eager = EagerEncoder(self._network)
             return EncoderEffect(self.right, eager, frames, manifest.encoder, SINGLE_FRAMES)
         vocab_size, spec = manifest.encoder.vocab_size, manifest.decoder
         assert spec is not None
-        decoder, memory = EagerDecoder(network), references.memory
+        decoder, memory = EagerDecoder(self._network), self._references.memory
         return DecoderEffect(self.right, decoder, memory, vocab_size, spec.max_units)

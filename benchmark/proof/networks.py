@@ -69,13 +69,13 @@ def write_random(seed: int, folder: Path) -> Path:
     return folder
 
 
-def in_words(tree: dict[str, Any]) -> str:
-    """The sizes of a network."""
+def in_words(tree: dict[str, Any], precision: str = "") -> str:
+    """The sizes of a network, and the precision of its programs."""
     conf = tree["encoder_conf"]
     experts = conf.get("n_expert", 0)
     feed = f"{experts} experts, {conf['n_expert_activated']} chosen" if experts else "no experts"
     return (
         f"{conf['num_blocks']} layers of {conf['output_size']}, {feed}, kernel "
         f"{conf.get('cnn_module_kernel')}, {conf.get('input_layer', 'conv2d')}, "
-        f"{tree['vocab_size']} units"
+        f"{tree['vocab_size']} units" + f", {precision}" * bool(precision)
     )

@@ -62,14 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     file = options.work / "right.json"
     known = msgspec.json.decode(file.read_bytes(), type=list[RightPackage]) if file.exists() else []
     done = {one.name for one in known}
-    for number, (name, checkpoint) in enumerate(_checkpoints(options)):
+    for name, checkpoint, seed in _checkpoints(options):
         if name in done:
             continue
         backends: tuple[BackendName, ...] = ("onnx", "torchscript")
-        if 0 <= number - len(options.checkpoints) < options.executorch:
+        if seed is not None and seed < options.executorch:
             backends = (*backends, "executorch")
-        trained = number < len(options.checkpoints)
-        known.append(_try(name, checkpoint, options.work / "right", backends, number, trained))
+        known.append(_try(name, checkpoint, options.work / "right", backends, seed))
         file.write_bytes(msgspec.json.encode(known))
         print(f"{len(known)}: {name}, {list(known[-1].alarms) or 'right'}", file=sys.stderr)
     return 0
@@ -102,12 +101,13 @@ def export_config(
     )  # type: ignore[arg-type]  # fmt: skip
 
 
-def _checkpoints(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+def _checkpoints(options: argparse.Namespace) -> Iterator[tuple[str, Path, int | None]]:
+    """Names, directories, and the seeds of those that are random."""
     for path in options.checkpoints[: options.packages]:
-        yield path.resolve().name, path
+        yield path.resolve().name, path, None
     for seed in range(options.packages - len(options.checkpoints)):
         name = f"random-{seed}"
-        yield name, write_random(seed, options.work / "right" / name)
+        yield name, write_random(seed, options.work / "right" / name), seed
 
 
 def _try(
@@ -115,30 +115,23 @@ def _try(
     checkpoint: Path,
     work: Path,
     backends: tuple[BackendName, ...],
-    number: int,
-    trained: bool,
+    seed: int | None,
 ) -> RightPackage:
     tree = yaml.safe_load((checkpoint / "train.yaml").read_text(encoding="utf-8"))
-    experts = "n_expert" in tree["encoder_conf"]
+    # Random networks in turn with other kernels, precisions, contexts and chunks.
+    turn = seed or 0
     able = [kernel for kernel, supported in kernels().items() if supported]
-    able = able[number % len(able) :] + able[: number % len(able)]
-    right = RightPackage(name, in_words(tree), backends, tuple(able), 0, ())
-    # One precision a package, but for the trained ones.
-    precisions: tuple[Precision, ...] = (
-        ("int8", "fp32") if trained else (("int8", "int8", "fp32")[number % 3],)
-    )
-    if number % 5 == 4 and experts:
+    able = able[turn % len(able) :] + able[: turn % len(able)]
+    precisions: tuple[Precision, ...] = (("int8", "int8", "fp32")[turn % 3],)
+    if turn % 5 == 4 and "n_expert" in tree["encoder_conf"]:
         precisions = ("int4",)
-        backends = tuple(name for name in backends if name != "torchscript")
+    right = RightPackage(name, in_words(tree, precisions[0]), backends, tuple(able), 0, ())
     fastest = library().edge_asr_kernel()
     out = work / f"{name}-package"
     try:
         library().edge_asr_set_kernel(able[0].encode())
-        package = export_package(
-            export_config(checkpoint, out, backends, precisions, 0 if trained else number),
-            lambda line: None,
-        )
-        return replace(_checked(right, package), backends=backends)
+        config = export_config(checkpoint, out, backends, precisions, turn)
+        return _checked(right, export_package(config, lambda line: None))
     except EdgeAsrError as error:
         return replace(right, checks=1, alarms=(f"export: {error}",))
     finally:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmark.proof.__main__ import export_config
-from benchmark.proof.bench import NAMES, SHARES, Bench, make_references
+from benchmark.proof.bench import NAMES, SHARES, Bench, make_reference
 from export.package import export_package
 from quant.checkpoint import load_at
 from tests.paths import DATA
@@ -25,7 +25,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     config = export_config(checkpoint, tmp_path_factory.mktemp("proof") / "package")
     package = export_package(config, lambda line: None)
     (quantized,) = load_at(checkpoint, ["int8"])
-    references = make_references(checkpoint, package)["int8"]
+    references = make_reference(checkpoint, package.root, "int8")
     return Bench(package, references, quantized.network, "decoder native int8")
 
 
