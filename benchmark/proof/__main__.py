@@ -24,6 +24,7 @@ from benchmark.page import command_line, write
 from benchmark.proof.bench import SHARES, Finding, make_reference
 from benchmark.proof.report import figures_of, page
 from benchmark.proof.right import RightPackage
+from benchmark.proof.work import CLIPS, work_folder
 from benchmark.proof.workers import open_worker, try_seeds
 from edge_asr.exits import errors_as_lines
 from edge_asr.machine import describe_machine
@@ -31,7 +32,6 @@ from edge_asr.package.files import MANIFEST, Package, open_package
 from export.package import export_package
 from export.source import ExportConfig
 
-CLIPS = Path(__file__).parents[2] / "tests" / "data" / "clips.tsv"
 TOGETHER = 10  # mutants that a process tries before it tells
 
 REFERENCES = "references.pickle"
@@ -41,7 +41,7 @@ REFERENCES = "references.pickle"
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(argv)
-    options.work.mkdir(parents=True, exist_ok=True)
+    options.work = work_folder(options.work)
     package = _package(options.checkpoint, options.work, options.jobs)
     findings = {finding.seed: finding for finding in _known(options.work, package)}
     seeds = [seed for seed in range(options.mutants) if seed not in findings]

@@ -15,6 +15,7 @@ import torch
 from benchmark.proof.effect import DecoderEffect, EncoderEffect, unheard
 from benchmark.proof.judges import JUDGES, DecoderJudges, EncoderJudges, refusals
 from benchmark.proof.mutants import Mutant, Target
+from benchmark.proof.work import CLIPS
 from edge_asr.audio.features import Frames
 from edge_asr.backends import FloatArray, open_decoder, open_encoder
 from edge_asr.errors import EdgeAsrError
@@ -31,7 +32,6 @@ from export.verify_steps import StepReference, step_reference
 from model.network import Network
 from quant.checkpoint import load_at
 
-CLIPS = Path(__file__).parents[2] / "tests" / "data" / "clips.tsv"
 STEPS = 20  # of the longest stream, as the exporter's
 SINGLE_FRAMES, UNHEARD_SEED = 600, 7
 DOUBTED = 19  # every so many mutants all judges are asked, of all programs in turn

@@ -183,9 +183,9 @@ def _right(right: Sequence[RightPackage]) -> Iterator[str]:
     alarms = [f"{one.name}: {alarm}" for one in right for alarm in one.alarms]
     checks = sum(one.checks for one in right)
     yield (
-        f"{len(right)} right packages, {checks} checks by the exporter, `verify` and `load`, "
-        "native programs with every kernel of this processor, of which the first named was that of "
-        f"the export: {len(alarms)} false alarms."
+        f"`python -m benchmark.proof.right`: {len(right)} right packages, {checks} checks by the "
+        "exporter, `verify` and `load`, native programs with every kernel of this processor, of "
+        f"which the first named was that of the export: {len(alarms)} false alarms."
     )
     yield ""
     yield from table(

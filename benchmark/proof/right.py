@@ -21,6 +21,7 @@ import yaml
 
 from benchmark.proof.judges import refusals
 from benchmark.proof.networks import in_words, write_random
+from benchmark.proof.work import CLIPS, work_folder
 from edge_asr.errors import EdgeAsrError
 from edge_asr.exits import errors_as_lines
 from edge_asr.native.library import kernels, library
@@ -31,8 +32,6 @@ from edge_asr.programs.golden_decoder import check_decoder_golden
 from edge_asr.programs.loading import load_decoder, load_encoder
 from export.package import export_package
 from export.source import ExportConfig
-
-CLIPS = Path(__file__).parents[2] / "tests" / "data" / "clips.tsv"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class RightPackage:
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     options = _parser().parse_args(argv)
-    options.work.mkdir(parents=True, exist_ok=True)
+    options.work = work_folder(options.work)
     file = options.work / "right.json"
     known = msgspec.json.decode(file.read_bytes(), type=list[RightPackage]) if file.exists() else []
     done = {one.name for one in known}

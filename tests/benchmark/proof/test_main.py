@@ -19,7 +19,7 @@ def test_a_run_goes_on_where_the_last_one_ended(
     arguments = [str(DATA / "wenet-moe"), "--work", str(tmp_path / "work"), "--jobs", "1"]
     for count in (len(NAMES), len(NAMES) + 1):
         assert main([*arguments, "--mutants", str(count), "--out", str(out)]) == 0
-    (findings,) = (tmp_path / "work").glob("findings-*.jsonl")
+    (findings,) = (tmp_path / "work").glob("*/findings-*.jsonl")
     assert len(findings.read_text().splitlines()) == len(NAMES) + 1
     text = out.read_text()
     assert f"{len(NAMES) + 1} mutants" in text and all(name in text for name in set(NAMES))
