@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmark.proof.effect import DecoderEffect, EncoderEffect, unheard
+from benchmark.proof.effect import DecoderEffect, Effect, EncoderEffect, unheard
 from benchmark.proof.judges import JUDGES, DecoderJudges, EncoderJudges, refusals
 from benchmark.proof.mutants import Mutant, Target
 from benchmark.proof.work import CLIPS
@@ -164,7 +164,7 @@ class Bench:
         if seed % DOUBTED == 0 and any(said.startswith("as ") for said in found.values()):
             really = refusals(self.judges.checks(program), all_of_them=True)
             doubts = tuple(sorted(set(found) - set(really)))
-        effect, times = ("", 0.0) if found else self._effect.of(program)
+        effect, times = ("", 0.0) if found else self._effect_of(mutant, program)
         said = {judge: words.removeprefix(self._where)[:160] for judge, words in found.items()}
         return Finding(*what, said, effect, times if np.isfinite(times) else -1.0, doubts)
 
@@ -187,6 +187,13 @@ class Bench:
             return open_encoder("onnx", program, manifest.encoder)
         assert manifest.decoder is not None
         return open_decoder("onnx", program, manifest.decoder)
+
+    def _effect_of(self, mutant: Mutant, program: Any) -> Effect:
+        if "_effect" not in vars(self):  # which is measured with the right weights
+            self._put(self.target.weights)
+            assert self._effect
+            self._put(mutant.weights)
+        return self._effect.of(program)
 
     @cached_property
     def _effect(self) -> EncoderEffect | DecoderEffect:

@@ -9,6 +9,8 @@ import pytest
 
 from benchmark.proof.__main__ import export_config
 from benchmark.proof.bench import NAMES, SHARES, Bench, make_reference
+from benchmark.proof.layers import floats, read_layers
+from benchmark.proof.mutants import Mutant
 from export.package import export_package
 from quant.checkpoint import load_at
 from tests.paths import DATA
@@ -44,3 +46,17 @@ def test_mutants_are_found_and_the_right_program_is_not(bench: Bench) -> None:
     assert zero == bench.try_mutant(kinds.index("an expert is zero"), 3)
     after = bench.right.score(hyps, np.array([3]), memory.astype(np.float32))
     assert np.array_equal(before.left, after.left) and np.array_equal(before.right, after.right)
+
+
+@pytest.mark.slow
+def test_effects_are_measured_from_the_right_program_whatever_is_in(bench: Bench) -> None:
+    changed = bytearray(bench.target.weights or b"")
+    layer = read_layers(bytes(changed))[0]
+    place = layer.matrices[0].scale
+    floats(changed, slice(place, place + 4 * layer.matrices[0].out))[:] *= np.float32(1.001)
+    mutant = Mutant("scales", "all", weights=bytes(changed))
+    vars(bench).pop("_effect", None)
+    bench._put(mutant.weights)
+    assert bench._effect_of(mutant, bench.right).name == "missed"
+    bench._put(bench.target.weights)
+    assert bench._effect_of(Mutant("none", ""), bench.right).name == "none"
