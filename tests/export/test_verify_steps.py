@@ -20,7 +20,6 @@ from model.network import Network
 from quant.checkpoint import QuantizedCheckpoint, load_at
 from tests.export.checkpoints import checkpoint_at, feats_of
 
-
 FEW = slice(24)  # chains: eager steps are slow
 
 
