@@ -1,13 +1,15 @@
 """Features that make an encoder visit its experts: speech, speech that was bent, and what gradients
 find for the experts that neither reaches.
 
-A program chooses its experts by itself, so an expert is only run if some features lead to it.
+A program chooses its experts by itself, so an expert is only run if some features lead to it. The
+features are chosen once, by the float network, for the programs of all precisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,43 +19,84 @@ from torch import Tensor, nn
 from edge_asr.audio.features import Frames
 from edge_asr.backends import FloatArray
 from edge_asr.package.manifest import EncoderSpec
+from edge_asr.programs.golden_steps import RESOLUTION, step_places
 from export.eager import FLOAT_ACTIVATIONS
-from export.program import EncoderProgram, with_replaced
+from export.program import with_replaced
+from model.encoder import Encoder
 from model.feed_forward import MoeFeedForward
+from model.masks import chunk_mask
 from model.network import Network
 
 STEPS = 4  # of a chain: the later ones see what those before left in the state
-CANDIDATES = 192  # chains of speech, and as many of bent speech
-ROUNDS, RATE, MARGIN = 40, 0.3, 0.5  # of a climb
-MOST_MADE, TRIES = 75, 3  # chains in one climb, and of them for one expert
-LARGEST = 40.0  # of a feature
+CANDIDATES = 320  # chains of speech, and as many of bent speech
+ENOUGH = 6  # chains that visit an expert
+TRIES, ROUNDS, RATE, MARGIN = 6, 24, 0.8, 0.3  # of a climb towards an expert
+MOST = 320  # chains that all precisions choose from
+LARGEST = 127 * RESOLUTION  # of a feature
 
 
-def candidates(network: Network, joined: Frames, spec: EncoderSpec) -> FloatArray:
-    """Chains (N, S, T, F) of speech (frames, F), as it is and bent, rounded to float16."""
+@torch.inference_mode(False)
+def choose_frames(network: Network, joined: Frames, spec: EncoderSpec) -> FloatArray:
+    """Chains (N, T, F) of consecutive feature frames that visit as many experts as can be reached,
+    from speech (frames, F). ``network`` may be quantized; it is run in float."""
+    frames = candidates(joined, spec)
+    encoder = with_replaced(network.encoder, FLOAT_ACTIVATIONS).eval()
+    if not expert_layers(encoder):
+        return frames[:: -(-len(frames) // MOST)]
+    with torch.no_grad():
+        margins = _margins(encoder, torch.from_numpy(frames), spec)
+    best = margins.amax(1).numpy()  # (N, M, E)
+    rare = np.argwhere((best >= 0).sum(0) < ENOUGH)
+    if len(rare):
+        nearest = np.argsort(-best, axis=0, kind="stable")[:TRIES]
+        begun = frames[np.concatenate([nearest[:, layer, expert] for layer, expert in rare])]
+        made = _climb(encoder, begun, np.repeat(rare, TRIES, axis=0), spec)
+        with torch.no_grad():
+            margins = torch.cat([margins, _margins(encoder, torch.from_numpy(made), spec)])
+        frames = np.concatenate([frames, made])
+    visits = (margins >= 0).double().sum(1).flatten(1).numpy()
+    return frames[visit_order(visits, MOST)]
+
+
+def visit_order(visits: npt.NDArray[np.floating[Any]], most: int) -> npt.NDArray[np.int64]:
+    """Numbers of at most ``most`` chains, in an order in which all experts are soon visited, and
+    again; ``visits`` (N, M * E) says how often each chain visits each expert of each layer."""
+    seen, left, order = np.zeros(visits.shape[1]), np.ones(len(visits), bool), []
+    for _ in range(min(most, len(visits))):
+        needed = np.where(seen < 2, 1.0, 0.2 / (1 + seen) ** 2)  # one visit proves little
+        best = int(np.where(left, visits @ needed, -1.0).argmax())
+        order.append(best)
+        seen += visits[best]
+        left[best] = False
+    return np.array(order)
+
+
+def candidates(joined: Frames, spec: EncoderSpec) -> FloatArray:
+    """Chains (N, T, F) of speech (frames, F), as it is and bent."""
     rng = np.random.default_rng(0)
-    size, shift = spec.input_frames(1), spec.subsampling_rate
-    starts = rng.integers(0, len(joined) - size - (STEPS - 1) * shift, 2 * CANDIDATES)
-    places = starts[:, None, None] + np.arange(STEPS)[:, None] * shift + np.arange(size)
-    chains = joined[places].astype(np.float32)
+    size = spec.input_frames(1) + (STEPS - 1) * spec.subsampling_rate
+    starts = rng.integers(0, len(joined) - size + 1, 2 * CANDIDATES)
+    chains = joined[starts[:, None] + np.arange(size)].astype(np.float32)
     bent = chains[CANDIDATES:]
-    count, bins = len(bent), bent.shape[-1]
 
     def normal(*shape: int) -> FloatArray:
         return rng.standard_normal(shape).astype(np.float32)
 
-    mean = bent.mean((1, 2, 3), keepdims=True)
-    tilt = np.linspace(-1, 1, bins, dtype=np.float32)
-    bent = mean + (bent - mean) * np.exp(0.5 * normal(count, 1, 1, 1))
-    bent += 3 * normal(count, 1, 1, 1) * tilt + 3 * normal(count, 1, 1, 1)
-    bent += np.abs(normal(count, 1, 1, 1)) * normal(*bent.shape)
+    each = (len(bent), 1, 1)
+    mean = bent.mean((1, 2), keepdims=True)
+    tilt = np.linspace(-1, 1, bent.shape[-1], dtype=np.float32)
+    bent = mean + (bent - mean) * np.exp(0.5 * normal(*each))
+    bent += 3 * normal(*each) * tilt + 3 * normal(*each)
+    bent += np.abs(normal(*each)) * normal(*bent.shape)
     chains[CANDIDATES:] = bent
     return rounded(chains)
 
 
-def rounded(chains: FloatArray) -> FloatArray:
+def rounded(frames: FloatArray) -> FloatArray:
     """As the package stores them."""
-    return np.clip(chains, -LARGEST, LARGEST).astype(np.float16).astype(np.float32)
+    clipped = np.clip(frames, -LARGEST, LARGEST)
+    result: FloatArray = (np.round(clipped / RESOLUTION) * RESOLUTION).astype(np.float32)
+    return result
 
 
 def expert_layers(program: nn.Module) -> list[MoeFeedForward]:
@@ -81,50 +124,44 @@ def router_logits(layers: list[MoeFeedForward]) -> Iterator[list[list[Tensor]]]:
             handle.remove()
 
 
-def made_for(
-    network: Network,
-    visits: npt.NDArray[np.int64],
-    chains: FloatArray,
-    spec: EncoderSpec,
-    seed: int,
+def _margins(encoder: Encoder, frames: Tensor, spec: EncoderSpec) -> Tensor:
+    """How far (N, S, M, E) each expert is from being left out, below 0 where it is not chosen."""
+    layers = expert_layers(encoder)
+    count = len(step_places(frames.size(1), spec))
+    mask = chunk_mask(count, 1, spec.left_context)  # all steps at once
+    with router_logits(layers) as logits:
+        encoder(frames, torch.tensor([0]), encoder.zero_state(0, len(frames)), mask)
+    said = torch.stack([rows for (rows,) in logits], dim=1)
+    said = said.reshape(len(frames), count, *said.shape[1:])
+    chosen = layers[0].n_expert_activated
+    best = said.topk(min(chosen + 1, said.size(3)), dim=3).values
+    last, next_one = best[..., chosen - 1 : chosen], best[..., -1:]
+    return torch.where(said < last, said - last, said - next_one)
+
+
+def _climb(
+    encoder: Encoder, begun: FloatArray, targets: npt.NDArray[np.int64], spec: EncoderSpec
 ) -> FloatArray:
-    """Chains that climb towards the experts of which ``visits`` (M, E) are fewest, from some of
-    ``chains``."""
-    rng = np.random.default_rng(seed)
-    few = np.argsort(visits.reshape(-1), kind="stable")[: MOST_MADE // TRIES]
-    layer, expert = np.unravel_index(np.repeat(few, TRIES), visits.shape)
-    targets = np.stack([layer, expert], axis=1)
-    program = with_replaced(EncoderProgram(network).eval(), FLOAT_ACTIVATIONS)
-    layers = expert_layers(program)
-    begun = chains[rng.integers(0, len(chains), len(targets))]
-    feats = torch.from_numpy(begun.copy()).requires_grad_()
-    climber = torch.optim.Adam([feats], lr=RATE)
-    wanted = torch.from_numpy(targets)
-    rows = torch.arange(len(targets))
-    for _ in range(ROUNDS):
-        with router_logits(layers) as logits:
-            run_batch(program, feats, network, spec)
-        steps = [torch.stack(per_layer) for per_layer in zip(*logits, strict=True)]
-        loss = torch.zeros(())
-        for step in steps:  # (M, rows, E) of the layers
-            own = step[wanted[:, 0], rows]
-            chosen = layers[0].n_expert_activated
-            needed = own.topk(chosen, dim=1).values[:, -1]
-            loss = loss + torch.relu(MARGIN + needed - own[rows, wanted[:, 1]]).sum()
+    """Chains that lead to the experts ``targets`` (N, 2), by layer and number, from ``begun``
+    (N, T, F) on; those that do not get there are left out."""
+    layer, expert = torch.from_numpy(targets).unbind(1)
+    frames = torch.from_numpy(begun.copy()).requires_grad_()
+    climber = torch.optim.Adam([frames], lr=RATE)
+    found, active = [], torch.arange(len(targets))
+    for needed in [STEPS // 2] * (ROUNDS - 1) + [1]:  # what does not get far is better than nothing
+        exact = torch.from_numpy(rounded(frames[active].detach().numpy()))
+        given = frames[active] + (exact - frames[active]).detach()
+        margins = _margins(encoder, given, spec)
+        own = margins[torch.arange(len(active)), :, layer[active], expert[active]]  # (N, S)
+        there = (own >= MARGIN / 2).sum(1) >= needed
+        found.append(exact[there].numpy())
+        if bool(there.all()):
+            break
         climber.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.relu(MARGIN - own).sum().backward()  # type: ignore[no-untyped-call]
         climber.step()
-    return rounded(feats.detach().numpy())
+        active = active[~there]
+    return np.concatenate(found)
 
 
-def run_batch(
-    program: nn.Module, feats: Tensor, network: Network, spec: EncoderSpec
-) -> list[tuple[Tensor, ...]]:
-    """What a program of torch gives in each step of chains (N, S, T, F), all at once."""
-    state = tuple(network.encoder.zero_state(spec.left_context, batch=feats.size(0)))
-    results = []
-    for step in range(feats.size(1)):
-        outputs = program(feats[:, step], torch.tensor([step]), *state)
-        state = outputs[2:]
-        results.append(outputs)
-    return results
+assert STEPS > 1, "the state is to be carried over"

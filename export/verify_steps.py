@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edge_asr.audio.features import Frames
 from edge_asr.backends import Encoder, FloatArray
@@ -18,40 +19,35 @@ from edge_asr.package.manifest import EncoderSpec
 from edge_asr.programs.golden_steps import (
     ARRAYS,
     PREFIXES,
+    RESOLUTION,
     GoldenSteps,
     complaint,
     deviation,
     run_chains,
     sketch,
+    step_places,
 )
 from export.parity import GOLDEN_SAFETY, ParityError
 from export.program import EncoderProgram
-from export.step_features import (
-    STEPS,
-    candidates,
-    expert_layers,
-    made_for,
-    router_logits,
-    run_batch,
-)
+from export.step_features import choose_frames, expert_layers, router_logits, visit_order
 from model.convolution import PointwiseConv
 from model.encoder import EncoderLayer
 from model.network import Network
 from quant.linear import QuantLinear
 from quant.linear4 import QuantLinear4
 
-MOST_CHAINS = 96  # that programs are verified with
+MOST_CHAINS = 128  # that programs are verified with
 GOLDEN_CHAINS = PREFIXES[-1]  # of them, those that travel with the package
-ENOUGH = 20  # visits of an expert
-CLIMBS = 3  # towards the experts that are visited least
 # What a step may differ by where no integer moves: right programs do by 8e-7 in 95 of 100 steps.
 # float32 ones have no integers that swallow the last bits of the layers before.
 FLOORS = {"quantized": 2e-5, "float": 1e-4}
 FLOOR = FLOORS["quantized"]
 # Programs add in other orders than eager torch. Relative to the largest number of a row.
-LAST_BITS, DRAWS = 1e-7, 3
+LAST_BITS, DRAWS = 3e-8, 3
+SEVERAL_BITS = 1e-7  # on another processor
+RESTLESS = 0.3  # what a visit is worth where these move an integer, in it or before in its chain
 COARSE = 1e-5  # moves integers in nearly every step: what these can do at most
-LOWEST_CAP = 0.05  # a router that takes its next choice does as much, in float32 too
+LOWEST_CAP = 0.5  # a router that takes its next choice does as much, in float32 too
 # Half of the energy of what the encoder says would be rounding's.
 LARGEST_ROUNDING = 0.7
 
@@ -92,54 +88,55 @@ class Coverage:
 
 @dataclass(frozen=True)
 class StepReference:
-    """The steps, and what they reach."""
+    """The steps, the chains of frames (N, T, F) that they are cut from, and what they reach."""
 
     golden: GoldenSteps
+    frames: FloatArray
     coverage: Coverage
 
     def arrays(self, precision: str) -> dict[str, npt.NDArray[np.generic]]:
         """What travels with the package."""
         few = self.golden.some(slice(GOLDEN_CHAINS))
-        arrays: dict[str, npt.NDArray[np.generic]] = {
-            f"steps_{name}_{precision}": getattr(few, name) for name in ARRAYS
-        }
-        arrays[f"steps_feats_{precision}"] = few.feats.astype(np.float16)
-        arrays[f"steps_experts_{precision}"] = few.experts.astype(np.uint8)
-        return arrays
+        frames = np.round(self.frames[:GOLDEN_CHAINS] / RESOLUTION).astype(np.int8)
+        experts = few.experts.astype(np.uint8)
+        values: tuple[npt.NDArray[np.generic], ...] = (
+            frames, few.expected, few.bound, few.cap, experts, few.shown
+        )  # fmt: skip
+        return {f"steps_{n}_{precision}": array for n, array in zip(ARRAYS, values, strict=True)}
 
 
 @torch.inference_mode(False)
 def step_reference(
-    network: Network, float_network: Network | None, joined: Frames, spec: EncoderSpec
+    network: Network,
+    float_network: Network | None,
+    joined: Frames,
+    spec: EncoderSpec,
+    frames: FloatArray | None = None,
 ) -> StepReference:
     """Choose features, run the eager network on them, and measure what last bits do.
 
     Args:
         float_network: what ``network`` was rounded from, if it is known.
         joined: speech (frames, F).
+        frames: chains that were chosen already; see ``choose_frames``.
 
     Raises:
         ParityError: the rounded network says something else than the float one.
     """
-    program = EncoderProgram(network).eval()
-    feats = candidates(network, joined, spec)
-    _, experts = _run(program, feats, network, spec)
-    for seed in range(CLIMBS if experts.size else 0):
-        visits = _visits(experts, network)
-        if visits.min() >= ENOUGH:
-            break
-        made = made_for(network, visits, feats, spec, seed)
-        feats = np.concatenate([feats, made])
-        experts = np.concatenate([experts, _run(program, made, network, spec)[1]])
-    expected, experts = _run(program, feats, network, spec)
-    noise = _noise(program, feats, expected, network, spec)
+    if frames is None:
+        frames = choose_frames(float_network or network, joined, spec)
     quantized = any(isinstance(m, QuantLinear | QuantLinear4) for m in network.modules())
     floor = FLOORS["quantized" if quantized else "float"]
-    chosen = _choose(experts, (noise <= floor).mean((1, 2)), network)
-    feats, expected, noise = (array[chosen] for array in (feats, expected, noise))
+    runner = Runner(network, spec)
+    feats = frames[:, step_places(frames.shape[1], spec)]
+    expected, experts = runner.run(feats)
+    calm = runner.moved(feats, expected, SEVERAL_BITS) <= floor
+    chosen = _most_telling(experts, calm, network)
+    frames, feats, expected = (array[chosen] for array in (frames, feats, expected))
     experts = experts[chosen]
-    coarse = _moved(program, feats, expected, network, spec, COARSE)
-    peak = np.maximum(coarse, noise).max((0, 1))
+    draws = [runner.moved(feats, expected, LAST_BITS, seed) for seed in range(DRAWS)]
+    noise: FloatArray = np.max(draws, axis=0)
+    peak = np.maximum(runner.moved(feats, expected, COARSE), noise).max((0, 1))
     golden = GoldenSteps(
         feats,
         expected,
@@ -151,7 +148,18 @@ def step_reference(
     rounding = None
     if float_network is not None and float_network is not network:
         rounding = _rounding(float_network, feats, expected, spec)
-    return StepReference(golden, Coverage(_visits(experts, network), rounding))
+    visits = _visits_of_chains(experts, np.ones(experts.shape[:3]), network).sum(0)
+    return StepReference(golden, frames, Coverage(visits.astype(np.int64), rounding))
+
+
+def _most_telling(
+    experts: npt.NDArray[np.int64], calm: npt.NDArray[np.bool_], network: Network
+) -> npt.NDArray[np.int64]:
+    """Chains whose visits count: in which several bits move no integer (N, S, G)."""
+    still = np.logical_and.accumulate(calm.reshape(len(calm), -1), axis=1).reshape(calm.shape)
+    worth = np.where(still[..., _shown(network)], 1.0, RESTLESS)
+    visits = _visits_of_chains(experts, worth, network)
+    return visit_order(visits.reshape(len(visits), -1), MOST_CHAINS)
 
 
 def verify_steps(encoder: Encoder, golden: GoldenSteps, spec: EncoderSpec, program: str) -> None:
@@ -167,8 +175,7 @@ def verify_steps(encoder: Encoder, golden: GoldenSteps, spec: EncoderSpec, progr
 
 def _rounding(network: Network, feats: FloatArray, expected: FloatArray, spec: EncoderSpec) -> Any:
     """How far the float network is in each stage, in the median over steps."""
-    program = EncoderProgram(network).eval()
-    plain, _ = _run(program, feats, network, spec)
+    plain, _ = Runner(network, spec).run(feats)
     by_stage = np.median(deviation(plain, expected), axis=(0, 1))
     if not by_stage[-2] <= LARGEST_ROUNDING:
         raise ParityError(
@@ -179,94 +186,76 @@ def _rounding(network: Network, feats: FloatArray, expected: FloatArray, spec: E
     return by_stage
 
 
-@torch.no_grad()
-def _run(
-    program: nn.Module, feats: FloatArray, network: Network, spec: EncoderSpec
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Sketches (N, S, G, K) and chosen experts (N, S, M, k) of chains (N, S, T, F)."""
-    layers = expert_layers(program)
-    with router_logits(layers) as logits:
-        steps = run_batch(program, torch.from_numpy(feats), network, spec)
-    sketches = []
-    for encoder_out, log_probs, *state in steps:
-        arrays = tuple(tensor.numpy() for tensor in state)
-        sketches.append(sketch(encoder_out.numpy(), log_probs.numpy(), arrays))
-    chosen = [
-        torch.stack([step.topk(layer.n_expert_activated).indices for step in said], dim=1)
-        for layer, said in zip(layers, logits, strict=True)
-    ]
-    empty = np.zeros((*feats.shape[:2], 0, 1), np.int64)
-    experts = torch.stack(chosen, dim=2).numpy() if chosen else empty
-    return np.stack(sketches, axis=1), experts
+class Runner:
+    """Runs the eager network on many chains at once."""
+
+    def __init__(self, network: Network, spec: EncoderSpec) -> None:
+        self.program = EncoderProgram(network).eval()
+        self.encoder, self.left_context = network.encoder, spec.left_context
+
+    @torch.no_grad()
+    def run(self, feats: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Sketches (N, S, G, K) and chosen experts (N, S, M, k) of chains (N, S, T, F)."""
+        steps = feats.shape[1]
+        # Room for what the steps leave. The rest of a state is zero, and was never seen.
+        room = min(steps, self.left_context)
+        state = tuple(self.encoder.zero_state(room, batch=len(feats)))
+        layers, sketches = expert_layers(self.program), []
+        with router_logits(layers) as logits:
+            for step in range(steps):
+                given = torch.from_numpy(np.ascontiguousarray(feats[:, step]))
+                outputs = self.program(given, torch.tensor([step]), *state)
+                state = outputs[2:]
+                sketches.append(self._sketch(*outputs))
+        chosen = [
+            torch.stack([step.topk(layer.n_expert_activated).indices for step in said], dim=1)
+            for layer, said in zip(layers, logits, strict=True)
+        ]
+        empty = np.zeros((*feats.shape[:2], 0, 1), np.int64)
+        experts = torch.stack(chosen, dim=2).numpy() if chosen else empty
+        return np.stack(sketches, axis=1), experts
+
+    def _sketch(self, encoder_out: Tensor, log_probs: Tensor, *state: Tensor) -> FloatArray:
+        key, value, score, conv = state
+        missing = self.left_context - score.size(3)
+        whole = (
+            F.pad(key, (0, 0, missing, 0)),
+            F.pad(value, (0, 0, missing, 0)),
+            F.pad(score, (missing, 0)),
+            conv,
+        )
+        return sketch(encoder_out.numpy(), log_probs.numpy(), tuple(t.numpy() for t in whole))
+
+    def moved(
+        self, feats: FloatArray, expected: FloatArray, amount: float, seed: int = 0
+    ) -> FloatArray:
+        """Deviations (N, S, G) where every linear layer reads numbers moved by ``amount`` of the
+        largest of their row."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def move(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            x, draw = inputs[0], torch.randn(inputs[0].shape, generator=generator)
+            return (x + amount * x.abs().amax(-1, True) * draw,)
+
+        linear = [module for module in self.program.modules() if isinstance(module, _LINEAR)]
+        handles = [module.register_forward_pre_hook(move) for module in linear]
+        try:
+            found, _ = self.run(feats)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return deviation(found, expected)
 
 
-def _moved(
-    program: nn.Module,
-    feats: FloatArray,
-    expected: FloatArray,
-    network: Network,
-    spec: EncoderSpec,
-    amount: float,
-    seed: int = 0,
-) -> FloatArray:
-    """Deviations (N, S, G) where every linear layer reads numbers moved by ``amount`` of the
-    largest of their row."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def move(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        x = inputs[0]
-        return (x + amount * x.abs().amax(-1, True) * torch.randn(x.shape, generator=generator),)
-
-    linear = [module for module in program.modules() if isinstance(module, _LINEAR)]
-    handles = [module.register_forward_pre_hook(move) for module in linear]
-    try:
-        found, _ = _run(program, feats, network, spec)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return deviation(found, expected)
-
-
-def _noise(
-    program: nn.Module, feats: FloatArray, expected: FloatArray, network: Network, spec: EncoderSpec
-) -> FloatArray:
-    """The largest deviations (N, S, G) that last bits bring about in a few draws."""
-    draws = [
-        _moved(program, feats, expected, network, spec, LAST_BITS, seed) for seed in range(DRAWS)
-    ]
-    largest: FloatArray = np.max(draws, axis=0)
-    return largest
-
-
-def _choose(
-    experts: npt.NDArray[np.int64], calm: FloatArray, network: Network
-) -> npt.NDArray[np.int64]:
-    """Chains, in an order in which all experts are soon visited, and again; those in which last
-    bits move integers are of little use."""
-    layers, count = experts.shape[2], max(1, network.conf.feed_forward.n_expert)
-    flat = experts + count * np.arange(layers)[:, None]
-    flat = flat.reshape(len(experts), -1)
-    visits, order = np.zeros(max(1, layers * count)), []
-    worth = np.where(calm == 1.0, 1.0, 0.1 * calm**2)
-    for _ in range(min(MOST_CHAINS, len(experts))):
-        needed = np.where(visits < 2, 1.0, 0.2 / (1 + visits) ** 2)  # one visit proves little
-        gain = worth * (1e-3 + needed[flat].sum(1))
-        best = int(gain.argmax())
-        order.append(best)
-        np.add.at(visits, flat[best], 1)
-        worth[best] = 0.0
-    return np.array(order)
-
-
-def _visits(experts: npt.NDArray[np.int64], network: Network) -> npt.NDArray[np.int64]:
-    """How often each expert is chosen, (M, E)."""
-    count = network.conf.feed_forward.n_expert
-    layers = [np.bincount(chosen.reshape(-1), minlength=count) for chosen in _by_layer(experts)]
-    return np.stack(layers) if layers else np.zeros((0, 0), np.int64)
-
-
-def _by_layer(experts: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    return [experts[:, :, layer] for layer in range(experts.shape[2])]
+def _visits_of_chains(
+    experts: npt.NDArray[np.int64], worth: npt.NDArray[np.float64], network: Network
+) -> npt.NDArray[np.float64]:
+    """How often each chain visits each expert, (N, M, E), where a visit is worth (N, S, M)."""
+    count, (chains, _, layers, _) = network.conf.feed_forward.n_expert, experts.shape
+    visits = np.zeros((chains, layers, count))
+    for expert in range(count):
+        visits[..., expert] = ((experts == expert).any(3) * worth).sum(1)
+    return visits
 
 
 def _shown(network: Network) -> npt.NDArray[np.int64]:
@@ -280,6 +269,3 @@ def _shown(network: Network) -> npt.NDArray[np.int64]:
         if expert_layers(half)
     ]
     return np.array(stages, np.int64)
-
-
-assert STEPS > 1, "the state is to be carried over"

@@ -38,7 +38,7 @@ from edge_asr.package.manifest import (
 from edge_asr.package.seal import seal
 from edge_asr.package.units import Units
 from edge_asr.package.writer import NewProgram, write_package
-from edge_asr.programs.golden_steps import ARRAYS, run_chains
+from edge_asr.programs.golden_steps import ARRAYS, RESOLUTION, run_chains, step_places
 from edge_asr.programs.streaming import cut, stream_log_probs, whole_features
 from edge_asr.search.greedy import greedy
 from edge_asr.streams.stream import Stream
@@ -211,12 +211,13 @@ def tiny_onnx(**changes: object) -> bytes:
 
 def tiny_steps(encoder: Encoder, precision: str = "fp32") -> dict[str, npt.NDArray[np.generic]]:
     """Golden steps of an encoder without experts."""
-    size = (3, 2, ENCODER.input_frames(1), FEATURES.num_mel_bins)
-    feats = np.random.default_rng(0).normal(15, 5, size).astype(np.float16)
-    expected = run_chains(encoder, feats.astype(np.float32), ENCODER)
+    size = (3, ENCODER.input_frames(2), FEATURES.num_mel_bins)
+    frames = np.random.default_rng(0).normal(60, 20, size).clip(-127, 127).astype(np.int8)
+    feats = (frames * np.float32(RESOLUTION))[:, step_places(size[1], ENCODER)]
+    expected = run_chains(encoder, feats, ENCODER)
     bound = np.full(expected.shape[:3], 1e-3, np.float32)
-    none = np.zeros((*size[:2], 0, 1), np.uint8), np.zeros(0, np.int64)
-    arrays = (feats, expected, bound, np.full(expected.shape[2], 0.1, np.float32), *none)
+    none = np.zeros((*feats.shape[:2], 0, 1), np.uint8), np.zeros(0, np.int64)
+    arrays = (frames, expected, bound, np.full(expected.shape[2], 0.1, np.float32), *none)
     return {f"steps_{n}_{precision}": array for n, array in zip(ARRAYS, arrays, strict=True)}
 
 

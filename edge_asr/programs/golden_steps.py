@@ -25,8 +25,9 @@ from edge_asr.errors import PackageError
 from edge_asr.package.manifest import EncoderSpec
 
 PROJECTIONS = 4  # of a tensor
-PREFIXES = (4, 40, 48)  # chains: of ``load`` for portable and native programs, and of ``verify``
-ARRAYS = ("feats", "expected", "bound", "cap", "experts", "shown")
+PREFIXES = (4, 40, 96)  # chains: of ``load`` for portable and native programs, and of ``verify``
+ARRAYS = ("frames", "expected", "bound", "cap", "experts", "shown")
+RESOLUTION = 0.25  # of feature frames in the package, which are bytes
 # Of the steps, and of those that visit one expert, how many may differ by an integer that moved.
 SHARE = 0.25
 # So many of an expert's steps are chance: one in a hundred differs, in any of ten stages.
@@ -73,6 +74,14 @@ def sketch(encoder_out: FloatArray, log_probs: FloatArray, state: State) -> Floa
     width = PROJECTIONS * len(state)
     outputs = [_project(array[:, None], 2, width) for array in (encoder_out, log_probs)]
     return np.concatenate([np.concatenate(layers, axis=2), *outputs], axis=1)
+
+
+def step_places(count: int, spec: EncoderSpec) -> npt.NDArray[np.int64]:
+    """Which of ``count`` consecutive feature frames the steps of a chain read, (S, T), each for one
+    encoder frame."""
+    size, shift = spec.input_frames(1), spec.subsampling_rate
+    steps = 1 + (count - size) // shift
+    return np.arange(steps)[:, None] * shift + np.arange(size)
 
 
 def run_chains(encoder: Encoder, feats: FloatArray, spec: EncoderSpec) -> FloatArray:
@@ -170,14 +179,13 @@ def read_steps(
     for name in names:
         if name not in arrays:
             raise PackageError(f"{where}: holds no {name!r}; export the package again")
-    golden = GoldenSteps(*(arrays[name] for name in names))  # type: ignore[arg-type]
+    frames, *others = (arrays[name] for name in names)
+    golden = GoldenSteps(_steps(frames, spec), *others)  # type: ignore[arg-type]
     layers = spec.state[0].shape[0] if spec.state else 0
     stages, width = layers + 2, PROJECTIONS * len(spec.state)
-    size = golden.feats.shape[:2] if golden.feats.ndim == 4 else (0, 0)
+    size = golden.feats.shape[:2]
     fitting = (
-        golden.feats.dtype in (np.float16, np.float32)
-        and min(size) > 0
-        and spec.output_frames(golden.feats.shape[2]) == 1
+        min(size) > 0
         and all(a.dtype == np.float32 for a in (golden.expected, golden.bound, golden.cap))
         and golden.expected.shape == (*size, stages, width)
         and golden.bound.shape == (*size, stages)
@@ -185,16 +193,23 @@ def read_steps(
         and golden.experts.ndim == 4
         and golden.experts.shape[:3] == (*size, *golden.shown.shape)
         and bool(((golden.shown >= 0) & (golden.shown < stages)).all())
-        and all(np.isfinite(a).all() for a in (golden.feats, golden.expected, golden.bound))
+        and all(np.isfinite(a).all() for a in (golden.expected, golden.bound))
     )
     if not fitting:
         raise PackageError(
             f"{where}: its golden steps do not fit one another or the manifest; export the "
             "package again"
         )
-    feats = golden.feats.astype(np.float32)
     experts, shown = golden.experts.astype(np.int64), golden.shown.astype(np.int64)
-    return GoldenSteps(feats, golden.expected, golden.bound, golden.cap, experts, shown)
+    return replace(golden, experts=experts, shown=shown)
+
+
+def _steps(frames: npt.NDArray[np.generic], spec: EncoderSpec) -> FloatArray:
+    """(N, S, T, F) of the package's bytes (N, T', F); none where they cannot be such."""
+    if frames.dtype != np.int8 or frames.ndim != 3 or frames.shape[1] < spec.input_frames(1):
+        return np.zeros((0, 0, 0, 0), np.float32)
+    chains = frames.astype(np.float32) * np.float32(RESOLUTION)
+    return chains[:, step_places(frames.shape[1], spec)]
 
 
 def check_steps(

@@ -12,6 +12,7 @@ from edge_asr.backends import open_encoder
 from edge_asr.errors import PackageError
 from edge_asr.programs.golden_steps import (
     PROJECTIONS,
+    RESOLUTION,
     GoldenSteps,
     complaint,
     deviation,
@@ -93,13 +94,24 @@ def test_one_number_of_any_layer_shows_in_a_sketch() -> None:
     assert deviation(sketch(*outputs, state), before)[0, -1] > 0.01
 
 
+def test_steps_are_consecutive_frames() -> None:
+    arrays = tiny_steps(open_encoder("onnx", tiny_onnx(), ENCODER))
+    feats = read_steps(arrays, "fp32", ENCODER, "golden.npz").feats
+    shift = ENCODER.subsampling_rate
+    assert feats.shape[2] == ENCODER.input_frames(1) and feats.dtype == np.float32
+    np.testing.assert_array_equal(feats[:, 0, shift:], feats[:, 1, :-shift])
+    np.testing.assert_array_equal(feats[0, 0] / RESOLUTION, arrays["steps_frames_fp32"][0, :7])
+
+
 @pytest.mark.parametrize(
     ("name", "change", "word"),
     [
-        ("feats", None, "holds no 'steps_feats_fp32'"),
+        ("frames", None, "holds no 'steps_frames_fp32'"),
         ("expected", lambda a: a[:, :, 1:], "do not fit"),
         ("bound", lambda a: a * np.float32(np.nan), "do not fit"),
-        ("feats", lambda a: np.concatenate([a, a], 2), "do not fit"),
+        ("frames", lambda a: np.concatenate([a, a], 1), "do not fit"),
+        ("frames", lambda a: a[:, :3], "do not fit"),
+        ("frames", lambda a: a.astype(np.float32), "do not fit"),
         ("shown", lambda a: np.array([9]), "do not fit"),
     ],
 )
