@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmark.proof.effect import DecoderEffect, Effect, EncoderEffect, unheard
-from benchmark.proof.judges import JUDGES, DecoderJudges, EncoderJudges, refusals
+from benchmark.proof.judges import JUDGES, Check, DecoderJudges, EncoderJudges, refusals
 from benchmark.proof.mutants import Mutant, Target
 from benchmark.proof.work import CLIPS
 from edge_asr.audio.features import Frames
@@ -25,10 +25,15 @@ from edge_asr.package.manifest import Precision, Program
 from edge_asr.programs.loading import choose_program, load_operators, load_weights
 from edge_asr.programs.streaming import cut, stream
 from export.eager import EagerDecoder, EagerEncoder
+from export.native import pack
+from export.native_weights import WeightsFile
+from export.program import DecoderProgram, EncoderProgram
 from export.speech import Speech, load_speech
+from export.stripping import find_inserts
 from export.verify import Reference, reference
 from export.verify_decoder import DecoderReference, decoder_reference
 from export.verify_steps import StepReference, step_reference
+from export.verify_weights import verify_inserts, verify_weights
 from model.network import Network
 from quant.checkpoint import load_at
 
@@ -159,10 +164,11 @@ class Bench:
                 program = self._open(mutant.program)
             except EdgeAsrError as error:
                 return Finding(*what, dict.fromkeys(JUDGES, str(error)))
-        found = refusals(self.judges.checks(program))
+        checks = self._checks(mutant, program)
+        found = refusals(checks)
         doubts: tuple[str, ...] = ()
         if seed % DOUBTED == 0 and any(said.startswith("as ") for said in found.values()):
-            really = refusals(self.judges.checks(program), all_of_them=True)
+            really = refusals(checks, all_of_them=True)
             doubts = tuple(sorted(set(found) - set(really)))
         effect, times = ("", 0.0) if found else self._effect_of(mutant, program)
         said = {judge: words.removeprefix(self._where)[:160] for judge, words in found.items()}
@@ -187,6 +193,26 @@ class Bench:
             return open_encoder("onnx", program, manifest.encoder)
         assert manifest.decoder is not None
         return open_decoder("onnx", program, manifest.decoder)
+
+    def _checks(self, mutant: Mutant, program: Any) -> dict[str, Check]:
+        """Those of the judges; the exporter reads all weights back too."""
+        checks = self.judges.checks(program)
+        runs, file = checks["export"], self._packed
+
+        def export() -> None:
+            if mutant.weights is not None:
+                verify_weights(mutant.weights, file.layers, self.name)
+            elif self.weights is None and mutant.program is not None:
+                inserts = find_inserts(mutant.program, file)
+                verify_inserts(inserts, file.places, self.name)
+            runs()
+
+        return checks | {"export": export}
+
+    @cached_property
+    def _packed(self) -> WeightsFile:
+        network, whole = self._network, self.role == "encoder"
+        return pack(EncoderProgram(network) if whole else DecoderProgram(network)).file
 
     def _effect_of(self, mutant: Mutant, program: Any) -> Effect:
         if "_effect" not in vars(self):  # which is measured with the right weights
