@@ -146,7 +146,11 @@ def _checked(right: RightPackage, package: Package) -> RightPackage:
             library().edge_asr_set_kernel(kernel.encode())
             found = _refusals(package, program)
             checks += 2
-            alarms += [f"{judge} with {kernel}: {said}" for judge, said in found.items()]
+            where = f"{package.root}/"
+            alarms += [
+                f"{judge} with {kernel}: {said.removeprefix(where)}"
+                for judge, said in found.items()
+            ]
     return replace(right, checks=checks, alarms=tuple(alarms))
 
 
