@@ -18,6 +18,7 @@ from export.lowerings import lowering
 from export.native import PackedProgram, load, pack
 from export.program import Interface
 from export.stripping import find_inserts
+from export.verify_weights import verify_inserts, verify_weights
 from quant.linear4 import QuantLinear4
 
 # What each precision can be lowered to.
@@ -84,8 +85,13 @@ def build_programs(
 
     Raises:
         BackendError: native programs are asked for, and the native libraries are not built.
+        ParityError: a weight is not that of the network.
     """
     packed = pack(module) if "native" in DISPATCHES[precision] else None
+    if packed is not None:
+        verify_weights(
+            packed.file.data, packed.file.layers, f"{interface.role}.{precision}.weights"
+        )
     for dispatch in dispatches:
         if dispatch not in DISPATCHES[precision]:
             continue
@@ -104,7 +110,9 @@ def _portable(
     file = f"{_stem(kind)}.{ending}"
     if packed is None:
         return Built(NewProgram(*kind, file, data), data)
-    stored = strip(data, find_inserts(data, packed.file), packed.file.sha256)
+    inserts = find_inserts(data, packed.file)
+    verify_inserts(inserts, packed.file.places, file)
+    stored = strip(data, inserts, packed.file.sha256)
     program = NewProgram(*kind, file, stored, weights=f"{_stem(kind)}.weights")
     return Built(program, data, packed.file.data)
 

@@ -130,11 +130,20 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class WrittenLayer:
+    """What a layer of the file was written from: a block, or linear layers over the same rows."""
+
+    modules: tuple[nn.Module, ...]
+    residual: Residual | None = None
+
+
+@dataclass(frozen=True)
 class WeightsFile:
-    """The bytes of the file, and where in it the tensors of the network's layers are."""
+    """The bytes of the file, where in it the tensors of the network's layers are, and these."""
 
     data: bytes
     places: tuple[Insert, ...]
+    layers: tuple[WrittenLayer, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -148,6 +157,7 @@ class WeightsWriter:
     def __init__(self) -> None:
         self._sizes: list[LayerSizes] = []
         self._parts: list[list[Part]] = []
+        self._written: list[WrittenLayer] = []
 
     def add(self, layer: nn.Module, residual: Residual | None = None) -> int:
         """The number of a layer, one of ``PARTS``, whose linear layers are quantized."""
@@ -164,6 +174,7 @@ class WeightsWriter:
             parts = [_vector(residual.norm.weight), _vector(residual.norm.bias), *parts]
         self._sizes.append(sizes)
         self._parts.append(parts)
+        self._written.append(WrittenLayer((layer,), residual))
         return len(self._sizes) - 1
 
     def add_linears(self, layers: Sequence[nn.Module]) -> int:
@@ -173,6 +184,7 @@ class WeightsWriter:
         sizes = LayerSizes(LINEAR, int(widths[0][1]), sum(int(out) for out, _ in widths))
         self._sizes.append(sizes)
         self._parts.append(matrix_parts(layers))
+        self._written.append(WrittenLayer(tuple(layers)))
         return len(self._sizes) - 1
 
     def finish(self) -> WeightsFile:
@@ -189,7 +201,7 @@ class WeightsWriter:
                 offset += len(data[-1])
             headers.append(sizes.pack(begin, offset - begin))
         first = struct.pack("<8sIIQ40x", MAGIC, VERSION, len(headers), offset)
-        return WeightsFile(b"".join([first, *headers, *data]), tuple(places))
+        return WeightsFile(b"".join([first, *headers, *data]), tuple(places), tuple(self._written))
 
 
 def linear_parts(layer: QuantLinear) -> tuple[LayerSizes, list[Part]]:

@@ -58,7 +58,7 @@ def new_package(conf: ExportConfig, say: Say) -> Package:
     if source.decoder is not None:
         roles.append(DecoderExport(source, source.decoder, speech, {}))
     made = make_programs(roles, source, say)
-    parity = certificate(made.parities, encoder.streaming, speech)
+    parity = certificate(made.parities, encoder.streaming, speech) | {"steps": encoder.coverage}
     if source.decoder is not None:
         parity |= decoder_bounds()
     files = made.weights | dict(role.golden_file() for role in roles)
@@ -105,4 +105,4 @@ def _card(conf: ExportConfig, manifest: Manifest, parity: dict[str, Any]) -> byt
 
 
 def _json(parity: dict[str, Any]) -> bytes:
-    return (json.dumps(parity, indent=1) + "\n").encode()
+    return (json.dumps(parity, indent=1, allow_nan=False) + "\n").encode()

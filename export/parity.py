@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class Parity:
 
     backend: str
     precision: str
-    amounts: Mapping[str, int]  # of what was compared: steps, or segments and hypotheses
+    amounts: Mapping[str, int]  # of what was compared: steps and texts, or segments and hypotheses
     max_abs: float
     mean_abs: float
     allowed_mean_abs: float
@@ -72,14 +73,19 @@ class Parity:
 
     def __str__(self) -> str:
         """The figures, for who waits for the export."""
-        return (
+        line = (
             f"max error {self.max_abs:.1e}, mean {self.mean_abs:.1e}, "
             f"{self.equal} of {self.compared} {self.results} equal"
         )
+        different = self.amounts.get(f"different_{self.results}", self.compared)
+        if 2 * different < self.compared:
+            line += f", which proves little: only {different} of them differ and say something"
+        return line
 
 
 def refuse(parity: Parity, bounds: Bounds, program: str) -> None:
-    """Raise ParityError, which names ``program``, where a measurement is outside its bounds."""
+    """Raise ParityError, which names ``program``, where a measurement is outside its bounds or is
+    not finite."""
     agreement = parity.equal / parity.compared
     measured = [  # each so that NaN is refused too
         ("max error", parity.max_abs, parity.max_abs <= bounds.max_abs),
@@ -92,3 +98,6 @@ def refuse(parity: Parity, bounds: Bounds, program: str) -> None:
                 f"{program}: {what} {value:.3g} is outside the bounds ({bounds}, in the mean "
                 f"{parity.allowed_mean_abs:.3g} here); no package was written"
             )
+    for name, number in parity.row().items():
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ParityError(f"{program}: {name} is {number}; no package was written")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_asr.backends import open_decoder, open_encoder
+from edge_asr.backends import FloatArray, open_decoder, open_encoder
 from edge_asr.package.files import GOLDEN
 from edge_asr.package.manifest import DecoderSpec
 from edge_asr.package.writer import NewProgram
@@ -22,8 +22,10 @@ from export.parity import Parity
 from export.program import DecoderProgram, EncoderProgram, decoder_interface, encoder_interface
 from export.source import Source
 from export.speech import Speech
+from export.step_features import choose_frames
 from export.verify import greedy_text, reference, verify_program, verify_streaming
 from export.verify_decoder import Segment, decoder_reference, verify_decoder
+from export.verify_steps import StepReference, step_reference, verify_steps
 from quant.checkpoint import QuantizedCheckpoint
 
 GOLDEN_SECONDS = 4.0
@@ -52,6 +54,8 @@ class EncoderExport:
     def __init__(self, source: Source, speech: Speech, say: Say) -> None:
         self.source, self.speech, self.say = source, speech, say
         self.streaming: dict[str, float] = {}  # by precision, see verify_streaming
+        self.coverage: dict[str, Any] = {}  # by precision, see verify_steps.Coverage
+        self.frames: FloatArray | None = None  # see choose_frames
         # A few seconds of the clips, as they follow one another.
         samples = np.concatenate(speech.clips)
         rate = source.features.sample_rate
@@ -64,6 +68,10 @@ class EncoderExport:
         self._verify_streaming(quantized)
         self._add_golden(quantized)
         expected = reference(network, self.speech, spec)
+        steps = self._steps(quantized)
+        self.golden |= steps.arrays(precision)
+        self.coverage[precision] = steps.coverage.row()
+        self.say(f"{precision}: {steps.coverage}")
         interface = encoder_interface(network, spec)
         for built in build_programs(
             EncoderProgram(network), interface, precision, conf.backends, conf.dispatches
@@ -71,11 +79,23 @@ class EncoderExport:
             backend, blank = built.program.backend, network.conf.blank
             encoder = open_encoder(backend, built.data, spec)
             label = (backend, precision)
-            yield built, verify_program(encoder, expected, spec, units, blank, label)
+            parity = verify_program(encoder, expected, spec, units, blank, label)
+            verify_steps(encoder, steps.golden, spec, f"{backend} {precision}")
+            yield built, parity
 
     def golden_file(self) -> tuple[str, bytes]:
         """See ``RoleExport``."""
         return GOLDEN, _npz(self.golden)
+
+    def _steps(self, quantized: QuantizedCheckpoint) -> StepReference:
+        """All precisions choose from the same chains."""
+        network, spec = quantized.network, self.source.encoder
+        if self.frames is None:
+            known = quantized.float_network or network
+            self.frames = choose_frames(known, self.speech.joined, spec)
+        return step_reference(
+            network, quantized.float_network, self.speech.joined, spec, self.frames
+        )
 
     def _verify_streaming(self, quantized: QuantizedCheckpoint) -> None:
         """Of the float32 network too, whatever is exported, where it is known."""

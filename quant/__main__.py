@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         shutil.copyfile(options.checkpoint / name, options.out / name)
     save_integers(quantized, options.out / INTEGERS)
     rows = sorted((asdict(row) for row in quantized.report), key=lambda r: -r["weight_error"])
-    (options.out / "quant_report.json").write_text(json.dumps(rows, indent=1) + "\n")
+    report = json.dumps(rows, indent=1, allow_nan=False)
+    (options.out / "quant_report.json").write_text(report + "\n")
     worst = rows[0]
     print(f"{len(rows)} layers; largest weight error {worst['weight_error']:.4f} ({worst['name']})")
     return 0

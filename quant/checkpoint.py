@@ -71,8 +71,10 @@ def quantize(
         group: input channels that share a scale at int4: 32, 64 or 128.
 
     Raises:
-        ConfigError: int4 is asked for without experts or with another group.
+        ConfigError: int4 is asked for without experts or with another group, or a weight, a
+            statistic of the features or a scale is not finite.
     """
+    check_finite(checkpoint.network, str(checkpoint.path))
     digest = hashlib.sha256((checkpoint.path / "final.pt").read_bytes()).hexdigest()
     network = checkpoint.network.eval().requires_grad_(False)
     report: tuple[LayerReport, ...] = ()
@@ -80,6 +82,7 @@ def quantize(
     if precision != "fp32":
         network = copy.deepcopy(network)
         report = tuple(_round_layers(network, group))
+        check_finite(network, f"{checkpoint.path} at {precision}")
     later = checkpoint.path / DECODER_WEIGHTS
     return QuantizedCheckpoint(
         network,
@@ -122,6 +125,21 @@ def load_at(
     return [loaded]
 
 
+def check_finite(network: nn.Module, where: str) -> None:
+    """Refuse what no speech may ever reach, and what would answer nothing if it did.
+
+    Raises:
+        ConfigError: a tensor holds NaN or infinity.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise ConfigError(
+                f"{where}: {name} has {count} of {tensor.numel()} numbers that are not finite; "
+                "weights, scales and statistics must be: train it again from an earlier checkpoint"
+            )
+
+
 def save_integers(quantized: QuantizedCheckpoint, path: Path) -> None:
     """Write the quantized network's state_dict, weights, scales and the float32 rest, what they
     are, and the hash of the checkpoint."""
@@ -155,6 +173,7 @@ def load_integers(path: Path) -> QuantizedCheckpoint:
             if weights[name].dtype != tensor.dtype:
                 raise TypeError(f"{name} is {weights[name].dtype}, expected {tensor.dtype}")
         _check_range(network)
+        check_finite(network, "it")
     except (ConfigError, OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError,
             IndexError, AttributeError, pickle.UnpicklingError) as error:  # fmt: skip
         reason = " ".join((str(error) or type(error).__name__).split())[:200]
@@ -195,7 +214,9 @@ def _round_layers(network: Network, group: int) -> list[LayerReport]:
             weight, bias = _weight_of(module)
             linear = quantize_linear(weight, bias)
             replace_module(network, name, linear)
-        error = (linear.dequantized() - weight).norm() / weight.norm().clamp(min=1e-12)
+        # In float64: squares of weights of 1e20 leave float32.
+        exact = weight.double()
+        error = (linear.dequantized() - exact).norm() / exact.norm().clamp(min=1e-12)
         shape = (weight.size(0), weight.size(1))
         bits, shared = (4, group) if isinstance(linear, QuantLinear4) else (8, 0)
         report.append(LayerReport(name, shape, bits, shared, float(error)))

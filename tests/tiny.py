@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_asr.backends import DecoderScores, EncoderStep, open_encoder
+from edge_asr.backends import DecoderScores, Encoder, EncoderStep, open_encoder
 from edge_asr.backends.state import State
 from edge_asr.errors import BackendError
 from edge_asr.events import Event
@@ -38,6 +38,7 @@ from edge_asr.package.manifest import (
 from edge_asr.package.seal import seal
 from edge_asr.package.units import Units
 from edge_asr.package.writer import NewProgram, write_package
+from edge_asr.programs.golden_steps import ARRAYS, RESOLUTION, run_chains, step_places
 from edge_asr.programs.streaming import cut, stream_log_probs, whole_features
 from edge_asr.search.greedy import greedy
 from edge_asr.streams.stream import Stream
@@ -208,6 +209,18 @@ def tiny_onnx(**changes: object) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def tiny_steps(encoder: Encoder, precision: str = "fp32") -> dict[str, npt.NDArray[np.generic]]:
+    """Golden steps of an encoder without experts."""
+    size = (3, ENCODER.input_frames(2), FEATURES.num_mel_bins)
+    frames = np.random.default_rng(0).normal(60, 20, size).clip(-127, 127).astype(np.int8)
+    feats = (frames * np.float32(RESOLUTION))[:, step_places(size[1], ENCODER)]
+    expected = run_chains(encoder, feats, ENCODER)
+    bound = np.full(expected.shape[:3], 1e-3, np.float32)
+    none = np.zeros((*feats.shape[:2], 0, 1), np.uint8), np.zeros(0, np.int64)
+    arrays = (frames, expected, bound, np.full(expected.shape[2], 0.1, np.float32), *none)
+    return {f"steps_{n}_{precision}": array for n, array in zip(ARRAYS, arrays, strict=True)}
+
+
 def tiny_files(program: bytes, bound: float = 1e-3) -> dict[str, bytes]:
     """Units, golden vector and certificate for ``program``."""
     samples = tones("▁one ▁two s 300 ▁one ty 100 ▁two")
@@ -216,7 +229,8 @@ def tiny_files(program: bytes, bound: float = 1e-3) -> dict[str, bytes]:
     log_probs = stream_log_probs(encoder, steps, ENCODER)
     text = UNITS.text(token.id for token in greedy(log_probs, 0))
     golden = io.BytesIO()
-    np.savez(golden, samples=samples, log_probs_fp32=log_probs, text_fp32=np.array(text))
+    arrays = {"samples": samples, "log_probs_fp32": log_probs, "text_fp32": np.array(text)}
+    np.savez(golden, allow_pickle=False, **arrays, **tiny_steps(encoder))  # type: ignore[arg-type]
     parity = {"programs": {"encoder.fp32.onnx": dict.fromkeys(BOUNDS, bound)}}
     return {
         "units.txt": "".join(f"{s} {i}\n" for i, s in enumerate(SYMBOLS)).encode(),

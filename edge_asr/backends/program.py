@@ -33,6 +33,14 @@ class EncoderStep:
     log_probs: FloatArray
     state: State
 
+    def is_finite(self, keep: int) -> bool:
+        """Whether its first ``keep`` frames, and the state that the next step would begin with,
+        are numbers; a log-probability may be minus infinity."""
+        best = self.log_probs[0, :keep].max(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum is cheap, and hides nothing
+            sums = [array.sum() for array in (best, self.encoder_out[0, :keep], *self.state)]
+        return bool(np.isfinite(sums).all())
+
 
 class Encoder(Protocol):
     """A loaded encoder program. ``step`` is pure: streams share one program."""

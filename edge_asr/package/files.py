@@ -187,7 +187,8 @@ class Package:
         """The arrays of a golden vector.
 
         Of golden.npz: ``samples`` (N,) float32 at the rate of the features, and for every
-        precision p ``log_probs_p`` (T', V) float32 and ``text_p`` (a 0-d string).
+        precision p ``log_probs_p`` (T', V) float32, ``text_p`` (a 0-d string) and the arrays
+        ``steps_..._p`` of ``edge_asr.programs.golden_steps``.
 
         Raises:
             PackageError: the file is damaged or no such archive.

@@ -4,26 +4,34 @@ Checksums prove that the bytes arrived. That this library on this processor comp
 what it should is another matter, so a few seconds of real speech travel with the package,
 together with the log-probabilities that eager torch gave for it. ``golden_max_abs`` of
 parity.json bounds the largest difference of any log-probability for each program, and
-``golden_mean_abs`` the mean.
+``golden_mean_abs`` the mean. The same file holds steps that visit every expert; see
+``edge_asr.programs.golden_steps``.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_asr.audio.features import Samples
 from edge_asr.audio.samples import check_samples
 from edge_asr.backends import Encoder, FloatArray
 from edge_asr.errors import AudioError, PackageError
 from edge_asr.package.files import GOLDEN, PARITY, Package
-from edge_asr.package.manifest import Program
+from edge_asr.package.manifest import Dispatch, Program
+from edge_asr.programs.golden_steps import PREFIXES, check_steps, read_steps
 from edge_asr.programs.streaming import cut, stream_log_probs, whole_features
 from edge_asr.search.greedy import greedy
 
 LOAD_STEPS = 2  # enough to see the state carried over once
+# Chains of golden steps in ``load``, which has a tenth of a second for them.
+LOAD_CHAINS: dict[Dispatch, int] = {"portable": PREFIXES[0], "native": PREFIXES[1]}
+
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -42,13 +50,15 @@ def check_golden(
     """Run the golden samples and compare.
 
     Args:
-        steps: how many encoder steps to run; None runs all and compares the text too.
+        steps: how many encoder steps of the samples to run, and some of the golden steps; None
+            runs all and compares the text too.
 
     Raises:
         PackageError: the vector is missing or malformed, or the program gives something else.
     """
     where = f"{package.root / program.file}"
-    samples, expected, text = _golden(package, program)
+    arrays = package.golden()
+    samples, expected, text = _golden(package, arrays, program)
     bound = bound_of(package, program, "golden_max_abs")
     mean_bound = bound_of(package, program, "golden_mean_abs")
     manifest = package.manifest
@@ -69,6 +79,7 @@ def check_golden(
             f"in the mean; found differences of {max_abs:g} and {mean_abs:g}; this library or "
             "processor computes something else: try another backend, or export the package again"
         )
+    _check_steps(package, arrays, encoder, program, whole=steps is None)
     if steps is not None:
         return GoldenResult(len(found), max_abs, bound, None)
     tokens = greedy(found, package.manifest.units.blank)
@@ -81,9 +92,19 @@ def check_golden(
     return GoldenResult(len(found), max_abs, bound, said)
 
 
-def _golden(package: Package, program: Program) -> tuple[Samples, FloatArray, str]:
+def _check_steps(
+    package: Package, arrays: Arrays, encoder: Encoder, program: Program, whole: bool
+) -> None:
+    spec, where = package.manifest.encoder, str(package.root / GOLDEN)
+    golden = read_steps(arrays, program.precision, spec, where)
+    if not whole:
+        golden = golden.some(slice(LOAD_CHAINS[program.dispatch]))
+    check_steps(encoder, golden, spec, f"{package.root / program.file}")
+
+
+def _golden(package: Package, golden: Arrays, program: Program) -> tuple[Samples, FloatArray, str]:
     """Samples (N,), log-probabilities (T', V) and text, checked."""
-    where, golden = package.root / GOLDEN, package.golden()
+    where = package.root / GOLDEN
     names = ("samples", f"log_probs_{program.precision}", f"text_{program.precision}")
     for name in names:
         if name not in golden:

@@ -10,8 +10,6 @@ import contextlib
 import math
 from collections.abc import Iterator
 
-import numpy as np
-
 from edge_asr.audio.windows import Windows
 from edge_asr.backends import Encoder, EncoderStep, FloatArray
 from edge_asr.backends.state import limit_left_context, zero_state
@@ -134,8 +132,7 @@ class Steps:
         except Exception as error:
             self.take_failure(state, error)
             return error
-        # Log-probabilities may be -inf.
-        if not (np.isfinite(log_probs.max(axis=1)).all() and np.isfinite(encoder_out).all()):
+        if not result.is_finite(keep):
             return self._pass_over(state, "the encoder gave no numbers and was started afresh")
         try:
             with self._searching(state, keep):

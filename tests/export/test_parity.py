@@ -47,9 +47,22 @@ def test_one_outside_is_refused(change: dict[str, Any], word: str) -> None:
     assert "0.05 here" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["golden_max_abs", "golden_mean_abs"])
+def test_a_bound_that_is_not_finite_is_refused(name: str) -> None:
+    with pytest.raises(ParityError, match=f"{name} is inf"):
+        refuse(dataclasses.replace(GOOD, **{name: math.inf}), BOUNDS, "onnx int8")
+
+
 def test_the_entries_of_parity_json() -> None:
     assert BOUNDS.row("choice") == {"max_abs": 1.0, "mean_abs": 0.1, "choice_agreement": 0.9}
     row = GOOD.row()
     assert (row["segments"], row["hypotheses"]) == (3, 30)
     assert (row["choices"], row["equal_choices"]) == (10, 9)
     assert list(row)[-2:] == ["golden_max_abs", "golden_mean_abs"]
+
+
+def test_texts_that_say_nothing_prove_little() -> None:
+    silent = dataclasses.replace(GOOD, results="texts", amounts={"steps": 3, "different_texts": 1})
+    assert str(silent).endswith("which proves little: only 1 of them differ and say something")
+    many = dataclasses.replace(silent, amounts={"steps": 3, "different_texts": 9})
+    assert str(many).endswith("9 of 10 texts equal") and silent.row()["different_texts"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,18 @@ import torch
 from torch import nn
 
 from edge_asr.errors import ConfigError, EdgeAsrError, InputMissingError
+from edge_asr.package.manifest import Precision
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.convolution import PointwiseConv
 from quant.__main__ import main
-from quant.checkpoint import INTEGERS, load_at, load_integers, quantize, quantized_layers
+from quant.checkpoint import (
+    INTEGERS,
+    load_at,
+    load_integers,
+    quantize,
+    quantized_layers,
+    save_integers,
+)
 from quant.convolution import QuantConv2d, conv2d_rows
 from quant.linear import QuantLinear, quantize_weight
 from quant.linear4 import QuantLinear4
@@ -285,3 +294,33 @@ def test_errors_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([str(DATA / "wenet-dense"), "-o", str(tmp_path / "file")]) == 74
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2 and all(line.startswith("quant: ") for line in lines)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("encoder.encoders.1.feed_forward.experts.3.w_1.weight", float("nan")),
+        ("encoder.global_cmvn.istd", float("inf")),
+        ("ctc.ctc_lo.bias", float("-inf")),
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_by_its_name(
+    name: str, number: float, precision: Precision
+) -> None:
+    damaged = load_checkpoint(DATA / "wenet-moe")
+    damaged.network.state_dict()[name].view(-1)[0] = number
+    with pytest.raises(ConfigError, match=rf"{re.escape(name)} has 1 of \d+ numbers") as caught:
+        quantize(damaged, precision)
+    assert "\n" not in str(caught.value)
+
+
+def test_integers_with_a_scale_that_is_not_finite_are_refused(tmp_path: Path) -> None:
+    quantized = quantize(load_checkpoint(DATA / "wenet-moe"), "int8")
+    for name in ("train.yaml", "units.txt"):
+        shutil.copyfile(DATA / "wenet-moe" / name, tmp_path / name)
+    name, layer = quantized_layers(quantized.network)[-1]
+    layer.weight_scale[0] = float("nan")
+    save_integers(quantized, tmp_path / INTEGERS)
+    with pytest.raises(ConfigError, match=re.escape(f"{name}.weight_scale has 1 of")):
+        load_integers(tmp_path)

@@ -12,20 +12,24 @@
 
 RowScale quantize(const float* row, int depth, int padded, uint8_t* out) {
   Float16 low16{}, high16{};  // zero is always in the range
+  Float16 nothing16{};        // zero times what is no number is none
   int i = 0;
   for (; i + kLanes <= depth; i += kLanes) {
     Float16 x = load(row + i);
     low16 = smaller(x, low16);
     high16 = larger(x, high16);
+    nothing16 = nothing16 + x * 0.0f;
   }
-  float low = smallest(low16), high = largest(high16);
+  float low = smallest(low16), high = largest(high16), nothing = sum(nothing16);
   for (int rest = i; rest < depth; rest++) {
     low = row[rest] < low ? row[rest] : low;
     high = row[rest] > high ? row[rest] : high;
+    nothing += row[rest] * 0.0f;
   }
   float scale = (high - low) / 255.0f;
   if (!(scale >= 1e-8f)) scale = 1e-8f;
-  // -255 to 0, and 0 where a row with infinities leaves no number.
+  if (!(nothing == 0.0f)) scale = __builtin_nanf("");  // bytes would hide that a row is not finite
+  // -255 to 0, and 0 where such a row leaves no number.
   float lowest = larger(smaller(round_even(splat(low / scale)), splat(0.0f)), splat(-255.0f))[0];
   RowScale result{scale, -static_cast<int32_t>(lowest)};
   const Float16 zero = splat(-lowest), most = splat(255.0f), none = splat(0.0f);
@@ -51,7 +55,7 @@ RowScale quantize(const float* row, int depth, int padded, uint8_t* out) {
 // is written channel by channel.
 EDGE_INLINE void emit_half(const Emit& emit, int row, int first, Float16 y) {
   y = y + load(emit.bias + first);
-  if (emit.activation == Activation::kRelu) y = larger(y, splat(0.0f));
+  if (emit.activation == Activation::kRelu) y = relu(y);
   if (emit.activation == Activation::kSilu) y = silu(y);
   float* out = emit.out[row] + first;
   const int channels = emit.channels - first;

@@ -67,7 +67,7 @@ void norm_activate(const float* x, const float* scale, const float* shift, bool 
     });
   each16(n, [&](int i, int count) __attribute__((always_inline)) {
     Float16 y = load_some(out + i, count);
-    if (activation == Activation::kRelu) y = larger(y, splat(0.0f));
+    if (activation == Activation::kRelu) y = relu(y);
     if (activation == Activation::kSilu) y = silu(y);
     store_some(out + i, y, count);
   });
@@ -202,7 +202,7 @@ void convolve(const float* x, int width, const float* weights, const float* bias
     Float16 y = load_some(bias + i, count);
     for (int k = 0; k < 9; k++)
       y = y + x[k / 3 * width + k % 3] * load_some(weights + at(k, n) + i, count);
-    store_some(out + i, larger(y, splat(0.0f)), count);
+    store_some(out + i, relu(y), count);
   });
 }
 

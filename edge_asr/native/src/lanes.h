@@ -75,10 +75,14 @@ EDGE_INLINE float smallest(Float16 x) {
 
 EDGE_INLINE float largest(Float16 x) { return -smallest(-x); }
 
-// exp(x), to two last bits, for finite x; clamped where the result would leave float's range.
+// Not a number where x is none, as in torch.
+EDGE_INLINE Float16 relu(Float16 x) { return larger(splat(0.0f), x); }
+
+// exp(x), to two last bits, for finite x; clamped where the result would leave float's range. Not a
+// number where x is none.
 // Cody-Waite reduction and the polynomial of Cephes' expf.
 EDGE_INLINE Float16 exponential(Float16 x) {
-  x = larger(smaller(x, splat(88.0f)), splat(-87.0f));
+  x = larger(splat(-87.0f), smaller(splat(88.0f), x));
   Float16 n = round_even(x * 1.44269504f);
   Float16 r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   Float16 p = splat(1.9875691500e-4f);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.edge_asr.native import layers
@@ -149,3 +149,23 @@ def test_many_rows_are_cut_into_blocks(kernels: list[str], rows: int) -> None:
             run_on(kernel, weights, [x[i : i + 77]], 1)[0] for i in range(0, rows, 77)
         ]
         assert same([np.concatenate(parts)], [whole]), kernel
+
+
+@EXAMPLES
+@given(ROWS, st.sampled_from((np.nan, np.inf, -np.inf)), st.data())
+def test_a_row_that_is_not_finite_gives_no_number(
+    kernels: list[str], case: Case, special: float, data: st.DataObject
+) -> None:
+    """Bytes cannot say so: the row's scale does."""
+    (x,) = case.inputs
+    assume(len(x))
+    weights = load(pack_file([case.layer]))
+    row, column = (data.draw(st.integers(0, size - 1)) for size in x.shape)
+    others = np.arange(len(x)) != row
+    for kernel in kernels:
+        (before,) = run_on(kernel, weights, [x], 1)
+        poisoned = x.copy()
+        poisoned[row, column] = special
+        (after,) = run_on(kernel, weights, [poisoned], 1)
+        assert np.isnan(after[row]).all(), kernel
+        assert same([after[others]], [before[others]]), kernel

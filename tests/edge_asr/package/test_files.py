@@ -47,7 +47,7 @@ def test_a_good_package_opens(tiny_package: Package) -> None:
     tiny_package.check_files()
     assert tiny_package.units.symbols == SYMBOLS
     assert tiny_package.read(tiny_package.program("encoder", "onnx").file) == tiny_onnx()
-    assert set(tiny_package.golden()) == {"samples", "log_probs_fp32", "text_fp32"}
+    assert {"samples", "log_probs_fp32", "text_fp32"} < set(tiny_package.golden())
     assert set(tiny_package.parity) == {PROGRAM}
     assert open_package(os.fspath(tiny_package.root)).manifest == tiny_package.manifest
 

@@ -163,8 +163,12 @@ def test_a_small_error_everywhere_is_refused(tmp_path: Path) -> None:
     table = json.dumps({"programs": {"encoder.fp32.onnx": bounds}})
     package = write_tiny_package(tmp_path / "bounded", files={PARITY: table.encode()})
 
+    calls = 0
+
     def once(log_probs: Samples, state: State) -> tuple[Samples, State]:
-        log_probs[0, 0, 0] += 0.4
+        nonlocal calls
+        log_probs[0, 0, 0] += 0.4 * (calls == 0)
+        calls += 1
         return log_probs, state
 
     program, encoder = package.manifest.programs[0], encoder_of(package)

@@ -226,7 +226,7 @@ def test_streams_share_a_recognizer(recognizer: Recognizer, cuts: list[int]) -> 
 class BrokenNow(FakeEncoder):
     """The tone encoder with steps that give ``poison`` instead of numbers."""
 
-    def __init__(self, encoder: Encoder, steps: set[int], poison: Callable[[Samples], None]):
+    def __init__(self, encoder: Encoder, steps: set[int], poison: Callable[[EncoderStep], None]):
         super().__init__(ENCODER)
         self.encoder, self.steps, self.poison = encoder, steps, poison
         self.states: list[State] = []
@@ -237,27 +237,43 @@ class BrokenNow(FakeEncoder):
         result = self.encoder.step(feats, offset, state)
         if len(self.offsets) - 1 not in self.steps:
             return result
-        log_probs = result.log_probs.copy()
-        self.poison(log_probs)
-        broken = tuple(np.full_like(array, np.nan) for array in result.state)
-        return EncoderStep(result.encoder_out, log_probs, broken)
+        poisoned = copy.deepcopy(result)
+        self.poison(poisoned)
+        return poisoned
 
 
-def one_nan(log_probs: Samples) -> None:
-    log_probs[0, -1, 3] = np.nan
+def one_nan(result: EncoderStep) -> None:
+    result.log_probs[0, -1, 3] = np.nan
 
 
-def one_infinity(log_probs: Samples) -> None:
-    log_probs[0, 0, 0] = np.inf
+def one_infinity(result: EncoderStep) -> None:
+    result.log_probs[0, 0, 0] = np.inf
 
 
-def a_frame_without_any_unit(log_probs: Samples) -> None:
-    log_probs[0, 1] = -np.inf
+def a_frame_without_any_unit(result: EncoderStep) -> None:
+    result.log_probs[0, 1] = -np.inf
 
 
-@pytest.mark.parametrize("poison", [one_nan, one_infinity, a_frame_without_any_unit])
+def what_the_second_pass_reads(result: EncoderStep) -> None:
+    result.encoder_out[0, 3, -1] = np.nan
+
+
+def a_state_of_both_infinities(result: EncoderStep) -> None:
+    result.state[0].reshape(-1)[:2] = np.inf, -np.inf
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        one_nan,
+        one_infinity,
+        a_frame_without_any_unit,
+        what_the_second_pass_reads,
+        a_state_of_both_infinities,
+    ],
+)
 def test_an_encoder_without_numbers_is_started_afresh(
-    recognizer: Recognizer, poison: Callable[[Samples], None]
+    recognizer: Recognizer, poison: Callable[[EncoderStep], None]
 ) -> None:
     encoder = BrokenNow(recognizer.encoder, {1}, poison)
     events = play(Stream(encoder, MANIFEST, UNITS, 16), SPEECH, RATE)
