@@ -25,6 +25,7 @@ from export.speech import Speech
 from export.step_features import choose_frames
 from export.verify import greedy_text, reference, verify_program, verify_streaming
 from export.verify_decoder import Segment, decoder_reference, verify_decoder
+from export.verify_scores import score_reference, verify_scores
 from export.verify_steps import StepReference, step_reference, verify_steps
 from quant.checkpoint import QuantizedCheckpoint
 
@@ -127,6 +128,7 @@ class DecoderExport:
         self.source, self.spec, self.speech = source, spec, speech
         # A package that is added to has hypotheses already, which more precisions score too.
         self.golden: Arrays = dict(golden)
+        self.not_reached: dict[str, list[str]] = {}  # experts, by precision
 
     def programs(self, quantized: QuantizedCheckpoint) -> Iterator[tuple[Built, Parity]]:
         """See ``RoleExport``."""
@@ -134,12 +136,17 @@ class DecoderExport:
         network, precision = quantized.network, quantized.precision
         expected = decoder_reference(network, self.speech, self.source.encoder, spec)
         self._add_golden(quantized, expected.golden)
+        memories = [segment.encoder_out for segment in expected.segments]
+        short = score_reference(network, memories, spec, self.golden)
+        self.golden |= short.arrays(precision)
+        self.not_reached[precision] = short.not_reached
         interface = decoder_interface(network, spec)
         for built in build_programs(
             DecoderProgram(network), interface, precision, conf.backends, conf.dispatches
         ):
             backend = built.program.backend
             decoder = open_decoder(backend, built.data, spec)
+            verify_scores(decoder, short.golden, f"{backend} {precision} decoder")
             yield built, verify_decoder(decoder, expected, spec, (backend, precision))
 
     def golden_file(self) -> tuple[str, bytes]:

@@ -4,6 +4,8 @@ far a right program may be from that; see ``edge_asr.programs.golden_steps``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -231,20 +233,28 @@ class Runner:
     ) -> FloatArray:
         """Deviations (N, S, G) where every linear layer reads numbers moved by ``amount`` of the
         largest of their row."""
-        generator = torch.Generator().manual_seed(seed)
-
-        def move(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-            x, draw = inputs[0], torch.randn(inputs[0].shape, generator=generator)
-            return (x + amount * x.abs().amax(-1, True) * draw,)
-
-        linear = [module for module in self.program.modules() if isinstance(module, _LINEAR)]
-        handles = [module.register_forward_pre_hook(move) for module in linear]
-        try:
+        with moved_inputs([self.program], amount, seed):
             found, _ = self.run(feats)
-        finally:
-            for handle in handles:
-                handle.remove()
         return deviation(found, expected)
+
+
+@contextmanager
+def moved_inputs(modules: Sequence[nn.Module], amount: float, seed: int) -> Iterator[None]:
+    """Inside, every linear layer of ``modules`` reads numbers moved by ``amount`` of the largest of
+    their row."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def move(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        x, draw = inputs[0], torch.randn(inputs[0].shape, generator=generator)
+        return (x + amount * x.abs().amax(-1, True) * draw,)
+
+    linear = [part for module in modules for part in module.modules() if isinstance(part, _LINEAR)]
+    handles = [part.register_forward_pre_hook(move) for part in linear]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _visits_of_chains(

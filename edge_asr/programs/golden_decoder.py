@@ -1,7 +1,8 @@
 """The golden vector of decoders: hypotheses over a few seconds of speech, and their scores.
 
-What ``edge_asr.programs.golden`` is for encoders. Packages that were exported before there was one
-have none; then only checksums vouch for their decoders.
+What ``edge_asr.programs.golden`` is for encoders. The same file holds short hypotheses that visit
+every expert; see ``edge_asr.programs.golden_scores``. Packages that were exported before there was
+one have none; then only checksums vouch for their decoders.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import numpy as np
 from edge_asr.backends import Decoder, DecoderScores, FloatArray, IntArray
 from edge_asr.errors import PackageError
 from edge_asr.package.files import Package
-from edge_asr.package.manifest import DecoderSpec, Program
+from edge_asr.package.manifest import DecoderSpec, Dispatch, Program
 from edge_asr.programs.golden import bound_of
+from edge_asr.programs.golden_scores import PREFIXES, check_scores, read_scores
 
 GOLDEN_DECODER = "golden_decoder.npz"
+# Cases of golden scores in ``load``.
+LOAD_CASES: dict[Dispatch, int] = {"portable": PREFIXES[0], "native": PREFIXES[1]}
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,12 @@ class DecoderGoldenResult:
 
 
 def check_decoder_golden(
-    package: Package, decoder: Decoder, program: Program
+    package: Package, decoder: Decoder, program: Program, *, whole: bool = True
 ) -> DecoderGoldenResult | None:
     """Score the golden hypotheses and compare; None where the package has none.
+
+    Args:
+        whole: with all golden scores; else with some, which takes a few milliseconds.
 
     Raises:
         PackageError: the vector is malformed, or the program gives something else.
@@ -68,7 +75,20 @@ def check_decoder_golden(
             f"mean; found differences of {max_abs:g} and {mean_abs:g}; this library or processor "
             "computes something else: try another backend, or export the package again"
         )
+    _check_scores(package, decoder, program, whole)
     return DecoderGoldenResult(len(golden.hyps), max_abs, bound)
+
+
+def _check_scores(package: Package, decoder: Decoder, program: Program, whole: bool) -> None:
+    spec, encoder = package.manifest.decoder, package.manifest.encoder
+    assert isinstance(spec, DecoderSpec), "a decoder was loaded"
+    where, arrays = package.root / GOLDEN_DECODER, package.golden(GOLDEN_DECODER)
+    golden = read_scores(
+        arrays, program.precision, spec, encoder.encoder_dim, encoder.vocab_size, str(where)
+    )
+    if not whole:
+        golden = golden.some(slice(LOAD_CASES[program.dispatch]))
+    check_scores(decoder, golden, str(package.root / program.file))
 
 
 def _golden(package: Package, program: Program) -> DecoderGolden:

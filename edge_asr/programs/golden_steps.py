@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -144,13 +145,39 @@ def _wrong_expert(
 ) -> str | None:
     for layer, stage in enumerate(golden.shown):
         chosen = golden.experts[:, :, layer]
-        for expert in np.unique(chosen):
-            steps = (chosen == expert).any(2) & clean[..., stage]
-            wrong = int((~fits[..., stage][steps]).sum())
-            all_wrong = 1 < wrong == steps.sum()
-            if all_wrong or (wrong > CHANCE and wrong > SHARE * steps.sum()):
-                where = f"expert {expert} of expert layer {layer}"
-                return f"{where}: {wrong} of {steps.sum()} steps that visit it differ"
+        if found := differing_expert(fits[..., stage], clean[..., stage], chosen):
+            return found.named(f"expert layer {layer}")
+    return None
+
+
+class DifferingExpert(NamedTuple):
+    """An expert, and how many of the rows that visit it differ."""
+
+    expert: int
+    wrong: int
+    visits: int
+
+    def named(self, layer: str) -> str:
+        """In words."""
+        count = f"{self.wrong} of {self.visits} steps that visit it differ"
+        return f"expert {self.expert} of {layer}: {count}"
+
+
+def differing_expert(
+    fits: npt.NDArray[np.bool_], clean: npt.NDArray[np.bool_], chosen: npt.NDArray[np.int64]
+) -> DifferingExpert | None:
+    """The first expert of a layer whose visits differ more often than by chance.
+
+    Args:
+        fits, clean: (...,) whether a row is right, and whether all before it was.
+        chosen: (..., k), the experts that each row visits.
+    """
+    for expert in np.unique(chosen):
+        rows = (chosen == expert).any(-1) & clean
+        wrong, count = int((~fits[rows]).sum()), int(rows.sum())
+        all_wrong = 1 < wrong == count
+        if all_wrong or (wrong > CHANCE and wrong > SHARE * count):
+            return DifferingExpert(int(expert), wrong, count)
     return None
 
 
