@@ -111,7 +111,7 @@ def _portable(
     if packed is None:
         return Built(NewProgram(*kind, file, data), data)
     inserts = find_inserts(data, packed.file)
-    verify_inserts(inserts, packed.file.places, file)
+    verify_inserts(data, inserts, packed.file, file)
     stored = strip(data, inserts, packed.file.sha256)
     program = NewProgram(*kind, file, stored, weights=f"{_stem(kind)}.weights")
     return Built(program, data, packed.file.data)

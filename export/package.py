@@ -58,7 +58,10 @@ def new_package(conf: ExportConfig, say: Say) -> Package:
     if source.decoder is not None:
         roles.append(DecoderExport(source, source.decoder, speech, {}))
     made = make_programs(roles, source, say)
-    parity = certificate(made.parities, encoder.streaming, speech) | {"steps": encoder.coverage}
+    parity = certificate(made.parities, encoder.streaming, speech) | {
+        "steps": encoder.coverage,
+        "rounding": encoder.rounding,
+    }
     if source.decoder is not None:
         parity |= decoder_bounds()
     files = made.weights | dict(role.golden_file() for role in roles)

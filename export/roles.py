@@ -20,16 +20,25 @@ from export.build import Built, build_programs
 from export.eager import EagerDecoder, EagerEncoder
 from export.parity import Parity
 from export.program import DecoderProgram, EncoderProgram, decoder_interface, encoder_interface
+from export.rounding import Words, measure_rounding
 from export.source import Source
 from export.speech import Speech
 from export.step_features import choose_frames
-from export.verify import greedy_text, reference, verify_program, verify_streaming
+from export.verify import (
+    Reference,
+    check_texts,
+    greedy_text,
+    reference,
+    verify_program,
+    verify_streaming,
+)
 from export.verify_decoder import Segment, decoder_reference, verify_decoder
 from export.verify_scores import score_reference, verify_scores
 from export.verify_steps import StepReference, step_reference, verify_steps
 from quant.checkpoint import QuantizedCheckpoint
 
 GOLDEN_SECONDS = 4.0
+RECORDED = 128  # chains whose rows show what rounding does
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 Say = Callable[[str], None]
@@ -56,6 +65,7 @@ class EncoderExport:
         self.source, self.speech, self.say = source, speech, say
         self.streaming: dict[str, float] = {}  # by precision, see verify_streaming
         self.coverage: dict[str, Any] = {}  # by precision, see verify_steps.Coverage
+        self.rounding: dict[str, Any] = {}  # by precision, see Rounding
         self.frames: FloatArray | None = None  # see choose_frames
         # A few seconds of the clips, as they follow one another.
         samples = np.concatenate(speech.clips)
@@ -69,6 +79,8 @@ class EncoderExport:
         self._verify_streaming(quantized)
         self._add_golden(quantized)
         expected = reference(network, self.speech, spec)
+        check_texts(expected, units, network.conf.blank)
+        self._measure_rounding(quantized, expected)
         steps = self._steps(quantized)
         self.golden |= steps.arrays(precision)
         self.coverage[precision] = steps.coverage.row()
@@ -88,15 +100,38 @@ class EncoderExport:
         """See ``RoleExport``."""
         return GOLDEN, _npz(self.golden)
 
-    def _steps(self, quantized: QuantizedCheckpoint) -> StepReference:
-        """All precisions choose from the same chains."""
-        network, spec = quantized.network, self.source.encoder
+    def _chains(self, quantized: QuantizedCheckpoint) -> FloatArray:
+        """What all precisions choose their steps from."""
         if self.frames is None:
-            known = quantized.float_network or network
-            self.frames = choose_frames(known, self.speech.joined, spec)
-        return step_reference(
-            network, quantized.float_network, self.speech.joined, spec, self.frames
+            known = quantized.float_network or quantized.network
+            self.frames = choose_frames(known, self.speech.joined, self.source.encoder)
+        return self.frames
+
+    def _steps(self, quantized: QuantizedCheckpoint) -> StepReference:
+        network, plain = quantized.network, quantized.float_network
+        chains, spec = self._chains(quantized), self.source.encoder
+        return step_reference(network, plain, self.speech.joined, spec, chains)
+
+    def _measure_rounding(self, quantized: QuantizedCheckpoint, expected: Reference) -> None:
+        """Of a quantized network whose float one is known."""
+        network, plain, precision = quantized.network, quantized.float_network, quantized.precision
+        if plain is None or precision == "fp32":
+            return
+        spec, units, blank = self.source.encoder, self.source.units, network.conf.blank
+        eager = EagerEncoder(plain)
+        heard = [stream_log_probs(eager, clip.steps, spec) for clip in expected.clips]
+        words = Words(
+            [greedy_text(clip.log_probs, units, blank) for clip in expected.clips],
+            [greedy_text(rows, units, blank) for rows in heard],
+            self.speech.texts,
         )
+        chains = self._chains(quantized)[:RECORDED]
+        rounding = measure_rounding(network, plain, chains, words, spec, precision)
+        self.say(f"{precision}: {rounding}")
+        if notable := rounding.notable():
+            self.say(f"warning: {notable}")
+        rounding.refuse()
+        self.rounding[precision] = rounding.row()
 
     def _verify_streaming(self, quantized: QuantizedCheckpoint) -> None:
         """Of the float32 network too, whatever is exported, where it is known."""

@@ -20,11 +20,13 @@ MIN_STEPS = 20
 
 @dataclass(frozen=True)
 class Speech:
-    """Samples of every clip (N,) and the features (T, F) of each, and of all joined."""
+    """Samples of every clip (N,), the features (T, F) of each, and of all joined, and what was said
+    in each; "" is unknown."""
 
     clips: list[npt.NDArray[np.float32]]
     features: list[Frames]
     joined: Frames
+    texts: list[str]
 
 
 def load_speech(recordings: Path, spec: FeatureSpec, min_frames: int) -> Speech:
@@ -33,7 +35,8 @@ def load_speech(recordings: Path, spec: FeatureSpec, min_frames: int) -> Speech:
     Raises:
         InputMissingError, AudioError: a clip is not there or cannot be read, or there is none.
     """
-    paths = [utterance.path for utterance in read_recordings(recordings)]
+    utterances = read_recordings(recordings)
+    paths = [utterance.path for utterance in utterances]
     if not paths:
         raise AudioError(f"{recordings}: lists no clip; verification needs speech")
     clips = [read_samples(path, spec.sample_rate) for path in paths]
@@ -43,4 +46,5 @@ def load_speech(recordings: Path, spec: FeatureSpec, min_frames: int) -> Speech:
             raise AudioError(f"{path}: is shorter than one window of {spec.frame_length_ms:g} ms")
     joined = fbank(np.concatenate(clips), spec)
     repeats = -(-min_frames // len(joined))
-    return Speech(clips, features, np.tile(joined, (repeats, 1)))
+    texts = [utterance.text for utterance in utterances]
+    return Speech(clips, features, np.tile(joined, (repeats, 1)), texts)

@@ -40,6 +40,9 @@ BOUNDS: dict[Precision, Bounds] = {
     "int4": Bounds(max_abs=8.0, mean_abs=0.1, agreement=0.9),
 }
 STREAMING_BOUND = 1e-4
+# Different texts that clips must give, or all clips where they are fewer: equal texts that are
+# empty, or all one, would be those of a broken network too.
+DIFFERENT_TEXTS = 3
 
 # A program on another processor rounds otherwise, by no more than eager torch would differ from
 # itself if its input were moved by this much: a few last bits of a log-mel feature near 10.
@@ -183,6 +186,22 @@ def reference(network: Network, speech: Speech, spec: EncoderSpec) -> Reference:
         jitter_step_mean_abs=max(_step_means(jitter, regular)),
         rounding_mean_abs=float(np.abs(smooth - streams[0].log_probs).mean()),
     )
+
+
+def check_texts(expected: Reference, units: Units, blank: int) -> None:
+    """Refuse a network whose texts prove nothing.
+
+    Raises:
+        ParityError: few clips give a text, or most give the same.
+    """
+    texts = {greedy_text(clip.log_probs, units, blank) for clip in expected.clips} - {""}
+    needed = min(DIFFERENT_TEXTS, len(expected.clips))
+    if len(texts) < needed:
+        raise ParityError(
+            f"{len(expected.clips)} clips give {len(texts)} different texts that are not empty, at "
+            f"least {needed} are needed for equal texts to prove anything; train the network, or "
+            "give --speech that it understands"
+        )
 
 
 def verify_program(

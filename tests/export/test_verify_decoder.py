@@ -51,7 +51,7 @@ def expected(
     rng = np.random.default_rng(0)
     clips = [(3000 * rng.standard_normal(size)).astype(np.float32) for size in (16000, 40000)]
     frames = [fbank(clip / np.float32(32768), features) for clip in clips]
-    speech = Speech(clips, frames, np.concatenate(frames))
+    speech = Speech(clips, frames, np.concatenate(frames), [""] * len(clips))
     spec = decoder_spec(network)
     reference = decoder_reference(network, speech, encoder_spec(network, 16, 8, 64), spec)
     return network, reference, spec, request.param

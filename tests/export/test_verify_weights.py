@@ -10,12 +10,13 @@ import pytest
 from torch import nn
 
 from edge_asr.package.manifest import Precision
-from edge_asr.package.stripped import Insert, Matrix
+from edge_asr.package.stripped import found_in
 from export.native import pack
 from export.native_reader import read_layers
 from export.native_weights import WeightsFile
 from export.parity import ParityError
 from export.program import DecoderProgram, EncoderProgram
+from export.stripping import find_inserts
 from export.verify_weights import verify_inserts, verify_weights
 from tests.export.checkpoints import network_at
 
@@ -110,16 +111,20 @@ def test_a_file_that_ends_early_is_refused(file: WeightsFile, size: int) -> None
         verify_weights(file.data[:size], file.layers, "weights")
 
 
-def test_a_program_without_a_matrix_is_refused() -> None:
-    places = [
-        Insert(0, 600, 64),
-        *(Insert(0, 512, 4096, Matrix(16, first, 32)) for first in (0, 32)),
-    ]
-    found = [replace_at(places[1], 7), replace_at(places[2], 900)]
-    verify_inserts(found, places, "encoder.int8.onnx")
-    with pytest.raises(ParityError, match=r"encoder.int8.onnx: 1 of 2 matrices are not those"):
-        verify_inserts(found[:1], places, "encoder.int8.onnx")
-
-
-def replace_at(place: Insert, at: int) -> Insert:
-    return Insert(at, place.count, place.offset, place.matrix)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("halves", [False, True])
+def test_every_matrix_of_a_portable_program_is_looked_for(
+    file: WeightsFile, transposed: bool, halves: bool
+) -> None:
+    parts = [b"program"]
+    for place in (place for place in file.places if place.matrix):
+        rows = np.frombuffer(found_in(file.data, place), np.int8).reshape(-1, place.matrix.columns)
+        cut = np.split(rows, 2) if halves and len(rows) % 2 == 0 else [rows]
+        parts += [(part.T if transposed else part).tobytes() + b"..." for part in cut]
+    program = b"".join(parts)
+    found = find_inserts(program, file)
+    verify_inserts(program, found, file, "encoder.int8.pte")
+    wrong = bytearray(program)
+    wrong[len(program) // 2] ^= 1
+    with pytest.raises(ParityError, match=r"encoder.int8.pte: \d+ of \d+ matrices are not those"):
+        verify_inserts(bytes(wrong), find_inserts(bytes(wrong), file), file, "encoder.int8.pte")
