@@ -119,7 +119,8 @@ def verify_scores(decoder: Decoder, golden: GoldenScores, program: str) -> None:
 
 
 def _floor(expected: FloatArray) -> FloatArray:
-    return FLOOR + FLOOR_OF_SIZE * np.abs(expected)
+    floor: FloatArray = (FLOOR + FLOOR_OF_SIZE * np.abs(expected)).astype(np.float32)
+    return floor
 
 
 def candidates(

@@ -32,6 +32,7 @@ from export.speech import Speech, load_speech
 from export.stripping import find_inserts
 from export.verify import Reference, reference
 from export.verify_decoder import DecoderReference, decoder_reference
+from export.verify_scores import ScoreReference, score_reference
 from export.verify_steps import StepReference, step_reference
 from export.verify_weights import verify_inserts, verify_weights
 from model.network import Network
@@ -58,6 +59,7 @@ class References:
     streams: Reference
     steps: StepReference
     decoder: DecoderReference | None
+    scores: ScoreReference | None
     memory: FloatArray  # encoder_out (1, T', D) of speech that the exporter has not heard
 
 
@@ -88,14 +90,17 @@ def make_reference(checkpoint: Path, package: Path, precision: Precision) -> Ref
     opened = open_package(package)
     manifest, speech = opened.manifest, exporters_speech(opened)
     (quantized,) = load_at(checkpoint, [precision])
-    network, spec, decoder = quantized.network, manifest.encoder, None
+    network, spec, decoder, scores = quantized.network, manifest.encoder, None, None
     if manifest.decoder is not None:
         decoder = decoder_reference(network, speech, spec, manifest.decoder)
+        memories = [segment.encoder_out for segment in decoder.segments]
+        scores = score_reference(network, memories, manifest.decoder, {})
     frames = unheard(speech.clips, manifest.features, UNHEARD_SEED)
     return References(
         reference(network, speech, spec),
         step_reference(network, quantized.float_network, speech.joined, spec),
         decoder,
+        scores,
         np.concatenate(list(_outputs(EagerEncoder(network), frames, opened)), axis=1),
     )
 
@@ -137,8 +142,8 @@ class Bench:
         if role == "encoder":
             self.judges = EncoderJudges(package, program, references.streams, references.steps)
         else:
-            assert references.decoder is not None
-            self.judges = DecoderJudges(package, program, references.decoder)
+            assert references.decoder is not None and references.scores is not None
+            self.judges = DecoderJudges(package, program, references.decoder, references.scores)
         self._references, self._network = references, network
 
     def try_mutant(self, number: int, seed: int) -> Finding:
@@ -204,7 +209,7 @@ class Bench:
                 verify_weights(mutant.weights, file.layers, self.name)
             elif self.weights is None and mutant.program is not None:
                 inserts = find_inserts(mutant.program, file)
-                verify_inserts(inserts, file.places, self.name)
+                verify_inserts(mutant.program, inserts, file, self.name)
             runs()
 
         return checks | {"export": export}

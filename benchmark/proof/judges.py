@@ -14,11 +14,12 @@ from edge_asr.programs.golden import check_golden
 from edge_asr.programs.golden_decoder import check_decoder_golden
 from export.verify import Reference, verify_program
 from export.verify_decoder import DecoderReference, verify_decoder
+from export.verify_scores import ScoreReference, verify_scores
 from export.verify_steps import StepReference, verify_steps
 
 JUDGES = ("load", "verify", "export")
 # What one judge refuses by its golden steps, the next refuses too: it runs the same, and more.
-_BY_STEPS = "golden steps"
+_BY_STEPS = ("golden steps", "golden scores")
 
 Check = Callable[[], object]
 
@@ -57,11 +58,12 @@ class EncoderJudges:
 
 @dataclass(frozen=True)
 class DecoderJudges:
-    """Of a decoder, of which ``load`` and ``verify`` compare the same."""
+    """Of a decoder."""
 
     package: Package
     program: Program
     reference: DecoderReference
+    scores: ScoreReference
 
     def checks(self, decoder: Decoder) -> dict[str, Check]:  # type: ignore[override]
         """See ``Judges``."""
@@ -69,13 +71,18 @@ class DecoderJudges:
         assert spec is not None
         label = label_of(self.program)
 
-        def golden() -> object:
-            return check_decoder_golden(self.package, decoder, self.program)
+        def golden(whole: bool) -> object:
+            return check_decoder_golden(self.package, decoder, self.program, whole=whole)
 
-        def export() -> object:
-            return verify_decoder(decoder, self.reference, spec, label)
+        def export() -> None:
+            verify_scores(decoder, self.scores.golden, "decoder")
+            verify_decoder(decoder, self.reference, spec, label)
 
-        return {"load": golden, "verify": golden, "export": export}
+        return {
+            "load": lambda: golden(False),
+            "verify": lambda: golden(True),
+            "export": export,
+        }
 
 
 def label_of(program: Program) -> tuple[BackendName, Precision]:
@@ -96,6 +103,6 @@ def refusals(checks: dict[str, Check], *, all_of_them: bool = False) -> dict[str
             check()
         except EdgeAsrError as error:
             found[judge] = str(error)
-            if _BY_STEPS in str(error):
+            if any(words in str(error) for words in _BY_STEPS):
                 implied = f"as {judge} does"
     return found

@@ -28,6 +28,7 @@ from edge_asr.programs.streaming import cut, stream_log_probs, whole_features
 from edge_asr.search.greedy import greedy
 
 LOAD_STEPS = 2  # enough to see the state carried over once
+LEAD = 10.0  # so many times the mean error's bound, a unit that leads by less may lose
 # Chains of golden steps in ``load``, which has a tenth of a second for them.
 LOAD_CHAINS: dict[Dispatch, int] = {"portable": PREFIXES[0], "native": PREFIXES[1]}
 
@@ -84,12 +85,21 @@ def check_golden(
         return GoldenResult(len(found), max_abs, bound, None)
     tokens = greedy(found, package.manifest.units.blank)
     said = package.units.text(token.id for token in tokens)
-    if said != text:
+    if said != text and not is_near(found, expected, LEAD * mean_bound):
         raise PackageError(
             f"{where}: expected the golden text {text!r}, found {said!r}; try another backend, "
             "or export the package again"
         )
     return GoldenResult(len(found), max_abs, bound, said)
+
+
+def is_near(found: FloatArray, expected: FloatArray, lead: float) -> bool:
+    """Whether the best units of log-probabilities (T', V) are the expected ones in every frame
+    where the expected one leads by more than ``lead`` over the one that was found. The rest is
+    chance: a last bit decides between units that are equally probable."""
+    frames = np.arange(len(expected))
+    ahead = expected.max(axis=1) - expected[frames, found.argmax(axis=1)]
+    return bool((ahead <= lead).all())
 
 
 def _check_steps(

@@ -133,9 +133,27 @@ def read_scores(
         if name not in arrays:
             raise PackageError(f"{where}: holds no {name!r}; export the package again")
     memory, hyps, expected, bound, cap, experts, sides = (arrays[name] for name in names)
+    golden = GoldenScores(memory, hyps, expected, bound, cap, experts, sides)  # type: ignore[arg-type]
+    if not _fits(golden, spec, dim, vocab_size):
+        raise PackageError(
+            f"{where}: its golden scores do not fit one another or the manifest; export the "
+            "package again"
+        )
+    return replace(
+        golden,
+        memory=memory.astype(np.float32),
+        cap=float(cap),
+        experts=experts.astype(np.int64),
+        sides=sides.astype(np.int64),
+    )
+
+
+def _fits(golden: GoldenScores, spec: DecoderSpec, dim: int, vocab_size: int) -> bool:
+    memory, hyps, expected, bound = golden.memory, golden.hyps, golden.expected, golden.bound
+    cap, experts, sides = np.asarray(golden.cap), golden.experts, golden.sides
     cases, count, units = hyps.shape if hyps.ndim == 3 else (0, 0, 0)
     width = 2 if spec.bidirectional else 1
-    fitting = (
+    return (
         memory.ndim == 3
         and memory.dtype == np.float16
         and min(hyps.shape) > 0
@@ -153,15 +171,6 @@ def read_scores(
         and experts.ndim == 5
         and experts.shape[:4] == (cases, count, units + 1, len(sides))
         and all(bool(np.isfinite(a).all()) for a in (memory, expected, bound, cap))
-    )
-    if not fitting:
-        raise PackageError(
-            f"{where}: its golden scores do not fit one another or the manifest; export the "
-            "package again"
-        )
-    chosen, of_side = experts.astype(np.int64), sides.astype(np.int64)
-    return GoldenScores(
-        memory.astype(np.float32), hyps, expected, bound, float(cap), chosen, of_side
     )
 
 

@@ -49,10 +49,6 @@ class Cursor {
 
   size_t left() const { return left_; }
 
-  [[noreturn]] void refuse_sums() const {
-    refuse(layer_, "its integers do not add up to the sums beside them");
-  }
-
   [[noreturn]] void refuse_depth(int depth) const {
     refuse(layer_, "rows of " + std::to_string(depth) + " numbers, allowed are 1 to 65536");
   }
@@ -156,7 +152,6 @@ Matrix read_matrix(Cursor& data, const LayerHeader& header, int in, int out) {
   matrix.panel_bytes =
       header.bits == 8 ? at(matrix.depth, kPanel) : at(matrix.depth / matrix.group, group_bytes);
   matrix.panels_begin = data.take(at(matrix.panels, matrix.panel_bytes));
-  if (!sums_fit(matrix)) data.refuse_sums();
   return matrix;
 }
 
@@ -271,6 +266,8 @@ Layer read_layer(uint32_t index, const LayerHeader& header, const uint8_t* bytes
   }
   read_parts(data, header, layer);
   if (data.left()) refuse(index, "its data is longer than its sizes say");
+  for (const Matrix& matrix : layer.matrices)
+    if (!sums_fit(matrix)) refuse(index, "its integers do not add up to the sums beside them");
   return layer;
 }
 

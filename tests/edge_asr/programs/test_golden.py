@@ -14,7 +14,7 @@ from edge_asr.backends import Encoder, EncoderStep, open_encoder
 from edge_asr.backends.state import State
 from edge_asr.errors import PackageError
 from edge_asr.package.files import GOLDEN, PARITY, Package
-from edge_asr.programs.golden import check_golden
+from edge_asr.programs.golden import check_golden, is_near
 from edge_asr.streams.recognizer import load
 from tests.tiny import (
     BOUNDS,
@@ -175,3 +175,12 @@ def test_a_small_error_everywhere_is_refused(tmp_path: Path) -> None:
     check_golden(package, Changed(encoder, once), program)
     message = refused(package, Changed(encoder, lambda p, state: (p + np.float32(0.1), state)))
     assert "0.01 in the mean" in message
+
+
+def test_texts_may_differ_where_units_are_equally_probable() -> None:
+    expected = np.log(np.array([[0.5, 0.3, 0.2], [0.4, 0.39, 0.21]], np.float32))
+    near, wrong = expected.copy(), expected.copy()
+    near[1, 1] = expected[1, 0] + 0.001
+    wrong[0, 1] = expected[0, 0] + 0.001
+    assert is_near(expected, expected, 0.0) and is_near(near, expected, 0.1)
+    assert not is_near(wrong, expected, 0.1) and not is_near(near, expected, 0.01)
