@@ -27,7 +27,6 @@ UNTESTED = frozenset(
     export/speech.py
     export/to_executorch.py
     export/to_torchscript.py
-    export/verify.py
     model/accents.py
     model/attention.py
     model/convolution.py
