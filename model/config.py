@@ -181,7 +181,7 @@ def network_config(tree: dict[str, Any], where: str) -> NetworkConfig:
         ("attention_heads of the decoder", conf.decoder_heads,
          _divides(conf.decoder_heads, conf.dim), "a divisor of output_size"),
         ("num_blocks", conf.blocks, conf.blocks > 0, "at least 1"),
-        ("cnn_module_kernel", conf.kernel, conf.kernel > 0, "at least 1"),
+        ("cnn_module_kernel", conf.kernel, conf.kernel > 1, "at least 2"),
         ("ctc_blank_id", conf.blank, conf.blank < conf.vocab_size, "a unit of the vocabulary"),
         ("<sos>", conf.sos, conf.sos < conf.vocab_size, "a unit of the vocabulary"),
         ("<eos>", conf.eos, conf.eos < conf.vocab_size, "a unit of the vocabulary"),

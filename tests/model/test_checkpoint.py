@@ -264,7 +264,7 @@ def test_round_trip_in_half_precision(tmp_path: Path) -> None:
         {"decoder": "transformer"},
         {"decoder_conf": {"attention_heads": 2, "linear_units": 12, "num_blocks": 1}},
         {"encoder": {"input_layer": "conv2d8", "mlp_type": "position_wise_feed_forward"}},
-        {"encoder": {"input_layer": "conv2d6", "cnn_module_kernel": 1}},
+        {"encoder": {"input_layer": "conv2d6", "cnn_module_kernel": 2}},
     ],
 )
 def test_every_kind_of_network_can_be_saved_and_loaded(

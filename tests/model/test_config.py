@@ -148,7 +148,7 @@ def test_moe_defaults_are_wenets() -> None:
         ("encoder_conf", "num_blocks", "twelve"),
         ("encoder_conf", "attention_heads", 3),
         ("encoder_conf", "output_size", 7),
-        ("encoder_conf", "cnn_module_kernel", 0),
+        ("encoder_conf", "cnn_module_kernel", 1),
         ("encoder_conf", "n_expert_activated", 9),
         ("encoder_conf", "n_expert_activated", 0),
         ("decoder_conf", "tie_word_embedding", True),
