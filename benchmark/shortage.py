@@ -38,7 +38,7 @@ from edge_asr.programs.loading import load_encoder
 CHUNKS = (1, 4, 16)  # encoder frames of a step
 THREADS = (1, 2, 4, 16, 64)
 MOST_THREADS = 64  # that the kernels make
-MEMORY_BYTES = 48 << 20  # a fresh encoder, a step and some threads need about as much
+MEMORY_BYTES = 96 << 20  # twice what a fresh encoder, a step and some threads need
 LIMIT_S = 60.0
 RIGHT, WRONG, HANGS = "right", "wrong bits", "hangs"
 _FIRST_USER = 20_000  # of those that nobody is

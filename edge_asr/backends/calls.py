@@ -10,15 +10,14 @@ process: the variables of a thread that calls for the first time, an exception.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import threading
 import time
 from collections.abc import Iterator
 
-import numpy as np
-
 _STEP_BYTES = 4 << 20  # much more than the small pieces of a step: variables of a thread are 50 kB
-_LOAD_BYTES = 24 << 20  # and of a program, which takes some times its own size too
+_LOAD_BYTES = 32 << 20  # and of a program, which takes some times its own size too
 _LOAD_TIMES = 4
 # Longer than any step. A call that takes longer, as one that hangs, delays a fork so long.
 _LONGEST_WAIT_S = 30.0
@@ -71,7 +70,7 @@ def library_call(free_bytes: int | None = None) -> Iterator[None]:
     Raises:
         MemoryError: there are not so many.
     """
-    np.empty(_STEP_BYTES if free_bytes is None else free_bytes, np.uint8)
+    _ask_for(_STEP_BYTES if free_bytes is None else free_bytes)
     gate, thread = _gate, threading.get_ident()
     gate.enter(thread)
     try:
@@ -79,6 +78,14 @@ def library_call(free_bytes: int | None = None) -> Iterator[None]:
     finally:
         if gate is _gate:  # and not in a process that was forked inside
             gate.leave(thread)
+
+
+def _ask_for(size: int) -> None:
+    try:
+        # Of the system: what the C library has in stock may be of no use to the caller.
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"out of memory: {size >> 20} MB are needed; free some") from error
 
 
 def load_bytes(program: bytes) -> int:

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -202,7 +203,16 @@ class Method {
     return std::string(side) + " " + std::to_string(index);
   }
 
-  static bool is_negative(int32_t size) { return size < 0; }
+  // Of a library whose strides have 32 bits.
+  static bool are_too_large(const std::vector<int32_t>& sizes) {
+    int64_t numbers = 1;
+    for (const int32_t size : sizes) {
+      if (size < 0) return true;
+      numbers *= std::max(size, 1);  // both have at most 31 bits
+      if (numbers > std::numeric_limits<int32_t>::max()) return true;
+    }
+    return sizes.size() > kMaxAxes;
+  }
 
   static Declared declared(const et::Result<et::TensorInfo>& info, const char* side, size_t index,
                            const Log& log) {
@@ -215,7 +225,7 @@ class Method {
       log.fail(et::Error::NotSupported, place(side, index) + " dtype");
     }
     std::vector<int32_t> sizes(info->sizes().begin(), info->sizes().end());
-    if (sizes.size() > kMaxAxes || std::any_of(sizes.begin(), sizes.end(), is_negative)) {
+    if (are_too_large(sizes)) {
       log.fail(et::Error::InvalidProgram, place(side, index) + " sizes");
     }
     return {info->scalar_type(), std::move(sizes)};

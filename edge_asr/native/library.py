@@ -172,6 +172,18 @@ def weights_id(sha256: str) -> int:
     return int.from_bytes(bytes.fromhex(sha256[:16]), "big", signed=True)
 
 
+def names_weights(program: bytes, number: int) -> bool:
+    """Whether a program of any backend holds that number: as a varint in ONNX, as eight bytes in
+    ExecuTorch, as decimal digits in TorchScript."""
+    rest, varint = number & 0xFFFF_FFFF_FFFF_FFFF, bytearray()
+    while rest >= 0x80:
+        varint.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    varint.append(rest)
+    forms = bytes(varint), number.to_bytes(8, "little", signed=True), str(number).encode()
+    return any(form in program for form in forms)
+
+
 class NativeWeights:
     """A file of weights in memory, which the programs that carry its number use."""
 

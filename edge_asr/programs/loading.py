@@ -183,11 +183,11 @@ def load_encoder(package: Package, program: Program, threads: int = 1) -> Encode
     """Open an encoder program with its weights.
 
     Raises:
-        PackageError: a file is damaged.
+        PackageError: a file is damaged, or of another export than the program.
         BackendError: the backend is not installed or refuses the program.
     """
     data, spec = package.read_program(program), package.manifest.encoder
-    weights = load_weights(package, program)
+    weights = _weights_of(package, program, data)
     if weights is None:
         return open_encoder(program.backend, data, spec, threads)
     return _NativeEncoder(
@@ -205,7 +205,8 @@ def load_decoder(package: Package, program: Program, threads: int = 1) -> Decode
     spec = package.manifest.decoder
     if spec is None:
         raise PackageError(f"{package.root}: the manifest describes no decoder; export it again")
-    data, weights = package.read_program(program), load_weights(package, program)
+    data = package.read_program(program)
+    weights = _weights_of(package, program, data)
     if weights is None:
         return open_decoder(program.backend, data, spec, threads)
     return _NativeDecoder(
@@ -239,6 +240,17 @@ def load_language_model(
         weight=spec.weight if weight is None else weight,
         word_bonus=spec.word_bonus if word_bonus is None else word_bonus,
     )
+
+
+def _weights_of(package: Package, program: Program, data: bytes) -> NativeWeights | None:
+    """See ``load_weights``; those that the bytes of the program name."""
+    weights = load_weights(package, program)
+    if weights is not None and not library.names_weights(data, weights.number):
+        raise PackageError(
+            f"{package.root / program.file}: was made for other weights than "
+            f"{program.native_weights}; export the package again"
+        )
+    return weights
 
 
 def _prepare(program: Program, threads: int) -> int:

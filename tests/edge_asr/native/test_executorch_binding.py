@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -143,6 +144,15 @@ def test_a_view_is_read_as_what_it_shows(native: ModuleType) -> None:
 def test_a_damaged_program_is_refused(native: ModuleType, damaged: bytes, name: str) -> None:
     with pytest.raises(native.ExecuTorchError, match=f"loading the program: {name}: .+"):
         native.Method(damaged, "forward", 1)
+
+
+@pytest.mark.parametrize("frames", [1 << 27, 1 << 30, -1])
+def test_tensors_that_32_bits_do_not_count_are_refused(native: ModuleType, frames: int) -> None:
+    declared = struct.pack("<3i", 1, 4 * MAX_FRAMES + 3, 16)
+    assert sums().count(declared) == 1
+    program = sums().replace(declared, struct.pack("<3i", 1, frames, 16))
+    with pytest.raises(native.ExecuTorchError, match="input 0"):
+        native.Method(program, "forward", 1)
 
 
 def test_damage_that_passes_the_verification_does_not_end_the_process(native: ModuleType) -> None:

@@ -8,6 +8,7 @@ import ctypes
 import os
 import resource
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -176,3 +177,20 @@ def test_what_one_large_call_took_is_given_back(kernels: list[str]) -> None:
         took, kept = pool.submit(took_and_kept).result()
     assert took > rows_bytes
     assert kept < rows_bytes / 8
+
+
+def test_what_a_thread_took_ends_with_it(kernels: list[str]) -> None:
+    maker = Maker(np.random.default_rng(0))
+    weights, large = load(pack_file([maker.subsampling(80, 32, 8)])), maker.vector(1, 2000, 80)
+
+    def run() -> int:
+        weights.run(0, large)
+        return allocated_bytes()
+
+    before, threads = allocated_bytes(), len(os.listdir("/proc/self/task"))
+    with ThreadPoolExecutor(1) as pool:
+        took = pool.submit(run).result() - before
+    while len(os.listdir("/proc/self/task")) > threads:
+        time.sleep(0.01)  # Python's part of it ends first
+    assert took > 1 << 20
+    assert allocated_bytes() - before < took / 4

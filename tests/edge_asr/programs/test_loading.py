@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
+from edge_asr.backends import onnx_runtime
 from edge_asr.backends.table import BACKENDS
 from edge_asr.errors import BackendError, PackageError, UsageError
 from edge_asr.native import library
@@ -28,6 +33,7 @@ from edge_asr.programs.loading import (
     set_levers,
 )
 from edge_asr.streams.recognizer import load
+from tests.edge_asr.native.weights_file import Maker, pack_file
 from tests.tiny import MANIFEST, sealed, tiny_files, tiny_onnx
 
 NATIVE = ("edge_asr::linear",), "encoder.weights"
@@ -92,6 +98,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         if library.built(str(name)):
             shutil.copy(library.library_path(str(name)), folder)
     monkeypatch.setattr(library, "FOLDER", folder)
+    monkeypatch.setattr(onnx_runtime, "_operators", set())
     library.library.cache_clear()
     yield folder
     library.library.cache_clear()
@@ -241,3 +248,35 @@ def test_a_portable_program_has_no_levers(tmp_path: Path) -> None:
     set_levers(found, program, Levers())
     with pytest.raises(UsageError, match="portable programs have no levers"):
         set_levers(found, program, Levers(top_k=1))
+
+
+def test_a_program_made_for_other_weights_is_refused(tmp_path: Path) -> None:
+    """They may be in memory, for a stream of another package; it must not run with those."""
+    if not (library.built() and library.built("onnx")):
+        pytest.skip("not built; run: make native")
+    maker = Maker(np.random.default_rng(0))
+    own, other = (pack_file([maker.linear(8, 8)[0]]) for _ in range(2))
+    number = library.weights_id(hashlib.sha256(other).hexdigest())
+    program = NewProgram("encoder", "onnx", "int8", "encoder.onnx", linear_onnx(number), *NATIVE)
+    for file, message in ((own, "other weights than encoder.weights; export"), (other, "fit the")):
+        files = tiny_files(tiny_onnx()) | {"encoder.weights": file}
+        found = write_package(tmp_path / message[:3], MANIFEST, [program], files)
+        with pytest.raises((PackageError, BackendError), match=message):
+            load_encoder(found, found.manifest.programs[0])
+
+
+@pytest.mark.parametrize("number", [0, 127, 128, 2**63 - 1, -(2**63), -1])
+def test_a_number_of_weights_is_found_in_each_backends_program(number: int) -> None:
+    assert library.names_weights(b"weights=" + str(number).encode() + b",", number)
+    assert library.names_weights(b"__" + struct.pack("<q", number) + b"__", number)
+    assert library.names_weights(linear_onnx(number), number)
+    assert not library.names_weights(linear_onnx(987_654_321_987), number ^ 1 << 40)
+
+
+def linear_onnx(number: int) -> bytes:
+    """A program with one of our operators, which names these weights."""
+    node = helper.make_node("linear", ["x"], ["y"], domain="edge_asr", weights=number, layer=0)
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+    graph = helper.make_graph([node], "one", sides[:1], sides[1:])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("edge_asr", 1)]
+    return bytes(helper.make_model(graph, ir_version=9, opset_imports=opsets).SerializeToString())
