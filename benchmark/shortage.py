@@ -281,7 +281,11 @@ def page(report: Report) -> Iterator[str]:
         "parent's bits; exceptions of Python are allowed where there is a limit; all else is bad: "
         f"other bits, a process that dies, one that gives nothing for {LIMIT_S:.0f} s.",
         "",
-        *report.origin.lines(),
+        f"{report.origin.measured_on()}; the native int8 encoders of `{report.origin.package}`.",
+        "",
+        "```bash",
+        report.origin.command,
+        "```",
         "",
     )
     yield from table(("backend", "trials", "number", "right", "exceptions", "bad"),

@@ -97,6 +97,13 @@ class Model:
         return all(same(*pair) for pair in zip(self.run(), self.expected, strict=True))
 
 
+def test_every_number_of_threads_gives_the_same(kernels: list[str]) -> None:
+    model = Model()
+    for threads in range(1, 65):
+        library().edge_asr_set_threads(threads)
+        assert library().edge_asr_threads() == threads and model.is_right()
+
+
 def tasks() -> int:
     """Threads of this process."""
     return len(os.listdir("/proc/self/task"))
