@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
-from edge_asr.errors import ConfigError, OutputError
-from edge_asr.package.files import PARITY, Package
+import msgspec
+
+from edge_asr.errors import ConfigError, OutputError, PackageError
+from edge_asr.package.files import PARITY, Package, open_package
 from edge_asr.package.manifest import Manifest
 from edge_asr.package.writer import write_package
 from edge_asr.programs.golden_decoder import GOLDEN_DECODER
@@ -18,7 +22,7 @@ from export.addition import (
     open_base,
 )
 from export.card import CARD, card_is_generated, model_card
-from export.roles import DecoderExport, EncoderExport, RoleExport, Say, make_programs
+from export.roles import DecoderExport, EncoderExport, Made, RoleExport, Say, make_programs
 from export.source import ExportConfig, Source, open_source
 from export.speech import MIN_STEPS, Speech, load_speech
 from export.verify import certificate
@@ -51,23 +55,46 @@ def new_package(conf: ExportConfig, say: Say) -> Package:
     source = open_source(conf)
     if "decoder" in conf.roles and source.decoder is None:
         say(NO_DECODER)
-    manifest = source.manifest(conf.name)
     speech = _speech(source)
     encoder = EncoderExport(source, speech, say)
     roles: list[RoleExport] = [encoder]
+    decoder = None
     if source.decoder is not None:
-        roles.append(DecoderExport(source, source.decoder, speech, {}))
+        decoder = DecoderExport(source, source.decoder, speech, {})
+        roles.append(decoder)
     made = make_programs(roles, source, say)
     parity = certificate(made.parities, encoder.streaming, speech) | {
         "steps": encoder.coverage,
         "rounding": encoder.rounding,
     }
-    if source.decoder is not None:
-        parity |= decoder_bounds()
+    if decoder is not None:
+        parity |= decoder_bounds() | {"decoder_experts_not_reached": decoder.not_reached}
+    manifest = _as_old_as_its_programs(source.manifest(conf.name), made, conf.out)
     files = made.weights | dict(role.golden_file() for role in roles)
     files |= {"units.txt": source.units_text, PARITY: _json(parity)}
     files[CARD] = _card(conf, manifest, parity)
     return write_package(conf.out, manifest, made.programs, files, replace=conf.replace)
+
+
+def _as_old_as_its_programs(manifest: Manifest, made: Made, out: Path) -> Manifest:
+    """With the day of the package in ``out`` if it has the same programs and weights, byte by byte:
+    what was measured with them stays true."""
+    try:
+        there = open_package(out)
+    except PackageError:
+        return manifest
+    data = {program.file: program.data for program in made.programs} | made.weights
+    old = {entry.file: entry.sha256 for entry in (*there.manifest.programs, *there.manifest.files)}
+    names = {program.file for program in there.manifest.programs}
+    same = names == {program.file for program in made.programs} and all(
+        hashlib.sha256(content).hexdigest() == old.get(file) for file, content in data.items()
+    )
+    if not same:
+        return manifest
+    created = there.manifest.provenance.created
+    return msgspec.structs.replace(
+        manifest, provenance=msgspec.structs.replace(manifest.provenance, created=created)
+    )
 
 
 def added_to(conf: ExportConfig, say: Say) -> Package:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from benchmark.proof.layers import floats, put_header, read_layers, square
+from edge_asr.errors import BackendError
 from tests.benchmark.proof.programs import KINDS, tiny_weights
 from tests.edge_asr.native.weights_file import load
 
@@ -35,4 +37,5 @@ def test_what_is_changed_is_written_through() -> None:
     assert np.all(np.frombuffer(data[place], np.float32) == 3.0)
     matrix = again[3].matrices[0]
     assert set(data[matrix.panels : matrix.end]) == {1}
-    load(bytes(data))
+    with pytest.raises(BackendError, match="layer 3: its integers do not add up"):
+        load(bytes(data))

@@ -180,3 +180,18 @@ def test_damaged_headers_raise_an_error_or_describe_another_layer(
         return
     _, outputs = operator_counts(OPERATORS[numbers["kind"]])
     weights.run(0, *(np.ones(shape, np.float32) for shape in shapes), outputs=outputs)
+
+
+@pytest.mark.parametrize(("bits", "group"), [(8, 0), (4, 32)])
+def test_any_bit_of_the_integers_is_missed_in_the_sums(
+    kernels: list[str], bits: int, group: int
+) -> None:
+    whole = file_of(LINEAR, bits=bits, group=group)
+    rng = np.random.default_rng(bits)
+    load(whole)
+    scales = 64 if group else 0  # in front of each group
+    begin = panels_begin(whole)
+    for place in rng.integers(0, group * 16 if group else len(whole) - begin, 60):
+        wrong = bytearray(whole)
+        wrong[begin + scales + int(place)] ^= 1 << int(rng.integers(8))
+        is_refused(bytes(wrong), "layer 0: its integers do not add up to the sums")
