@@ -28,6 +28,7 @@ from export.program import STATE_NAMES, EncoderProgram, Interface
 from quant.__main__ import main as quant_main
 from tests.export.checkpoints import checkpoint_at
 from tests.paths import DATA
+from tests.tiny import sealed
 
 CLIP = DATA / "an4" / "an406-fcaw-b.flac"
 
@@ -366,3 +367,19 @@ def test_integers_of_the_quantizer_give_the_same_package(tmp_path: Path) -> None
             programs[-1].append(("golden", golden["log_probs_int8"].tobytes().hex()))
         programs[-1].append(("source", manifest.provenance.checkpoint_sha256))
     assert programs[0] == programs[1]
+
+
+@pytest.mark.slow
+def test_a_package_is_as_old_as_its_programs(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def created(checkpoint: str, *options: str) -> str:
+        assert export(DATA / checkpoint, out, *options, backends="onnx") == 0
+        return open_package(out).manifest.provenance.created
+
+    today = created("wenet-dense")
+    fields = json.loads((out / "manifest.json").read_text())
+    fields["provenance"]["created"] = "2020-01-01"
+    (out / "manifest.json").write_bytes(sealed(fields))
+    assert created("wenet-dense", "--replace") == "2020-01-01"
+    assert created("wenet-moe", "--replace") >= today
