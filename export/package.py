@@ -84,12 +84,11 @@ def _as_old_as_its_programs(manifest: Manifest, made: Made, out: Path) -> Manife
     except PackageError:
         return manifest
     data = {program.file: program.data for program in made.programs} | made.weights
-    old = {entry.file: entry.sha256 for entry in (*there.manifest.programs, *there.manifest.files)}
     names = {program.file for program in there.manifest.programs}
-    same = names == {program.file for program in made.programs} and all(
-        hashlib.sha256(content).hexdigest() == old.get(file) for file, content in data.items()
-    )
-    if not same:
+    if names != {program.file for program in made.programs} or not all(
+        there.lists(file) and there.entry(file).sha256 == hashlib.sha256(content).hexdigest()
+        for file, content in data.items()
+    ):
         return manifest
     created = there.manifest.provenance.created
     return msgspec.structs.replace(

@@ -190,7 +190,10 @@ class Runner:
 def _visits(experts: IntArray, network: Network) -> npt.NDArray[np.bool_]:
     """Whether each place visits each expert, (G, N, U+1, M, E)."""
     count = network.conf.decoder_feed_forward.n_expert
-    return np.stack([(experts == expert).any(-1) for expert in range(count)], axis=-1)
+    visits = np.zeros((*experts.shape[:4], count), np.bool_)
+    for expert in range(count):
+        visits[..., expert] = (experts == expert).any(-1)
+    return visits
 
 
 def _worth(

@@ -69,7 +69,7 @@ class Finding:
 
     Attributes:
         found: by which judges, and what they say.
-        effect: of a mutant that no judge found: none, rounding, or missed.
+        effect: of a mutant that some judge did not find: none, rounding, or missed.
         times: and how many times as far it goes as another right program; -1: no number says.
         doubts: judges that were said to find it without being asked, and did not.
     """
@@ -175,7 +175,8 @@ class Bench:
         if seed % DOUBTED == 0 and any(said.startswith("as ") for said in found.values()):
             really = refusals(checks, all_of_them=True)
             doubts = tuple(sorted(set(found) - set(really)))
-        effect, times = ("", 0.0) if found else self._effect_of(mutant, program)
+        missed = len(found) < len(JUDGES)
+        effect, times = self._effect_of(mutant, program) if missed else ("", 0.0)
         said = {judge: words.removeprefix(self._where)[:160] for judge, words in found.items()}
         return Finding(*what, said, effect, times if np.isfinite(times) else -1.0, doubts)
 

@@ -98,3 +98,15 @@ def test_a_bug_is_refused(
         bug(wrong)
     with pytest.raises(ParityError, match="no package was written"):
         verify_scores(EagerDecoder(wrong), reference.golden, "eager")
+
+
+def test_decoders_without_experts_are_compared_too(tmp_path: Path) -> None:
+    network = load_at(checkpoint_at("wenet-dense", tmp_path), ["int8"])[0].network
+    memory = np.random.default_rng(4).standard_normal((1, 30, network.conf.dim)).astype(np.float32)
+    found = score_reference(network, [memory], decoder_spec(network), {})
+    assert found.not_reached == []
+    verify_scores(EagerDecoder(network), found.golden, "eager")
+    wrong = copy.deepcopy(network)
+    swapped_directions(wrong)
+    with pytest.raises(ParityError, match="differ"):
+        verify_scores(EagerDecoder(wrong), found.golden, "eager")
