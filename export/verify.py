@@ -190,16 +190,20 @@ def reference(network: Network, speech: Speech, spec: EncoderSpec) -> Reference:
     )
 
 
+class VacuousTextsError(ParityError):
+    """Equal texts of this network would prove nothing."""
+
+
 def check_texts(expected: Reference, units: Units, blank: int) -> None:
     """Refuse a network whose texts prove nothing.
 
     Raises:
-        ParityError: few clips give a text, or most give the same.
+        VacuousTextsError: few clips give a text, or most give the same.
     """
     texts = {greedy_text(clip.log_probs, units, blank) for clip in expected.clips} - {""}
     needed = min(DIFFERENT_TEXTS, len(expected.clips))
     if len(texts) < needed:
-        raise ParityError(
+        raise VacuousTextsError(
             f"{len(expected.clips)} clips give {len(texts)} different texts that are not empty, at "
             f"least {needed} are needed for equal texts to prove anything; train the network, or "
             "give --speech that it understands"

@@ -99,11 +99,11 @@ void add_up_groups(const Matrix& matrix, const uint8_t* panel, Sum* sums) {
   for (int g = 0; g < matrix.depth / matrix.group; g++) {
     const uint8_t* scales = panel;
     int32_t weights[kPanel] = {};
-    panel += 2 * kPanel;
+    panel += at(2, kPanel);
     add_up4(panel, matrix.group, weights);
-    panel += matrix.group * kPanel / 2;
+    panel += at(matrix.group, kPanel) / 2;
     for (int c = 0; c < kPanel; c++) {
-      const double term = static_cast<double>(from_bfloat16(scales + 2 * c)) * weights[c];
+      const double term = static_cast<double>(from_bfloat16(scales + at(2, c))) * weights[c];
       sums[c].value += term;
       sums[c].rounding += 1e-5 * std::abs(term);
     }
