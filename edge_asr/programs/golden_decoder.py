@@ -15,7 +15,7 @@ from edge_asr.backends import Decoder, DecoderScores, FloatArray, IntArray
 from edge_asr.errors import PackageError
 from edge_asr.package.files import Package
 from edge_asr.package.manifest import DecoderSpec, Dispatch, Program
-from edge_asr.programs.golden import bound_of
+from edge_asr.programs.golden import Arrays, bound_of
 from edge_asr.programs.golden_scores import PREFIXES, check_scores, read_scores
 
 GOLDEN_DECODER = "golden_decoder.npz"
@@ -56,7 +56,8 @@ def check_decoder_golden(
     if not package.lists(GOLDEN_DECODER):
         return None
     where = package.root / program.file
-    golden = _golden(package, program)
+    arrays = package.golden(GOLDEN_DECODER)
+    golden = _golden(package, program, arrays)
     bound = bound_of(package, program, "golden_max_abs")
     mean_bound = bound_of(package, program, "golden_mean_abs")
     found = decoder.score(golden.hyps, golden.hyp_lengths, golden.encoder_out)
@@ -75,25 +76,27 @@ def check_decoder_golden(
             f"mean; found differences of {max_abs:g} and {mean_abs:g}; this library or processor "
             "computes something else: try another backend, or export the package again"
         )
-    _check_scores(package, decoder, program, whole)
+    _check_scores(package, decoder, program, arrays, whole)
     return DecoderGoldenResult(len(golden.hyps), max_abs, bound)
 
 
-def _check_scores(package: Package, decoder: Decoder, program: Program, whole: bool) -> None:
+def _check_scores(
+    package: Package, decoder: Decoder, program: Program, arrays: Arrays, whole: bool
+) -> None:
     spec, encoder = package.manifest.decoder, package.manifest.encoder
     assert isinstance(spec, DecoderSpec), "a decoder was loaded"
-    where, arrays = package.root / GOLDEN_DECODER, package.golden(GOLDEN_DECODER)
+    where = str(package.root / GOLDEN_DECODER)
     golden = read_scores(
-        arrays, program.precision, spec, encoder.encoder_dim, encoder.vocab_size, str(where)
+        arrays, program.precision, spec, encoder.encoder_dim, encoder.vocab_size, where
     )
     if not whole:
         golden = golden.some(slice(LOAD_CASES[program.dispatch]))
     check_scores(decoder, golden, str(package.root / program.file))
 
 
-def _golden(package: Package, program: Program) -> DecoderGolden:
+def _golden(package: Package, program: Program, arrays: Arrays) -> DecoderGolden:
     """The arrays, checked against the manifest."""
-    where, arrays = package.root / GOLDEN_DECODER, package.golden(GOLDEN_DECODER)
+    where = package.root / GOLDEN_DECODER
     sides = [f"{side}_{program.precision}" for side in ("left", "right")]
     names = ["hyps", "hyp_lengths", "encoder_out", *sides]
     for name in names:

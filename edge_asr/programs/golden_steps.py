@@ -26,7 +26,7 @@ from edge_asr.errors import PackageError
 from edge_asr.package.manifest import EncoderSpec
 
 PROJECTIONS = 4  # of a tensor
-PREFIXES = (4, 40, 96)  # chains: of ``load`` for portable and native programs, and of ``verify``
+PREFIXES = (4, 24, 96)  # chains: of ``load`` for portable and native programs, and of ``verify``
 ARRAYS = ("frames", "expected", "bound", "cap", "experts", "shown")
 RESOLUTION = 0.25  # of feature frames in the package, which are bytes
 # Of the steps, and of those that visit one expert, how many may differ by an integer that moved.
