@@ -18,7 +18,7 @@ import sys
 
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     # This is python -m edge_asr, which looks for every module in the working folder first. A
-    # numpy.py that lies there is not meant, unless edge_asr itself is there.
+    # "numpy" that lies there is not meant, unless edge_asr itself is there.
     try:
         _here = os.getcwd()
     except OSError:  # it was removed, and is not looked into

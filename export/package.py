@@ -55,6 +55,7 @@ def new_package(conf: ExportConfig, say: Say) -> Package:
     source = open_source(conf)
     if "decoder" in conf.roles and source.decoder is None:
         say(NO_DECODER)
+    manifest = source.manifest(conf.name)
     speech = _speech(source)
     encoder = EncoderExport(source, speech, say)
     roles: list[RoleExport] = [encoder]
@@ -69,7 +70,7 @@ def new_package(conf: ExportConfig, say: Say) -> Package:
     }
     if decoder is not None:
         parity |= decoder_bounds() | {"decoder_experts_not_reached": decoder.not_reached}
-    manifest = _as_old_as_its_programs(source.manifest(conf.name), made, conf.out)
+    manifest = _as_old_as_its_programs(manifest, made, conf.out)
     files = made.weights | dict(role.golden_file() for role in roles)
     files |= {"units.txt": source.units_text, PARITY: _json(parity)}
     files[CARD] = _card(conf, manifest, parity)

@@ -48,7 +48,7 @@ def whole(net: Network, feats: torch.Tensor, chunk: int, left: int) -> torch.Ten
     input_layer=st.sampled_from(["conv2d", "conv2d6", "conv2d8", "conv1d4"]),
     positions=st.sampled_from([{}, ABSOLUTE]),
     norm=st.sampled_from(["layer_norm", "batch_norm"]),
-    kernel=st.integers(1, 15),
+    kernel=st.integers(2, 15),
     mlp=st.sampled_from(["moe", "position_wise_feed_forward"]),
     chunk=st.integers(1, 25),
     left=st.integers(0, 64),
