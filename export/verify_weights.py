@@ -4,7 +4,6 @@ this finds any bit, in experts that no speech reaches too.
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -30,9 +29,6 @@ from quant.linear4 import QuantLinear4
 
 _ACTIVATIONS = {"Identity": 0, "ReLU": 1, "SiLU": 2}
 Pairs = Iterator[tuple[str, object, object]]  # what, as stored, as the network has it
-
-
-TAPS = 3  # of a convolution in front of an encoder
 
 
 def verify_weights(data: bytes, written: Sequence[WrittenLayer], where: str) -> None:
@@ -74,7 +70,6 @@ def verify_inserts(
     wanted = [place for place in file.places if place.matrix is not None]
     lacking = [place for place in wanted if _place(place) not in having]
     lacking = [place for place in lacking if not _in_halves(program, place, file.data)]
-    lacking = [place for place in lacking if not _by_taps(program, place, file.data)]
     if lacking:
         raise ParityError(
             f"{where}: {len(lacking)} of {len(wanted)} matrices are not those of the network; no "
@@ -100,22 +95,6 @@ def _in_halves(program: bytes, place: Insert, weights: bytes) -> bool:
         for first, rows in ((0, matrix.rows), (0, half), (half, half))
     )
     return whole or (2 * half == matrix.rows and all(halves))
-
-
-def _by_taps(program: bytes, place: Insert, weights: bytes) -> bool:
-    """Whether a matrix is there as a convolution over three frames, its axes in any order."""
-    matrix = place.matrix
-    assert matrix is not None
-    if matrix.columns % TAPS:
-        return False
-    plain = found_in(weights, _part(place, matrix, 0, matrix.rows, False))
-    numbers, rest = np.frombuffer(plain, np.uint8), matrix.columns // TAPS
-    shapes = ((matrix.rows, TAPS, rest), (matrix.rows, rest, TAPS))
-    return any(
-        np.ascontiguousarray(numbers.reshape(shape).transpose(order)).tobytes() in program
-        for shape in shapes
-        for order in itertools.permutations(range(3))
-    )
 
 
 def _part(place: Insert, matrix: Matrix, first: int, rows: int, transposed: bool) -> Insert:
