@@ -276,9 +276,26 @@ def check_run(
     if second_pass != "background":
         assert others == events
     if with_grammar:
-        assert all(not f.text or GRAMMAR.allows(f.text) for f in finals(events))
+        assert are_phrases([final.text for final in finals(events) if final.text])
         assert not any(event.committed for event in events if isinstance(event, Partial))
     assert whole.stream.position_ms == parts.stream.position_ms
+
+
+def are_phrases(texts: list[str]) -> bool:
+    """Whether the texts are allowed phrases; a phrase that a cut divides stands in several, one
+    after another."""
+    ends = {0}
+    for end in range(1, len(texts) + 1):
+        if any(
+            begin in ends and GRAMMAR.allows(" ".join(texts[begin:end])) for begin in range(end)
+        ):
+            ends.add(end)
+    return len(texts) in ends
+
+
+def test_phrases_are_told_from_other_texts() -> None:
+    assert are_phrases([]) and are_phrases(["ac", "b ad", "a"])
+    assert not are_phrases(["b ad"]) and not are_phrases(["ac", "d"])
 
 
 modes = pytest.mark.parametrize("second_pass", ["off", "inline", "background"])
