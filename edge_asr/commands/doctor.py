@@ -208,7 +208,7 @@ def _package(root: Path, backends: Sequence[str]) -> Finding:
         found = f"opens; runs on {', '.join(fitting)}"
         with contextlib.suppress(EdgeAsrError):  # it is for verify to say what is wrong
             chosen = choose_program(package, "encoder", fitting[0])
-            preferred, why = preferred_dispatch(fitting[0])
+            preferred, why = preferred_dispatch(fitting[0], trying=False)
             reason = why if chosen.dispatch == preferred else f"it has no {preferred} one"
             found += f"; takes the {chosen.dispatch} program ({reason})"
         return Finding(root.name, found, f"edge-asr verify {root.name}")

@@ -73,13 +73,16 @@ def offers(package: Package, role: Role, backend: str) -> bool:
     return any(p.role == role and p.backend == backend for p in package.manifest.programs)
 
 
-def preferred_dispatch(backend: str) -> tuple[Dispatch, str]:
+def preferred_dispatch(backend: str, *, trying: bool = True) -> tuple[Dispatch, str]:
     """Whose programs are fastest on this processor, and why.
+
+    Args:
+        trying: see ``native_obstacle``.
 
     Raises:
         UsageError: no backend has that name.
     """
-    if obstacle := native_obstacle(backend):
+    if obstacle := native_obstacle(backend, trying=trying):
         return "portable", f"{obstacle.reason}; {obstacle.cure}"
     kernel = library.running_kernel()
     if kernel == library.PLAIN_KERNEL:
@@ -87,8 +90,11 @@ def preferred_dispatch(backend: str) -> tuple[Dispatch, str]:
     return "native", f"kernels run with {kernel}"
 
 
-def native_obstacle(backend: str) -> Obstacle | None:
+def native_obstacle(backend: str, *, trying: bool = True) -> Obstacle | None:
     """Why native programs of a backend cannot run here; None: they can.
+
+    Args:
+        trying: open the operators in the backend, which imports it; else only the kernels.
 
     Raises:
         UsageError: no backend has that name.
@@ -97,11 +103,10 @@ def native_obstacle(backend: str) -> Obstacle | None:
         return Obstacle(f"backend {backend!r} has no native operators", "choose another backend")
     if missing := missing_library(backend):
         return Obstacle(f"{missing} is not built", library.BUILD)
-    if not is_installed(backend):
-        return None  # it is for who opens a program to say so
     try:
         library.library()
-        load_operators(backend)
+        if trying and is_installed(backend):  # it is for who opens a program to say that it is not
+            load_operators(backend)
     except BackendError as error:  # built, and of no use here: of another system, or of another age
         reason, _, cure = str(error).rpartition("; ")
         return Obstacle(reason, cure)

@@ -286,9 +286,7 @@ def are_phrases(texts: list[str]) -> bool:
     after another."""
     ends = {0}
     for end in range(1, len(texts) + 1):
-        if any(
-            begin in ends and GRAMMAR.allows(" ".join(texts[begin:end])) for begin in range(end)
-        ):
+        if any(GRAMMAR.allows(" ".join(texts[begin:end])) for begin in ends):
             ends.add(end)
     return len(texts) in ends
 
