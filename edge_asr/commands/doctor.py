@@ -190,7 +190,7 @@ def _bundled(packages: Path, backends: Sequence[str]) -> Iterator[Finding]:
 
 def _package(root: Path, backends: Sequence[str]) -> Finding:
     from edge_asr.package.files import open_package
-    from edge_asr.programs.loading import choose_program, preferred_dispatch
+    from edge_asr.programs.loading import preferred_dispatch
 
     try:
         package = open_package(root)
@@ -207,8 +207,8 @@ def _package(root: Path, backends: Sequence[str]) -> Finding:
     if fitting := [name for name in backends if name in offered]:
         found = f"opens; runs on {', '.join(fitting)}"
         with contextlib.suppress(EdgeAsrError):  # it is for verify to say what is wrong
-            chosen = choose_program(package, "encoder", fitting[0])
             preferred, why = preferred_dispatch(fitting[0], trying=False)
+            chosen = package.program("encoder", fitting[0], preferred=preferred)
             reason = why if chosen.dispatch == preferred else f"it has no {preferred} one"
             found += f"; takes the {chosen.dispatch} program ({reason})"
         return Finding(root.name, found, f"edge-asr verify {root.name}")

@@ -58,9 +58,7 @@ def test_a_package_runs_where_its_encoder_does(
     fields["decoder"] = msgspec.to_builtins(DECODER)
     path.write_bytes(sealed(fields))
     shutil.copy(packages / "tiny/encoder.fp32.onnx", packages / "tiny/decoder.fp32.pt")
-    monkeypatch.setattr(
-        loading, "preferred_dispatch", lambda backend, trying: ("native", "they run")
-    )
+    monkeypatch.setattr(loading, "preferred_dispatch", lambda *_, **__: ("native", "they run"))
     found = named(list(examine(packages, lambda: MICROPHONE)), "tiny").found
     assert found == "opens; runs on onnx; takes the portable program (it has no native one)"
 
