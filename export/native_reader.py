@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_FIRST, _HEADER = struct.Struct("<8sIIQ40x"), struct.Struct("<12IfIQQ56x")
+_FIRST, HEADER = struct.Struct("<8sIIQ40x"), struct.Struct("<12IfIQQ56x")
 _LINEAR, _FEED_FORWARD, _SUBSAMPLING, _ATTENTION, _CONVOLUTION = range(1, 6)
 _RESIDUAL = 1
 Array = npt.NDArray[Any]
@@ -82,14 +82,19 @@ def read_layers(data: bytes) -> list[StoredLayer]:
         raise ValueError("not a file of weights of this version and size")
     layers = []
     for index in range(count):
-        header = Header(*_HEADER.unpack_from(data, 64 + 128 * index))
+        header = Header(*HEADER.unpack_from(data, header_begin(index)))
         cursor = _Cursor(data, header.offset)
         vectors = tuple(cursor.take(np.float32, length) for length in _vector_lengths(header))
-        matrices = tuple(_read_matrix(cursor, header, *shape) for shape in _matrix_shapes(header))
+        matrices = tuple(_read_matrix(cursor, header, *shape) for shape in matrix_shapes(header))
         if cursor.at != header.offset + header.size:
             raise ValueError(f"layer {index} is not as long as its parts")
         layers.append(StoredLayer(header, vectors, matrices))
     return layers
+
+
+def header_begin(index: int) -> int:
+    """Where the header of a layer is."""
+    return _FIRST.size + HEADER.size * index
 
 
 def _vector_lengths(header: Header) -> list[int]:
@@ -103,7 +108,7 @@ def _vector_lengths(header: Header) -> list[int]:
     return [dim] * norm + own.get(header.kind, [])
 
 
-def _matrix_shapes(header: Header) -> Sequence[tuple[int, int]]:
+def matrix_shapes(header: Header) -> Sequence[tuple[int, int]]:
     """Output and input channels of each matrix."""
     dim, hidden, out = header.dim, header.hidden, header.out
     bins = ((dim - 1) // 2 - 1) // 2

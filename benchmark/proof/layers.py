@@ -1,6 +1,6 @@
 """The layers of a file of native weights: where their numbers are, so that bugs can be put there.
 
-The format is that of edge_asr/native/src/weights.h.
+The format is that of edge_asr/native/src/weights.h; ``export.native_reader`` reads the numbers.
 """
 
 from __future__ import annotations
@@ -14,38 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_asr.package.stripped import DEPTH_MULTIPLE, PANEL
-from export.native_weights import (
-    ALIGNMENT,
-    ATTENTION,
-    CONVOLUTION,
-    FEED_FORWARD,
-    LINEAR,
-    RESIDUAL,
-    SUBSAMPLING,
-)
-
-_FIRST, _HEADER, _FORMAT = 64, 128, "<12IfIQQ"
-
-
-class Header(NamedTuple):
-    """Of a layer, in the order of the file."""
-
-    kind: int
-    activation: int
-    dim: int
-    hidden: int
-    out: int
-    experts: int
-    top_k: int
-    bits: int
-    group: int
-    heads: int
-    kernel: int
-    flags: int
-    residual: float
-    slot: int
-    offset: int
-    size: int
+from export.native_reader import HEADER, Header, header_begin, matrix_shapes
+from export.native_weights import ALIGNMENT, ATTENTION, CONVOLUTION, RESIDUAL, SUBSAMPLING
 
 
 class Matrix(NamedTuple):
@@ -93,13 +63,13 @@ def read_layers(data: bytes) -> list[Layer]:
     (count,) = struct.unpack_from("<I", data, 12)
     layers = []
     for index in range(count):
-        header = Header(*struct.unpack_from(_FORMAT, data, _FIRST + _HEADER * index))
+        header = Header(*HEADER.unpack_from(data, header_begin(index)))
         at, vectors = header.offset, {}
         for name, size in _vector_bytes(header):
             vectors[name] = slice(at, at + size)
             at += _aligned(size)
         matrices = []
-        for columns, rows in _matrix_sizes(header):
+        for rows, columns in matrix_shapes(header):
             bits = 4 if header.bits == 4 else 8
             padded = rows + -rows % PANEL
             parts = [4 * padded] * 3 + [_panel_bytes(header, columns, padded)]
@@ -115,7 +85,7 @@ def read_layers(data: bytes) -> list[Layer]:
 def put_header(data: bytearray, layer: Layer, **changes: Any) -> None:
     """Change what a layer's header says."""
     header = layer.header._replace(**changes)
-    struct.pack_into(_FORMAT, data, _FIRST + _HEADER * layer.index, *header)
+    HEADER.pack_into(data, header_begin(layer.index), *header)
 
 
 def floats(data: bytearray, place: slice) -> npt.NDArray[np.float32]:
@@ -147,19 +117,6 @@ def _vector_bytes(header: Header) -> Iterator[tuple[str, int]]:
         yield "taps", header.kernel * dim
         names = ("taps' bias", "inner norm scale", "inner norm shift", "rest")
         yield from ((name, dim) for name in names)
-
-
-def _matrix_sizes(header: Header) -> list[tuple[int, int]]:
-    """Columns and rows of the matrices."""
-    dim, hidden, out = header.dim, header.hidden, header.out
-    bins = ((dim - 1) // 2 - 1) // 2
-    return {
-        LINEAR: [(dim, out)],
-        FEED_FORWARD: [(dim, hidden), (hidden, out)] * max(1, header.experts),
-        SUBSAMPLING: [(9 * hidden, hidden), (hidden * bins, out)],
-        ATTENTION: [(dim, 3 * dim), (dim, dim), (dim, dim)],
-        CONVOLUTION: [(dim, 2 * dim), (dim, dim)],
-    }[header.kind]
 
 
 def _panel_bytes(header: Header, columns: int, padded: int) -> int:

@@ -46,13 +46,9 @@ def random_tree(seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_random(seed: int, folder: Path) -> Path:
-    """The checkpoint of a random network whose every part matters: no norm and no bias is neutral,
-    and whose texts are not empty."""
-    tree = random_tree(seed)
-    torch.manual_seed(seed)
-    made = Network(network_config(tree, "random")).eval().requires_grad_(False)
-    for module in made.modules():
+def vary(network: Network) -> None:
+    """Let every part of a random network matter: no norm and no bias is neutral."""
+    for module in network.modules():
         if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
             module.weight.uniform_(0.7, 1.3)
             module.bias.normal_(std=0.1)
@@ -62,8 +58,17 @@ def write_random(seed: int, folder: Path) -> Path:
             module.running_var.uniform_(0.5, 2.0)
         if isinstance(module, UnitEmbedding) and module.positions is not None:
             module.positions.normal_()
-    made.encoder.global_cmvn.mean.normal_(mean=10.0)
-    made.encoder.global_cmvn.istd.uniform_(0.2, 0.4)
+    network.encoder.global_cmvn.mean.normal_(mean=10.0)
+    network.encoder.global_cmvn.istd.uniform_(0.2, 0.4)
+
+
+def write_random(seed: int, folder: Path) -> Path:
+    """The checkpoint of a random network whose every part matters: no norm and no bias is neutral,
+    and whose texts are not empty."""
+    tree = random_tree(seed)
+    torch.manual_seed(seed)
+    made = Network(network_config(tree, "random")).eval().requires_grad_(False)
+    vary(made)
     units = [chr(0x4E00 + index) for index in range(tree["vocab_size"] - len(_SPECIAL))]
     save_checkpoint(made, [*_SPECIAL, *units], tree, folder, torch.float32)
     return folder

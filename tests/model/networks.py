@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
+from benchmark.proof.networks import vary
 from model.config import network_config
-from model.decoder import UnitEmbedding
 from model.network import Network
 
 SYMBOLS = ["<blank>", "<unk>", "<sos/eos>", "▁", *"ABCDEFG"]  # as many as a tree's vocab_size
@@ -37,18 +36,7 @@ def network(encoder: dict[str, Any] | None = None, seed: int = 0, **changes: Any
     """A random network in eval mode whose every part matters: no norm and no bias is neutral."""
     torch.manual_seed(seed)
     made = Network(network_config(tree(encoder, **changes), "test")).eval().requires_grad_(False)
-    for module in made.modules():
-        if isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
-            module.weight.uniform_(0.7, 1.3)
-            module.bias.normal_(std=0.1)
-        if isinstance(module, nn.BatchNorm1d):
-            assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.normal_(std=0.3)
-            module.running_var.uniform_(0.5, 2.0)
-        if isinstance(module, UnitEmbedding) and module.positions is not None:
-            module.positions.normal_()
-    made.encoder.global_cmvn.mean.normal_(mean=10.0)
-    made.encoder.global_cmvn.istd.uniform_(0.2, 0.4)
+    vary(made)
     return made
 
 
